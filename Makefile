@@ -1,0 +1,54 @@
+# Everything a person does here. Each target sets up what it needs, inside this folder.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Compiled modules make every process start faster; somebody else's modules make it another program.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
+# A person's settings for pip that would send the packages elsewhere.
+unexport PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check bench docs clean help
+
+setup: $(STAMP)  ## make .venv with everything; again only when pyproject.toml changed
+
+demo: $(STAMP)  ## train a digit classifier whose parts are plugins, and crash one of them
+	$(BIN)/python examples/digits/train.py
+
+test: $(STAMP)  ## run every test
+	$(BIN)/pytest
+
+check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_names.py
+	$(BIN)/pytest -q tests/unit
+
+bench: $(STAMP)  ## measure, with the baselines in the same run
+	$(BIN)/python -m benchmarks
+
+docs: $(STAMP)  ## check that every link in the documentation leads somewhere
+	$(BIN)/python tools/check_links.py README.md docs examples
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# A venv knows the folder it was made in: in a moved or copied tree it is made again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml tools/make_venv
+	@echo "Setting up $(VENV) (once; a minute or so)"
+	@tools/make_venv "$(PYTHON)" $(VENV)
+	@$(BIN)/python -m pip -qq --disable-pip-version-check install --compile --editable '.[arrays,demo,dev]'
+	@echo "$(CURDIR)" > $@
