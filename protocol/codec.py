@@ -1,0 +1,192 @@
+"""Bytes to messages and back: msgpack, size limits, nothing unknown accepted.
+
+A message is a frozen dataclass; it travels as `[code, field, ...]`. A `Conversation` lists the
+messages that one side may send to another, and decoding checks every field against its
+annotation, so what comes out is as valid as what we would have built ourselves.
+"""
+
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, Generic, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+
+from protocol.arrays import ARRAY, from_extension, is_numpy, to_extension
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+
+MAX_MESSAGE: Final = 1 << 20
+"""Bytes in one message or frame. Decoded msgpack takes up to 70 times its size, measured with
+nested empty maps, and only the frame's size bounds that."""
+
+M = TypeVar("M")
+Check = Callable[[Any], Any]
+
+
+def _default(value: object) -> object:
+    if is_numpy(value):
+        return to_extension(value)  # type: ignore[arg-type]
+    if isinstance(value, set | frozenset):
+        raise LocalProtocolError("cannot send a set; send a sorted list")
+    raise LocalProtocolError(f"cannot send a {type(value).__name__}; send plain values or arrays")
+
+
+def _extension(code: int, body: bytes) -> object:
+    if code == ARRAY:
+        return from_extension(body)
+    raise RemoteProtocolError(f"unknown extension type {code}")
+
+
+def new_packer() -> Callable[[object], bytes]:
+    """Give a function that packs values. One for each thread: a packer is not shared."""
+    packer = msgpack.Packer(default=_default, buf_size=4096)
+    pack: Callable[[object], bytes] = packer.pack
+    return pack
+
+
+def pack_value(value: object) -> bytes:
+    """Pack one value of a plugin's or an application's.
+
+    Raises:
+        LocalProtocolError: It cannot travel; nothing was sent.
+    """
+    try:
+        return new_packer()(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LocalProtocolError(f"cannot send this value: {error}") from None
+
+
+def unpack_value(body: bytes) -> Any:  # noqa: ANN401 - it is whatever the other side said
+    """Unpack one value.
+
+    Raises:
+        RemoteProtocolError: The bytes are no value, whatever msgpack calls the reason.
+    """
+    try:
+        return msgpack.unpackb(body, ext_hook=_extension, strict_map_key=False)
+    except RemoteProtocolError:
+        raise
+    except Exception as error:  # noqa: BLE001 - msgpack has five kinds of exception for bad input
+        raise RemoteProtocolError(f"not a message: {type(error).__name__}: {error}") from None
+
+
+class Conversation(Generic[M]):
+    """The messages that one side may send to another, and no others."""
+
+    def __init__(self, name: str, kinds: Mapping[int, type[M]]) -> None:
+        self._name = name
+        self._codes = {kind: code for code, kind in kinds.items()}
+        self._kinds = {code: (kind, _checks(kind)) for code, kind in kinds.items()}
+
+    def encode(self, message: M) -> bytes:
+        """Turn a message into bytes.
+
+        Raises:
+            LocalProtocolError: The message is longer than `MAX_MESSAGE` or holds what cannot travel.
+        """
+        code = self._codes[type(message)]
+        body = pack_value([code, *_plain(message)])
+        if len(body) > MAX_MESSAGE:
+            name = type(message).__name__
+            raise LocalProtocolError(f"{name} of {len(body)} bytes; the limit is {MAX_MESSAGE}")
+        return body
+
+    def decode(self, body: bytes) -> M:
+        """Turn untrusted bytes into a valid message.
+
+        Raises:
+            RemoteProtocolError: It is too long, malformed or not of this conversation.
+        """
+        if len(body) > MAX_MESSAGE:
+            raise RemoteProtocolError(f"{self._name}: {len(body)} bytes; the limit is {MAX_MESSAGE}")
+        parts = unpack_value(body)
+        if not isinstance(parts, list) or not parts or not isinstance(parts[0], int):
+            raise RemoteProtocolError(f"{self._name}: a message must be a list led by its code")
+        if parts[0] not in self._kinds:
+            raise RemoteProtocolError(f"{self._name}: unknown message code {parts[0]}")
+        kind, checks = self._kinds[parts[0]]
+        return _build(kind, checks, parts[1:])
+
+
+def _plain(message: object) -> list[object]:
+    return [_plain_field(getattr(message, f.name)) for f in fields(message)]  # type: ignore[arg-type]
+
+
+def _plain_field(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(value)
+    if isinstance(value, tuple):
+        return [_plain_field(item) for item in value]
+    return value
+
+
+def _build(kind: type[M], checks: Iterable[tuple[str, Check]], values: list[object]) -> M:
+    checks = tuple(checks)
+    if len(values) != len(checks):
+        raise RemoteProtocolError(f"{kind.__name__}: {len(values)} fields, not {len(checks)}")
+    arguments = {}
+    for (name, check), value in zip(checks, values, strict=True):
+        try:
+            arguments[name] = check(value)
+        except TypeError as error:
+            raise RemoteProtocolError(f"{kind.__name__}.{name}: {error}") from None
+    try:
+        return kind(**arguments)
+    except Exception as error:  # noqa: BLE001 - a message checks itself when it is built
+        raise RemoteProtocolError(f"{kind.__name__}: {error}") from None
+
+
+def _checks(kind: type) -> tuple[tuple[str, Check], ...]:
+    hints = get_type_hints(kind)
+    return tuple((f.name, _check(hints[f.name])) for f in fields(kind))
+
+
+def _check(annotation: Any) -> Check:  # noqa: ANN401, PLR0911 - one line for each shape of annotation
+    if annotation is object:
+        return lambda value: value
+    if isinstance(annotation, NewType):
+        return _check(annotation.__supertype__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in {Union, types.UnionType}:
+        return _either([_check(argument) for argument in arguments])
+    if origin is tuple:
+        return _tuple_of(_check(arguments[0]))
+    if origin in {dict, Mapping}:
+        return _dict_of(_check(arguments[1]))
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        nested = _checks(annotation)
+        return lambda value: _build(annotation, nested, _exactly(list)(value))
+    return _exactly(annotation)
+
+
+def _exactly(kind: type) -> Check:
+    # bool is an int to isinstance, and an int is welcome where a float is meant.
+    accepted = {kind, int} if kind is float else {kind}
+
+    def check(value: Any) -> Any:  # noqa: ANN401
+        if type(value) not in accepted:
+            raise TypeError(f"{kind.__name__} expected, got {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _either(checks: list[Check]) -> Check:
+    def check(value: Any) -> Any:  # noqa: ANN401
+        for one in checks:
+            try:
+                return one(value)
+            except TypeError:
+                continue
+        raise TypeError(f"{type(value).__name__} is not expected")
+
+    return check
+
+
+def _tuple_of(item: Check) -> Check:
+    return lambda value: tuple(item(one) for one in _exactly(list)(value))
+
+
+def _dict_of(item: Check) -> Check:
+    text = _exactly(str)
+    return lambda value: {text(key): item(one) for key, one in _exactly(dict)(value).items()}

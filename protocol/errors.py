@@ -1,0 +1,199 @@
+"""Every error that people may catch, named for whose turn it is to act.
+
+Each carries its subject as attributes and says in one line what is wrong and what cures it.
+`to_wire` and `from_wire` carry them between processes as text; code never travels.
+"""
+
+from typing import Final
+
+
+class SpiralHostError(Exception):
+    """The base of every error that this project raises on purpose."""
+
+    def fields(self) -> list[str]:
+        """Give the constructor's arguments, in order, as they travel to another process."""
+        return [str(argument) for argument in self.args]
+
+
+class UsageError(SpiralHostError):
+    """The caller asked for something that cannot be meant: a bad name, an unknown plugin."""
+
+
+class NoDaemon(SpiralHostError):
+    """Nobody serves this run directory."""
+
+    def __init__(self, run_dir: str, why: str = "") -> None:
+        super().__init__(run_dir, why)
+        self.run_dir = run_dir
+        self.why = why
+
+    def __str__(self) -> str:
+        why = f" ({self.why})" if self.why else ""
+        return f"no daemon serves {self.run_dir}{why}; start one with: spiral-host start"
+
+
+class ManifestError(SpiralHostError):
+    """A plugin's declaration is wrong; its author has to change it.
+
+    Attributes:
+        plugin_id: The plugin, or its path while its id is not known.
+        field: The field of the manifest, or the file's name when it cannot be read at all.
+    """
+
+    def __init__(self, plugin_id: str, field: str, text: str) -> None:
+        super().__init__(plugin_id, field, text)
+        self.plugin_id = plugin_id
+        self.field = field
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.plugin_id}: {self.field}: {self.text}"
+
+
+class LoadFailed(SpiralHostError):
+    """A plugin could not be brought up: its import, its metadata or its on_load raised."""
+
+    def __init__(self, plugin_id: str, reason: str, traceback: str = "") -> None:
+        super().__init__(plugin_id, reason, traceback)
+        self.plugin_id = plugin_id
+        self.reason = reason
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin_id} did not load: {self.reason}"
+
+
+class DeadlineExceeded(SpiralHostError):
+    """The caller's time ran out; the call may have been carried out all the same."""
+
+    def __init__(self, call: str, after_s: float | str) -> None:
+        super().__init__(call, after_s)
+        self.call = call
+        self.after_s = float(after_s)
+
+    def __str__(self) -> str:
+        return f"{self.call}: no answer after {self.after_s:g} s; it may still be running"
+
+
+class Cancelled(SpiralHostError):
+    """The caller no longer wants the answer."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return f"{self.call}: cancelled"
+
+
+class Overloaded(SpiralHostError):
+    """The callee has as much to do as it may hold; nothing of this call was carried out."""
+
+    def __init__(self, service: str, retry_after: float | str) -> None:
+        super().__init__(service, retry_after)
+        self.service = service
+        self.retry_after = float(retry_after)
+
+    def __str__(self) -> str:
+        return f"{self.service}: overloaded; try again in {self.retry_after:g} s"
+
+
+class PermissionDenied(SpiralHostError):
+    """The operator did not grant this."""
+
+    def __init__(self, plugin_id: str, wanted: str) -> None:
+        super().__init__(plugin_id, wanted)
+        self.plugin_id = plugin_id
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"{self.plugin_id}: permission {self.wanted} was not granted"
+
+
+class ServiceUnavailable(SpiralHostError):
+    """Nobody offers this service now; nothing of the call was carried out."""
+
+    def __init__(self, service: str, why: str) -> None:
+        super().__init__(service, why)
+        self.service = service
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"service {self.service} is not available: {self.why}"
+
+
+class WorkerLost(SpiralHostError):
+    """The callee's process died while it had the call; the call may have been carried out."""
+
+    def __init__(self, plugin_id: str, cause: str) -> None:
+        super().__init__(plugin_id, cause)
+        self.plugin_id = plugin_id
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"worker of {self.plugin_id} was lost during the call: {self.cause}"
+
+
+class RemoteError(SpiralHostError):
+    """The plugin's own code raised; what travels is text, never code.
+
+    Attributes:
+        type_name: The exception's class, as its author named it.
+        text: Its message.
+        traceback: The callee's traceback, plugin frames only, for people to read.
+    """
+
+    def __init__(self, call: str, type_name: str, text: str, traceback: str = "") -> None:
+        super().__init__(call, type_name, text, traceback)
+        self.call = call
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.call} raised {self.type_name}: {self.text}"
+
+
+class ProtocolError(SpiralHostError):
+    """Somebody broke the protocol; see the two below for who."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were asked to send what the protocol cannot carry; nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side broke the protocol; its connection ends, nobody else's."""
+
+
+_TRAVELLING: Final[dict[str, type[SpiralHostError]]] = {
+    kind.__name__: kind
+    for kind in (
+        UsageError,
+        NoDaemon,
+        ManifestError,
+        LoadFailed,
+        DeadlineExceeded,
+        Cancelled,
+        Overloaded,
+        PermissionDenied,
+        ServiceUnavailable,
+        WorkerLost,
+        RemoteError,
+        LocalProtocolError,
+        RemoteProtocolError,
+    )
+}
+
+
+def to_wire(error: SpiralHostError) -> tuple[str, tuple[str, ...]]:
+    """Turn an error into its name and its constructor's arguments, as text."""
+    return type(error).__name__, tuple(error.fields())
+
+
+def from_wire(kind: str, fields: tuple[str, ...]) -> SpiralHostError:
+    """Build the error again; what nobody knows becomes a `RemoteProtocolError` that quotes it."""
+    try:
+        return _TRAVELLING[kind](*fields)
+    except (KeyError, TypeError, ValueError):
+        return RemoteProtocolError(f"an unknown kind of error arrived: {kind[:80]!r}")

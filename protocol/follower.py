@@ -1,0 +1,125 @@
+"""Decide what a subscriber is given: in order, once, and with every hole named. No I/O, no clock.
+
+    next number         -> deliver
+    number seen before  -> nothing: a duplicate, sent again after a restart
+    a number is skipped -> hold what came, ask for a replay, deliver all in order, or name the gap
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from protocol.feed import Missing, Replay, Run
+from protocol.names import EVERYTHING, Topic
+
+REPLAY_S: Final = 1.0
+"""How long a hole may wait for its replay before it is called a gap, seconds."""
+
+MAX_HELD: Final = 10_000
+"""Events held behind one hole; beyond that it is a gap at once."""
+
+MAX_LIVES: Final = 8
+"""Lives of one source that are remembered for each type; a source that restarts for ever must
+not make its subscribers grow."""
+
+Delivery: TypeAlias = Run | Missing
+_Key: TypeAlias = tuple[str, int, Topic]
+
+
+@dataclass(slots=True)
+class _Line:
+    """The events of one type by one life of one source, as far as they have been seen."""
+
+    seen: int
+    held: list[Run] = field(default_factory=list)
+    give_up_at: float = 0.0
+
+
+class Follower:
+    """Follows every source's numbers; lives as long as its subscriber."""
+
+    def __init__(self) -> None:
+        self._lines: dict[_Key, _Line] = {}
+
+    def arrive(self, run: Run, now: float) -> tuple[list[Delivery], Replay | None]:
+        """Take in a run; give what to deliver, and what to ask the hub for."""
+        key = (run.source, run.incarnation, run.topic)
+        line = self._lines.get(key)
+        if line is None:
+            self._forget_old_lives(run)
+            self._lines[key] = _Line(run.last)
+            return [run], None
+        if run.last <= line.seen:
+            return [], None
+        if line.held or run.first > line.seen + 1:
+            return self._hold(key, line, run, now)
+        fresh = run if run.first == line.seen + 1 else run.without(line.seen)
+        line.seen = run.last
+        return [fresh], None
+
+    def replayed(self, key: _Key, runs: list[Run], last: int) -> list[Delivery]:
+        """Take in the hub's answer: what it had of the hole that ends with number `last`."""
+        line = self._lines.get(key)
+        if line is None or not line.held:
+            return []
+        out: list[Delivery] = []
+        for run in runs:
+            self._append(key, line, run, out)
+        if line.seen < last:
+            out.append(self._missing(key, line.seen + 1, last))
+            line.seen = last
+        return out + self._release(key, line)
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expire`; None while nothing is held."""
+        return min((line.give_up_at for line in self._lines.values() if line.held), default=None)
+
+    def expire(self, now: float) -> list[Delivery]:
+        """Name the holes whose replay has not come in time, and go on behind them."""
+        out: list[Delivery] = []
+        for key, line in self._lines.items():
+            if line.held and line.give_up_at <= now:
+                out += self._release(key, line)
+        return out
+
+    def forget(self, topic: Topic) -> None:
+        """Stop following a type, so that a later subscription starts afresh."""
+        kept = {key: line for key, line in self._lines.items() if key[2] != topic}
+        self._lines = {} if topic == EVERYTHING else kept
+
+    def _forget_old_lives(self, run: Run) -> None:
+        mine = [key for key in self._lines if (key[0], key[2]) == (run.source, run.topic)]
+        for key in sorted(mine, key=lambda key: key[1])[: -MAX_LIVES + 1]:
+            del self._lines[key]
+
+    def _hold(
+        self, key: _Key, line: _Line, run: Run, now: float
+    ) -> tuple[list[Delivery], Replay | None]:
+        asked = bool(line.held)
+        line.held.append(run)
+        if sum(len(held.payloads) for held in line.held) > MAX_HELD:
+            return self._release(key, line), None
+        if asked:
+            return [], None
+        line.give_up_at = now + REPLAY_S
+        return [], Replay(*key, first=line.seen + 1, last=run.first - 1)
+
+    def _release(self, key: _Key, line: _Line) -> list[Delivery]:
+        held, line.held = line.held, []
+        out: list[Delivery] = []
+        for run in held:
+            self._append(key, line, run, out)
+        return out
+
+    def _append(self, key: _Key, line: _Line, run: Run, out: list[Delivery]) -> None:
+        if run.last <= line.seen:
+            return
+        if run.first > line.seen + 1:
+            out.append(self._missing(key, line.seen + 1, run.first - 1))
+        out.append(run.without(line.seen))
+        line.seen = run.last
+
+    @staticmethod
+    def _missing(key: _Key, first: int, last: int) -> Missing:
+        source, incarnation, topic = key
+        return Missing(source, incarnation, topic, first, last)

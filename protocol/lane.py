@@ -1,0 +1,131 @@
+"""Frames over one socket pair: `u32 length, body`, from both ends. Knows nothing of calls.
+
+A lane belongs to one thread. Its socket never blocks; who wants to wait polls its descriptor.
+"""
+
+import socket
+import struct
+from typing import Final
+
+from protocol.codec import MAX_MESSAGE
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+
+_LENGTH: Final = struct.Struct("!I")
+_HEAD: Final = _LENGTH.size
+_CHUNK: Final = 256 * 1024
+"""Bytes asked of the kernel at once; a socket pair holds 208 KiB unless told otherwise."""
+
+MAX_OUTBOX: Final = 4 * MAX_MESSAGE
+"""Bytes that wait for a peer which does not read, before its lane is given up."""
+
+
+class Lane:
+    """One end of a lane. Lives until either end closes it."""
+
+    __slots__ = ("_in", "_length", "_out", "_receive", "_send", "_socket", "fd")
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self.fd = end.fileno()
+        self._socket = end
+        self._send = end.send
+        self._receive = end.recv
+        self._in = bytearray()
+        self._length = -1
+        self._out = bytearray()
+
+    def send(self, body: bytes) -> bool:
+        """Send one frame, or keep what the peer has no room for yet.
+
+        Returns:
+            Whether everything has left; if not, call `flush` when the descriptor is writable.
+
+        Raises:
+            LocalProtocolError: The frame is too long; nothing was sent.
+            BrokenPipeError: The peer is gone; nothing was sent.
+            RemoteProtocolError: The peer does not read and has `MAX_OUTBOX` waiting already.
+        """
+        if len(body) > MAX_MESSAGE:
+            raise LocalProtocolError(f"a frame of {len(body)} bytes; the limit is {MAX_MESSAGE}")
+        frame = _LENGTH.pack(len(body)) + body
+        if self._out:
+            return self._keep(frame)
+        try:
+            sent = self._send(frame)
+        except BlockingIOError:
+            return self._keep(frame)
+        return sent == len(frame) or self._keep(memoryview(frame)[sent:])
+
+    def flush(self) -> bool:
+        """Send what was kept; say whether all of it has left.
+
+        Raises:
+            BrokenPipeError: The peer is gone.
+        """
+        try:
+            while self._out:
+                del self._out[: self._send(self._out)]
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self) -> bytes | None:
+        """Give the next frame if it is all here.
+
+        Raises:
+            EOFError: The peer is gone and has said all it had to say.
+            RemoteProtocolError: The peer announces a frame that is too long.
+        """
+        if not self._in:
+            chunk = self._read()
+            if chunk is None:
+                return None
+            # The common case by far: exactly one frame, which needs no buffer.
+            if len(chunk) >= _HEAD and _LENGTH.unpack_from(chunk)[0] == len(chunk) - _HEAD:
+                return chunk[_HEAD:]
+            self._in += chunk
+        while (frame := self._cut()) is None:
+            chunk = self._read()
+            if chunk is None:
+                return None
+            self._in += chunk
+        return frame
+
+    def has_more(self) -> bool:
+        """Say whether a frame may be here that no poll of the descriptor will announce."""
+        return bool(self._in)
+
+    def close(self) -> None:
+        """Close this end; the peer sees the end of the stream."""
+        self._socket.close()
+
+    def _read(self) -> bytes | None:
+        try:
+            chunk = self._receive(_CHUNK)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            raise EOFError
+        return chunk
+
+    def _cut(self) -> bytes | None:
+        if len(self._in) < _HEAD:
+            return None
+        (length,) = _LENGTH.unpack_from(self._in)
+        if length > MAX_MESSAGE:
+            raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
+        if len(self._in) < _HEAD + length:
+            return None
+        frame = bytes(self._in[_HEAD : _HEAD + length])
+        del self._in[: _HEAD + length]
+        return frame
+
+    def _keep(self, rest: bytes | memoryview) -> bool:
+        if len(self._out) + len(rest) > MAX_OUTBOX:
+            raise RemoteProtocolError("the peer does not read its lane")
+        self._out += rest
+        return False
+
+

@@ -1,0 +1,750 @@
+"""Every message that crosses a boundary, one frozen class each, grouped by conversation.
+
+    daemon <-> node      ZeroMQ      TO_NODE, FROM_NODE
+    daemon <-> client    ZeroMQ      TO_CLIENT, FROM_CLIENT
+    daemon <-> worker    relayed     TO_WORKER, FROM_WORKER   (the node passes it on unread)
+    node   <-> endpoint  umbilical   TO_ENDPOINT, FROM_ENDPOINT   (an endpoint: worker or client)
+
+Calls travel on lanes (calls.py) and events in batches (feed.py); both have formats of their own,
+because they are built by the hundred thousand. This file is large because it is a list.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from protocol.codec import Conversation
+
+# --- what several conversations share ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of every connection; nothing else is accepted before it.
+
+    Its layout never changes, so that two versions can tell each other apart.
+
+    Attributes:
+        role: `node`, `client` or `worker`.
+        body: What this role says of itself, encoded in the conversation of this version.
+    """
+
+    protocol: int
+    role: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The other side does not speak with this one; its connection ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was asked for."""
+
+    request: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What was asked for cannot be had; the error as `errors.to_wire` gives it."""
+
+    request: str
+    kind: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """How a process ended.
+
+    Attributes:
+        kind: `exit`, `signal` or `unknown`.
+        code: The exit status or the signal's number.
+        rule: Which rule of the host's made it end, or empty.
+    """
+
+    kind: str
+    code: int = 0
+    rule: str = ""
+
+    def __str__(self) -> str:
+        how = {"exit": f"exit status {self.code}", "signal": _signal(self.code)}
+        text = how.get(self.kind, "unknown cause")
+        return f"{text} ({self.rule})" if self.rule else text
+
+
+def _signal(code: int) -> str:
+    return _SIGNALS.get(code, f"signal {code}")
+
+
+_SIGNALS: Final = {
+    number: f"SIG{name}"
+    for number, name in enumerate(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT "
+        "STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(),
+        start=1,
+    )
+}
+"""Linux's own numbers; a table, because deciders do not import `signal`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginSource:
+    """Where a plugin's code lies, for a process that may import it.
+
+    Attributes:
+        root: Folder that is put on the plugin's `sys.path` and granted for reading, or empty.
+        entry: `module:Class`, or `file.py` (relative to `root`) with a single `Plugin` in it.
+    """
+
+    root: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where plugins are looked for.
+
+    Attributes:
+        path: A plugin's folder, a `.py` file, or a folder of these; for a class its import root.
+        entry: `module:Class` when one class is meant, else empty.
+    """
+
+    path: str
+    entry: str = ""
+
+
+# --- daemon and node -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """One living worker, as a node tells it to a daemon that it has not met."""
+
+    incarnation: int
+    plugin_id: str
+    pid: int
+    start_time: int
+    layers: tuple[str, ...]
+    facts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """A worker is gone and reaped. Repeated in every greeting until the daemon has seen it."""
+
+    incarnation: int
+    plugin_id: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDetails:
+    """What a node says of itself when it greets a daemon."""
+
+    name: str
+    pid: int
+    socket: str
+    sandbox: str
+    missing: Mapping[str, str]
+    workers: tuple[WorkerReport, ...]
+    exits: tuple[Exited, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWelcome:
+    """The daemon takes the node on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnWorker:
+    """Start a worker for one plugin; done once however often it is said."""
+
+    incarnation: int
+    plugin_id: str
+    source: PluginSource
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndWorker:
+    """End a worker by force; `rule` says why and becomes part of its cause of death."""
+
+    incarnation: int
+    rule: str
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSeen:
+    """The daemon has written an exit down; the node may forget it."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A lifecycle frame for or from one worker, byte for byte."""
+
+    incarnation: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantLane:
+    """Tie a caller to a callee: one socket pair, one end to each."""
+
+    lane: int
+    request: str
+    caller: int
+    callee: int
+    caller_name: str
+    callee_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitClient:
+    """A client may come to the node's socket with this ticket, once."""
+
+    incarnation: int
+    name: str
+    ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExpelClient:
+    """A client is gone; so are its lanes."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSample:
+    """Measure every worker now."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopNode:
+    """End every worker that is left, then leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A worker process exists."""
+
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """A worker process could not be made."""
+
+    incarnation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """A worker said hello from inside its confinement, and the kernel's view agrees."""
+
+    incarnation: int
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Violated:
+    """A worker broke the protocol on its umbilical and was ended for it."""
+
+    incarnation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLeft:
+    """A client's connection to the node is at its end."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One worker's figures. Memory in bytes, CPU time in seconds; calls are its own word."""
+
+    incarnation: int
+    memory: int
+    cpu_s: float
+    threads: int
+    calls: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The figures of every worker of a node."""
+
+    request: str
+    samples: tuple[Sample, ...]
+
+
+ToNode: TypeAlias = (
+    Refused
+    | NodeWelcome
+    | SpawnWorker
+    | EndWorker
+    | ExitSeen
+    | Relay
+    | GrantLane
+    | AdmitClient
+    | ExpelClient
+    | TakeSample
+    | StopNode
+)
+FromNode: TypeAlias = (
+    NodeDetails
+    | Spawned
+    | SpawnFailed
+    | Confined
+    | Exited
+    | Relay
+    | Violated
+    | Samples
+    | ClientLeft
+)
+
+TO_NODE: Final[Conversation[ToNode]] = Conversation(
+    "daemon to node",
+    {
+        1: Refused,
+        2: NodeWelcome,
+        3: SpawnWorker,
+        4: EndWorker,
+        5: ExitSeen,
+        6: Relay,
+        7: GrantLane,
+        8: AdmitClient,
+        9: ExpelClient,
+        10: TakeSample,
+        11: StopNode,
+    },
+)
+FROM_NODE: Final[Conversation[FromNode]] = Conversation(
+    "node to daemon",
+    {
+        1: NodeDetails,
+        2: Spawned,
+        3: SpawnFailed,
+        4: Confined,
+        5: Exited,
+        6: Relay,
+        7: Violated,
+        8: Samples,
+        9: ClientLeft,
+    },
+)
+
+# --- daemon and worker, relayed by the node ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribePlugin:
+    """Import the plugin, say its metadata, leave; `on_load` is not run."""
+
+    source: PluginSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlugin:
+    """Import the plugin and run its `on_load`; done once however often it is said.
+
+    Attributes:
+        metadata: What the manifest declares; the class may repeat it but not contradict it.
+        events: The types that `on_event` is subscribed to when it is overridden.
+    """
+
+    source: PluginSource
+    metadata: Mapping[str, object]
+    data_dir: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopPlugin:
+    """Finish what is running, accept nothing new, run `on_unload`, leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The plugin's own metadata, untrusted."""
+
+    metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`on_load` has returned; the plugin is ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The plugin's import, metadata, `on_load` or `on_unload` raised."""
+
+    stage: str
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A service is there to be called."""
+
+    service: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A service is no longer there."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve:
+    """Ask for a lane to whoever offers a service.
+
+    Attributes:
+        wait_s: How long the daemon may hold the question while nobody offers it, seconds.
+    """
+
+    request: str
+    service: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListServices:
+    """Ask who offers what."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindByCapability:
+    """Ask which plugins can do something."""
+
+    request: str
+    capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetConfig:
+    """Ask for every configured value whose key begins with a prefix."""
+
+    request: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """Configure a value; None takes it away."""
+
+    request: str
+    key: str
+    value: str | None
+
+
+Question: TypeAlias = Resolve | ListServices | FindByCapability | GetConfig | SetConfig
+ToWorker: TypeAlias = DescribePlugin | LoadPlugin | StopPlugin | Answer | Refusal
+FromWorker: TypeAlias = Described | Loaded | Broken | Offer | Withdraw | Question
+
+TO_WORKER: Final[Conversation[ToWorker]] = Conversation(
+    "daemon to worker",
+    {1: DescribePlugin, 2: LoadPlugin, 3: StopPlugin, 4: Answer, 5: Refusal},
+)
+FROM_WORKER: Final[Conversation[FromWorker]] = Conversation(
+    "worker to daemon",
+    {
+        1: Described,
+        2: Loaded,
+        3: Broken,
+        4: Offer,
+        5: Withdraw,
+        6: Resolve,
+        7: ListServices,
+        8: FindByCapability,
+        9: GetConfig,
+        10: SetConfig,
+    },
+)
+
+# --- daemon and client ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDetails:
+    """What a client says of itself; `incarnation` is what an earlier daemon gave it, or 0."""
+
+    name: str
+    pid: int
+    incarnation: int
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientWelcome:
+    """The daemon takes the client on; the ticket opens the node's socket once."""
+
+    epoch: int
+    incarnation: int
+    ticket: bytes
+    node_socket: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlugins:
+    """Load what lies at these places; answered when each is ready or has failed."""
+
+    request: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadPlugin:
+    """Stop a plugin and forget it."""
+
+    request: str
+    plugin_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPlugin:
+    """Stop a plugin and start it again; a person's restart is never refused."""
+
+    request: str
+    plugin_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InitializeAll:
+    """Wait until every plugin is ready or has failed, then publish SystemInit."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListPlugins:
+    """Ask for every plugin; `fresh` has the workers measured first."""
+
+    request: str
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus:
+    """Ask how the daemon itself is."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown:
+    """Publish SystemShutdown, unload everything in reverse order, end."""
+
+    request: str
+
+
+ClientQuestion: TypeAlias = (
+    Question
+    | LoadPlugins
+    | UnloadPlugin
+    | RestartPlugin
+    | InitializeAll
+    | ListPlugins
+    | GetStatus
+    | ShutDown
+)
+ToClient: TypeAlias = Refused | ClientWelcome | Answer | Refusal
+FromClient: TypeAlias = ClientDetails | Offer | Withdraw | ClientQuestion
+
+TO_CLIENT: Final[Conversation[ToClient]] = Conversation(
+    "daemon to client", {1: Refused, 2: ClientWelcome, 3: Answer, 4: Refusal}
+)
+FROM_CLIENT: Final[Conversation[FromClient]] = Conversation(
+    "client to daemon",
+    {
+        1: ClientDetails,
+        2: Offer,
+        3: Withdraw,
+        4: Resolve,
+        5: ListServices,
+        6: FindByCapability,
+        7: GetConfig,
+        8: SetConfig,
+        9: LoadPlugins,
+        10: UnloadPlugin,
+        11: RestartPlugin,
+        12: InitializeAll,
+        13: ListPlugins,
+        14: GetStatus,
+        15: ShutDown,
+    },
+)
+
+# --- node and endpoint: the umbilical of a worker, the node's socket for a client ----------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDetails:
+    """What a worker says of itself, once it is confined; its pid is checked, not believed."""
+
+    pid: int
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTicket:
+    """What a client shows to the node."""
+
+    ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The node knows this endpoint."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneOpened:
+    """One end of a lane; its descriptor travels with the packet.
+
+    Attributes:
+        request: The caller's question that this answers; empty for the callee.
+        peer: The other side's incarnation, `peer_name` its plugin's id or application's name.
+    """
+
+    lane: int
+    request: str
+    peer: int
+    peer_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRefused:
+    """The lane that was granted cannot be made: the callee is leaving, or one has too many."""
+
+    request: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Somebody that this endpoint has lanes with is gone."""
+
+    incarnation: int
+    name: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonChanged:
+    """A daemon is there, or none is. Questions that were on their way have to be asked again."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Send this endpoint events of a type; answered when none published from now on is missed."""
+
+    request: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Send no more of them."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The subscription holds."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """So many events of this endpoint have entered the bus, or were given up; it may send more."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneClosed:
+    """The callee's end of a lane has come to its end."""
+
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Events that never entered the bus, because its rings were full for too long."""
+
+    topic: str
+    count: int
+
+
+ToEndpoint: TypeAlias = (
+    Refused
+    | Greeted
+    | LaneOpened
+    | LaneRefused
+    | Down
+    | DaemonChanged
+    | Subscribed
+    | Published
+)
+FromEndpoint: TypeAlias = (
+    WorkerDetails | ClientTicket | Subscribe | Unsubscribe | Dropped | LaneClosed
+)
+
+TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
+    "node to endpoint",
+    {
+        1: Refused,
+        2: Greeted,
+        3: LaneOpened,
+        4: Down,
+        5: DaemonChanged,
+        6: Subscribed,
+        7: Published,
+        8: LaneRefused,
+    },
+)
+FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
+    "endpoint to node",
+    {
+        1: WorkerDetails,
+        2: ClientTicket,
+        3: Subscribe,
+        4: Unsubscribe,
+        5: Dropped,
+        6: LaneClosed,
+    },
+)
+
+HELLO: Final[Conversation[Hello]] = Conversation("handshake", {0: Hello})

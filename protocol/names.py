@@ -1,0 +1,78 @@
+"""Names that cross boundaries, each with the one function that parses it."""
+
+import re
+from typing import Final, NewType
+
+from protocol.errors import UsageError
+
+PluginId = NewType("PluginId", str)
+ServiceName = NewType("ServiceName", str)
+Topic = NewType("Topic", str)
+Incarnation = NewType("Incarnation", int)
+"""One life of one worker or one connection of one client; the daemon never gives it twice."""
+
+EVERYTHING: Final = Topic("*")
+
+MAX_TOPIC: Final = 200
+"""Bytes of UTF-8; a topic opens every packet of events, so it stays short."""
+
+_PLUGIN_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
+_SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z")
+_METHOD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}\Z")
+
+
+def parse_plugin_id(text: object) -> PluginId:
+    """Accept letters, digits, `_`, `.` and `-`, at most 64, not led by `.` or `-`.
+
+    A plugin's id also names its folders, so nothing that could leave them is let in.
+
+    Raises:
+        UsageError: It is anything else.
+    """
+    if isinstance(text, str) and _PLUGIN_ID.match(text):
+        return PluginId(text)
+    raise UsageError(f"{shown(text)} is no plugin id; use 1 to 64 of A-Z a-z 0-9 _ . -")
+
+
+def parse_service(text: object) -> ServiceName:
+    """Accept what `parse_plugin_id` does, `:` too, at most 128, led by a letter or `_`.
+
+    Raises:
+        UsageError: It is anything else.
+    """
+    if isinstance(text, str) and _SERVICE.match(text):
+        return ServiceName(text)
+    raise UsageError(f"{shown(text)} is no service name; use 1 to 128 of A-Z a-z 0-9 _ . : -")
+
+
+def parse_topic(text: object) -> Topic:
+    """Accept an event type: printable text of 1 to 200 bytes that is not `*`.
+
+    Raises:
+        UsageError: It is anything else.
+    """
+    if (
+        isinstance(text, str)
+        and text.isprintable()
+        and text != EVERYTHING
+        and 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_TOPIC
+    ):
+        return Topic(text)
+    raise UsageError(f"{shown(text)} is no event type; use 1 to {MAX_TOPIC} printable bytes")
+
+
+def parse_method(text: object) -> str:
+    """Accept a public method's name: an ASCII identifier that does not begin with `_`.
+
+    Raises:
+        UsageError: It is anything else.
+    """
+    if isinstance(text, str) and _METHOD.match(text):
+        return text
+    raise UsageError(f"{shown(text)} is no public method's name")
+
+
+def shown(text: object) -> str:
+    """Quote something untrusted so that it fits in one harmless line."""
+    quoted = ascii(text)
+    return quoted if len(quoted) <= 72 else f"{quoted[:68]}..."  # noqa: PLR2004 - one line

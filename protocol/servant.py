@@ -1,0 +1,135 @@
+"""The callee's side of calls: finds the method, runs it, builds the reply. No I/O.
+
+Only public methods of the object that was offered can be reached, by the names they had then;
+there are no attribute walks.
+"""
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from protocol.calls import pack_error_reply, pack_value_reply, unpack_call
+from protocol.codec import MAX_MESSAGE, new_packer
+from protocol.errors import (
+    DeadlineExceeded,
+    LocalProtocolError,
+    RemoteError,
+    SpiralHostError,
+    UsageError,
+)
+from protocol.names import parse_service, shown
+
+MAX_TRACEBACK: Final = 32 * 1024
+"""Characters of a traceback that travel; the end is kept, it says most."""
+
+
+class Counter(Protocol):
+    """Where calls are counted."""
+
+    def count_call(self) -> None:
+        """Count a call that was answered."""
+
+    def count_error(self) -> None:
+        """Count a call that raised."""
+
+
+class Servant:
+    """The services that one process offers; lives as long as the process's connection."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.served = 0
+        """Calls that were taken in, whatever came of them."""
+        self._counter = counter
+        self._objects: dict[str, object] = {}
+        self._targets: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._methods: dict[str, tuple[str, ...]] = {}
+        self._pack = new_packer()
+
+    @property
+    def offers(self) -> dict[str, tuple[str, ...]]:
+        """The services and their methods."""
+        return dict(self._methods)
+
+    def offer(self, name: str, service: object) -> tuple[str, ...]:
+        """Take in a service; an earlier one of this name is replaced.
+
+        Raises:
+            UsageError: The name is no service name, or the object has no public method.
+        """
+        parse_service(name)
+        methods = public_methods(service)
+        if not methods:
+            raise UsageError(f"service {name}: {type(service).__name__} has no public method")
+        self.withdraw(name)
+        self._methods[name] = methods
+        self._objects[name] = service
+        self._targets.update({(name, method): getattr(service, method) for method in methods})
+        return methods
+
+    def withdraw(self, name: str) -> bool:
+        """Forget a service; say whether it was there."""
+        self._objects.pop(name, None)
+        methods = self._methods.pop(name, ())
+        for method in methods:
+            del self._targets[name, method]
+        return bool(methods)
+
+    def object_of(self, name: str) -> object | None:
+        """Give the object that is offered under a name, or None."""
+        return self._objects.get(name)
+
+    def serve(self, frame: bytes) -> bytes:
+        """Carry out the call in a frame and give the frame of its reply.
+
+        Raises:
+            RemoteProtocolError: The frame is no call; its lane has to end.
+        """
+        number, service, method, arguments, keywords, deadline = unpack_call(frame)
+        self.served += 1
+        target = self._targets.get((service, method))
+        if target is None:
+            return pack_error_reply(self._pack, number, self._missing(service, method))
+        if deadline < time.monotonic():
+            late = DeadlineExceeded(f"{service}.{method}", 0.0)
+            return pack_error_reply(self._pack, number, late)
+        try:
+            value = target(*arguments, **keywords) if keywords else target(*arguments)
+            reply = pack_value_reply(self._pack, number, value)
+            if len(reply) > MAX_MESSAGE:
+                raise LocalProtocolError(f"a result of {len(reply)} bytes; the limit is {MAX_MESSAGE}")
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises goes to its caller
+            self._counter.count_error()
+            return pack_error_reply(self._pack, number, _reported(f"{service}.{method}", error))
+        self._counter.count_call()
+        return reply
+
+    def _missing(self, service: str, method: str) -> SpiralHostError:
+        if service not in self._methods:
+            return UsageError(f"service {shown(service)} is not offered here any more")
+        known = ", ".join(self._methods[service])
+        return UsageError(f"service {service} has no method {shown(method)}; it has {known}")
+
+
+def public_methods(service: object) -> tuple[str, ...]:
+    """Name what may be called: callables of the object's class whose names begin with a letter."""
+    kind = type(service)
+    names = (name for name in dir(kind) if not name.startswith("_"))
+    return tuple(name for name in names if callable(getattr(kind, name)))
+
+
+def _reported(call: str, error: BaseException) -> SpiralHostError:
+    if isinstance(error, LocalProtocolError):
+        return RemoteError(call, type(error).__name__, str(error))
+    # The first frame is `serve` itself, which tells a plugin's author nothing.
+    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    lines = traceback.format_exception(type(error), error, frames)
+    text = "".join(lines)[-MAX_TRACEBACK:]
+    return RemoteError(call, type(error).__name__, _text_of(error), text)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:4096]
+    except BaseException:  # noqa: BLE001 - a plugin's own __str__ may do anything
+        return "(its message cannot be read)"
