@@ -1,0 +1,153 @@
+"""What a plugin may touch: services, events, configuration, its log and its folder."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from protocol.errors import ServiceUnavailable
+from protocol.events import PluginEvent
+from protocol.messages import (
+    FindByCapability,
+    GetConfig,
+    ListServices,
+    Question,
+    SetConfig,
+)
+from protocol.names import EVERYTHING, Topic, parse_topic
+from protocol.plugin import PluginCapability
+from protocol.subscriptions import EventCallback, Subscription
+
+__all__ = ["EventBus", "EventCallback", "PluginContext", "Subscription"]
+
+class Host(Protocol):
+    """What the context needs of the worker's runtime."""
+
+    def ask(self, build: Callable[[str], Question]) -> Any:  # noqa: ANN401
+        """Ask the daemon and wait for its answer."""
+
+    def publish(self, event: PluginEvent) -> None:
+        """Put an event on the bus."""
+
+    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
+        """Have a callback called for events of a type."""
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """End a subscription."""
+
+    def offer(self, name: str, service: object) -> None:
+        """Offer a service."""
+
+    def withdraw(self, name: str) -> bool:
+        """Offer it no more."""
+
+    def find_service(self, name: str, wait_s: float) -> Any:  # noqa: ANN401
+        """Give a stub, or None."""
+
+
+class EventBus:
+    """The bus as a plugin sees it; lives as long as the plugin."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def publish(self, event: PluginEvent) -> None:
+        """Publish an event; who gets it, and when, is not waited for.
+
+        Raises:
+            UsageError: Its type is reserved for the daemon.
+            LocalProtocolError: It cannot travel, or has more than 48 KiB.
+        """
+        self._host.publish(event)
+
+    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
+        """Call back for every event of a type published from now on; `"*"` is every type."""
+        topic = EVERYTHING if event_type == EVERYTHING else parse_topic(event_type)
+        return self._host.subscribe(topic, callback)
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """Call back no more; say whether the subscription was there."""
+        return self._host.unsubscribe(subscription)
+
+
+class PluginContext:
+    """The plugin's side of the host; lives as long as the plugin.
+
+    Attributes:
+        event_bus: Publish and subscribe.
+        log: A logger; what it says stands in the plugin's log with everything printed.
+        data_dir: The plugin's own folder, writable, kept when the plugin restarts.
+    """
+
+    def __init__(self, host: Host, plugin_id: str, data_dir: Path) -> None:
+        self.event_bus = EventBus(host)
+        self.log = logging.getLogger(plugin_id)
+        self.data_dir = data_dir
+        self.plugin_id = plugin_id
+        self._host = host
+
+    # --- services ---------------------------------------------------------------------------------
+
+    def register_service(self, name: str, service: object) -> None:
+        """Offer an object: its public methods can be called from other processes.
+
+        Raises:
+            UsageError: The name is no service name, or the object has no public method.
+        """
+        self._host.offer(name, service)
+
+    def unregister_service(self, name: str) -> bool:
+        """Offer it no more; say whether it was offered."""
+        return self._host.withdraw(name)
+
+    def get_service(self, name: str) -> Any:  # noqa: ANN401 - a stub has the service's methods
+        """Give a stub of a service, the object itself if it is this plugin's own, else None."""
+        return self._host.find_service(name, 0.0)
+
+    def wait_service(self, name: str, timeout: float) -> Any:  # noqa: ANN401
+        """Give a stub as soon as somebody offers the service.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            ServiceUnavailable: Nobody did in time.
+        """
+        stub = self._host.find_service(name, timeout)
+        if stub is None:
+            raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
+        return stub
+
+    def list_services(self) -> list[str]:
+        """Name every service that can be called."""
+        return [row[0] for row in self._host.ask(ListServices)]
+
+    def find_by_capability(self, capability: PluginCapability | str) -> list[str]:
+        """Name the plugins that are ready and can do something."""
+        found: list[str] = self._host.ask(lambda name: FindByCapability(name, str(capability)))
+        return found
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
+        """Call back for every event of a type published from now on; `"*"` is every type."""
+        return self.event_bus.subscribe(event_type, callback)
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """Call back no more; say whether the subscription was there."""
+        return self.event_bus.unsubscribe(subscription)
+
+    # --- configuration ----------------------------------------------------------------------------
+
+    def get_config(self, key: str) -> str | None:
+        """Give a configured value, or None."""
+        return self.list_config(key).get(key)
+
+    def set_config(self, key: str, value: str) -> None:
+        """Configure a value, for everybody."""
+        self._host.ask(lambda name: SetConfig(name, key, value))
+
+    def list_config(self, prefix: str = "") -> dict[str, str]:
+        """Give every configured value whose key begins with a prefix, by key."""
+        found: dict[str, str] = self._host.ask(lambda name: GetConfig(name, prefix))
+        return found

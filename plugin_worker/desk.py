@@ -1,0 +1,265 @@
+"""The worker's end of its umbilical: questions and their answers, from whichever thread asks.
+
+There is no reader thread. Whoever waits reads: it takes the umbilical's lock if it is free and
+sorts what has come; what is for another thread wakes that thread. So nothing stands between the
+thread that serves calls and its socket, and a thread that waits keeps the worker answering.
+"""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
+from protocol.messages import (
+    FROM_ENDPOINT,
+    FROM_WORKER,
+    TO_ENDPOINT,
+    TO_WORKER,
+    Answer,
+    Cause,
+    DaemonChanged,
+    Down,
+    FromEndpoint,
+    FromWorker,
+    LaneOpened,
+    LaneRefused,
+    Question,
+    Refusal,
+    Subscribed,
+    ToEndpoint,
+    ToWorker,
+)
+from protocol.packets import Kind
+from protocol.umbilical import Umbilical
+
+ASK_S: Final = 30.0
+"""How long a question may take; a daemon that is being started again answers within 2."""
+
+CAUSE_S: Final = 0.005
+"""How long a caller that sees the end of a lane waits for the node's word on why, seconds."""
+
+_MS: Final = 1000
+
+
+class _Slot:
+    """A question under way, and the thread that waits for its answer."""
+
+    __slots__ = ("done", "error", "frame", "value", "wake")
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.done = False
+        self.value: Any = None
+        self.error: SpiralHostError | None = None
+
+    def finish(self, value: object, error: SpiralHostError | None = None) -> None:
+        self.value, self.error, self.done = value, error, True
+        os.eventfd_write(self.wake, 1)
+
+
+class _Polls(threading.local):
+    """For each thread, a poll object for each descriptor it waits for beside the umbilical."""
+
+    def __init__(self, umbilical: int) -> None:
+        self._umbilical = umbilical
+        self._known: dict[int, select.poll] = {}
+
+    def get(self, fd: int) -> select.poll:
+        poll = self._known.get(fd)
+        if poll is None:
+            poll = self._known[fd] = select.poll()
+            poll.register(self._umbilical, select.POLLIN)
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        return poll
+
+    def forget(self, fd: int) -> None:
+        self._known.pop(fd, None)
+
+
+class Desk:
+    """Sorts what comes down the umbilical; lives as long as the worker.
+
+    Args:
+        other: Called, in whichever thread reads, with what no question waits for.
+    """
+
+    def __init__(
+        self,
+        umbilical: Umbilical,
+        other: Callable[[Kind, ToEndpoint | ToWorker | bytes, list[int]], None],
+    ) -> None:
+        self._umbilical = umbilical
+        self._other = other
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._slots: dict[str, _Slot] = {}
+        self._numbers = count(1)
+        self._deaths: dict[int, Cause] = {}
+        self._polls = _Polls(umbilical.fd)
+
+    @property
+    def fd(self) -> int:
+        """The umbilical's descriptor, to be polled."""
+        return self._umbilical.fd
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def send(self, kind: Kind, body: bytes) -> None:
+        """Send a message up; waits while the node does not read."""
+        with self._writing:
+            if self._umbilical.send(kind, body):
+                return
+            poll = select.poll()
+            poll.register(self._umbilical.fd, select.POLLOUT)
+            while not self._umbilical.flush():
+                poll.poll()
+
+    def tell_node(self, message: FromEndpoint) -> None:
+        """Send the node a message."""
+        self.send(Kind.NODE, FROM_ENDPOINT.encode(message))
+
+    def tell_daemon(self, message: FromWorker) -> None:
+        """Send the daemon a frame."""
+        self.send(Kind.RELAY, FROM_WORKER.encode(message))
+
+    def state(self, key: str, message: FromWorker) -> None:
+        """Send the daemon a frame that stays true, and that later daemons are told too."""
+        self._fact(key, message)
+
+    def retract(self, key: str, message: FromWorker) -> None:
+        """Take a fact back, with the frame that says so."""
+        self._fact(f"-{key}", message)
+
+    def _fact(self, key: str, message: FromWorker) -> None:
+        name = key.encode()
+        self.send(Kind.FACT, bytes([len(name)]) + name + FROM_WORKER.encode(message))
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def ask(self, build: Callable[[str], Question], timeout: float = ASK_S) -> Any:  # noqa: ANN401
+        """Ask the daemon; a daemon that takes over meanwhile is asked again.
+
+        Raises:
+            SpiralHostError: The daemon refused, with its reason.
+            DeadlineExceeded: It said nothing in time.
+        """
+        name = str(next(self._numbers))
+        return self._wait(name, FROM_WORKER.encode(build(name)), timeout, Kind.RELAY)
+
+    def ask_node(self, build: Callable[[str], FromEndpoint], timeout: float) -> Any:  # noqa: ANN401
+        """Ask the node."""
+        name = str(next(self._numbers))
+        return self._wait(name, FROM_ENDPOINT.encode(build(name)), timeout, Kind.NODE)
+
+    def _wait(self, name: str, frame: bytes, timeout: float, kind: Kind) -> Any:  # noqa: ANN401
+        slot = self._slots[name] = _Slot(frame if kind is Kind.RELAY else b"")
+        try:
+            self.send(kind, frame)
+            deadline = time.monotonic() + timeout
+            while not slot.done:
+                if not self.wait_readable(slot.wake, deadline):
+                    raise DeadlineExceeded("a question to the host", timeout)
+        finally:
+            del self._slots[name]
+            self._polls.forget(slot.wake)
+            os.close(slot.wake)
+        if slot.error is not None:
+            raise slot.error
+        return slot.value
+
+    def cause_of_death(self, incarnation: int) -> str:
+        """Say how a peer ended; waits a moment for the node's word."""
+        deadline = time.monotonic() + CAUSE_S
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while incarnation not in self._deaths and time.monotonic() < deadline:
+            if poll.poll(CAUSE_S * _MS):
+                self.read()
+        return str(self._deaths.get(incarnation, Cause(kind="unknown")))
+
+    # --- waiting and reading ----------------------------------------------------------------------
+
+    def wait_readable(self, fd: int, deadline: float) -> bool:
+        """Wait for a descriptor while the umbilical is read; False when the time is up."""
+        poll = self._polls.get(fd)
+        while (left := deadline - time.monotonic()) > 0:
+            for ready, _ in poll.poll(left * _MS + 1):
+                if ready == fd:
+                    return True
+                self.read()
+        return False
+
+    def wait_for_news(self, deadline: float) -> bool:
+        """Wait until something may have come down; False when the time is up."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        # Another thread may read it first, so this looks up now and then.
+        if self._polls.get(-1).poll(min(left * _MS + 1, 20)):
+            self.read()
+        return True
+
+    def read(self) -> None:
+        """Read and sort what is there, unless another thread is at it.
+
+        Raises:
+            EOFError: The node is gone; so is the reason for this process to live.
+        """
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            while (message := self._umbilical.receive()) is not None:
+                self._sort(*message)
+        finally:
+            self._reading.release()
+
+    def _sort(self, kind: Kind, body: bytes, descriptors: list[int]) -> None:
+        if kind is Kind.EVENTS:
+            self._other(kind, body, descriptors)
+        elif kind is Kind.NODE:
+            self._from_node(TO_ENDPOINT.decode(body), descriptors)
+        else:
+            self._from_daemon(TO_WORKER.decode(body))
+
+    def _from_daemon(self, message: ToWorker) -> None:
+        if isinstance(message, Answer):
+            self._finish(message.request, message.value)
+        elif isinstance(message, Refusal):
+            self._finish(message.request, None, from_wire(message.kind, message.fields))
+        else:
+            self._other(Kind.RELAY, message, [])
+
+    def _from_node(self, message: ToEndpoint, descriptors: list[int]) -> None:
+        if isinstance(message, LaneOpened) and message.request:
+            if not self._finish(message.request, (message, descriptors[0])):
+                os.close(descriptors[0])
+        elif isinstance(message, LaneRefused):
+            self._finish(message.request, (None, message.why))
+        elif isinstance(message, Subscribed):
+            self._finish(message.request, None)
+        elif isinstance(message, Down):
+            self._deaths[message.incarnation] = message.cause
+        elif isinstance(message, DaemonChanged):
+            self._ask_again(message.epoch)
+        else:
+            self._other(Kind.NODE, message, descriptors)
+
+    def _ask_again(self, epoch: int) -> None:
+        if epoch:
+            for slot in tuple(self._slots.values()):
+                if slot.frame and not slot.done:
+                    self.send(Kind.RELAY, slot.frame)
+
+    def _finish(
+        self, request: str, value: object, error: SpiralHostError | None = None
+    ) -> bool:
+        slot = self._slots.get(request)
+        if slot is not None:
+            slot.finish(value, error)
+        return slot is not None

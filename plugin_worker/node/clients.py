@@ -1,0 +1,163 @@
+"""Let clients in at the node's own socket: same user, and a ticket that the daemon gave them.
+
+A client's connection is to it what the umbilical is to a worker: lanes and death notices come
+down it. Its end tells the daemon that the client is gone.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol.errors import ProtocolError, RemoteProtocolError
+from protocol.messages import (
+    FROM_ENDPOINT,
+    TO_ENDPOINT,
+    AdmitClient,
+    ClientTicket,
+    Greeted,
+    LaneClosed,
+    Refused,
+)
+from protocol.packets import Kind
+from protocol.reactor import Reactor
+from protocol.session import accept
+from protocol.umbilical import Umbilical
+
+MAX_WAITING: Final = 64
+"""Connections that have not shown a valid ticket yet."""
+
+WAIT_S: Final = 10.0
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+@dataclass(slots=True)
+class _Guest:
+    """A connection at the door."""
+
+    umbilical: Umbilical
+    ticket: bytes = b""
+
+
+class Clients:
+    """The node's door; lives as long as the node.
+
+    Args:
+        left: Called with the incarnation of a client that is gone.
+        lane_closed: Called when a client, as callee, has seen a lane's end.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        path: Path,
+        left: Callable[[int], None],
+        lane_closed: Callable[[int, int], None],
+    ) -> None:
+        self.connected: dict[int, Umbilical] = {}
+        self._reactor = reactor
+        self._path = path
+        self._left = left
+        self._lane_closed = lane_closed
+        self._tickets: dict[bytes, int] = {}
+        self._guests: dict[int, _Guest] = {}
+        path.unlink(missing_ok=True)
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._door.bind(str(path))
+        self._door.listen(128)
+        self._door.setblocking(False)
+        reactor.watch(self._door.fileno(), self._come_in)
+
+    def admit(self, admission: AdmitClient) -> None:
+        """Expect a client; it may be waiting at the door already."""
+        self._tickets[admission.ticket] = admission.incarnation
+        for fd in tuple(self._guests):
+            self._try(fd)
+
+    def expel(self, incarnation: int) -> None:
+        """Close a client's connection; nobody is told, because the daemon said so."""
+        umbilical = self.connected.pop(incarnation, None)
+        if umbilical is not None:
+            self._reactor.forget(umbilical.fd)
+            umbilical.close()
+
+    def close(self) -> None:
+        """Close the door and every connection, and remove the socket's file."""
+        for incarnation in tuple(self.connected):
+            self.expel(incarnation)
+        for fd in tuple(self._guests):
+            self._send_away(fd, "the node is leaving")
+        self._reactor.forget(self._door.fileno())
+        self._door.close()
+        self._path.unlink(missing_ok=True)
+
+    def _come_in(self) -> None:
+        try:
+            end, _ = self._door.accept()
+        except BlockingIOError:
+            return
+        raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(raw)
+        if uid != os.getuid() or len(self._guests) >= MAX_WAITING:
+            end.close()
+            return
+        guest = _Guest(Umbilical(end, takes_descriptors=False))
+        fd = guest.umbilical.fd
+        self._guests[fd] = guest
+        self._reactor.watch(fd, lambda: self._greeted(fd))
+        self._reactor.call_later(WAIT_S, lambda: self._too_late(fd, guest))
+
+    def _greeted(self, fd: int) -> None:
+        guest = self._guests[fd]
+        try:
+            message = guest.umbilical.receive()
+            if message is None:
+                return
+            said = accept(message[1], "client", FROM_ENDPOINT)
+            if not isinstance(said, ClientTicket) or guest.ticket:
+                raise RemoteProtocolError("a ticket is expected, once")  # noqa: TRY301
+        except (ProtocolError, EOFError, OSError) as error:
+            self._send_away(fd, str(error))
+            return
+        guest.ticket = said.ticket
+        self._try(fd)
+
+    def _try(self, fd: int) -> None:
+        guest = self._guests[fd]
+        incarnation = self._tickets.pop(guest.ticket, None)
+        if incarnation is None:
+            return
+        del self._guests[fd]
+        self.expel(incarnation)
+        self.connected[incarnation] = guest.umbilical
+        self._reactor.watch(fd, lambda: self._read(incarnation, guest.umbilical))
+        guest.umbilical.send(Kind.NODE, TO_ENDPOINT.encode(Greeted(incarnation)))
+
+    def _read(self, incarnation: int, umbilical: Umbilical) -> None:
+        try:
+            while (message := umbilical.receive()) is not None:
+                said = FROM_ENDPOINT.decode(message[1])
+                if not isinstance(said, LaneClosed):
+                    raise RemoteProtocolError("a client has nothing else to say here")  # noqa: TRY301
+                self._lane_closed(said.lane, incarnation)
+        except (ProtocolError, EOFError, OSError):
+            if self.connected.get(incarnation) is umbilical:
+                self.expel(incarnation)
+                self._left(incarnation)
+
+    def _too_late(self, fd: int, guest: _Guest) -> None:
+        if self._guests.get(fd) is guest:
+            self._send_away(fd, "no valid ticket in time")
+
+    def _send_away(self, fd: int, why: str) -> None:
+        guest = self._guests.pop(fd)
+        try:
+            guest.umbilical.send(Kind.NODE, TO_ENDPOINT.encode(Refused(why)))
+        except OSError:
+            pass  # it has gone by itself
+        finally:
+            self._reactor.forget(fd)
+            guest.umbilical.close()

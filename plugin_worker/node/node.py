@@ -1,0 +1,267 @@
+"""The node's loop: the daemon's words in, the workers' words out, as a list of named steps.
+
+    probe the machine -> open the door for clients -> find the daemon -> greet it -> turn
+        -> told to stop, or the owner is gone, or nobody came for too long -> end what is left
+
+It decides nothing: what to start, stop or tie together is the daemon's business. While there is
+no daemon its workers and their lanes go on, exits are remembered and events are kept.
+"""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from plugin_worker.node.clients import Clients
+from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.lanes import Lanes
+from plugin_worker.node.workers import Workers
+from plugin_worker.node.zygote_link import ZygoteLink
+from plugin_worker.sandbox import seccomp
+from plugin_worker.sandbox.policy import LAYER_NAMES
+from plugin_worker.sandbox.probe import probe
+from protocol.errors import RemoteProtocolError
+from protocol.link import DaemonLink
+from protocol.messages import (
+    FROM_NODE,
+    TO_ENDPOINT,
+    TO_NODE,
+    AdmitClient,
+    ClientLeft,
+    DaemonChanged,
+    Down,
+    EndWorker,
+    Exited,
+    ExitSeen,
+    ExpelClient,
+    FromNode,
+    GrantLane,
+    NodeDetails,
+    NodeWelcome,
+    Refused,
+    Relay,
+    Samples,
+    SpawnWorker,
+    StopNode,
+    TakeSample,
+    ToEndpoint,
+    ToNode,
+)
+from protocol.packets import Kind
+from protocol.peer import BusPeer
+from protocol.reactor import Reactor, Timer
+from protocol.session import greeting
+
+LONELY_S: Final = 600.0
+"""How long a node goes on without any daemon, seconds."""
+
+MAX_EXITS: Final = 4096
+"""Exits that are remembered while there is no daemon to be told."""
+
+
+class Node:
+    """One node; lives until it is told to stop or is left alone."""
+
+    def __init__(self, run_dir: Path, name: str, sandbox: str) -> None:
+        self._run_dir = run_dir
+        self._name = name
+        self._sandbox = sandbox
+        self._missing = {layer: why for layer, why in probe().items() if why}
+        self._stopping = False
+        self._exits: dict[int, Exited] = {}
+        self._epoch = 0
+        self._lonely: Timer | None = None
+        self._reactor = Reactor()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._build()
+
+    def _build(self) -> None:
+        reactor, run_dir = self._reactor, self._run_dir
+        layers = self._layers()
+        program = seccomp.compile_program() if "seccomp" in layers else b""
+        shutil.rmtree(run_dir / "tmp", ignore_errors=True)
+        for folder in ("tmp", "logs"):
+            (run_dir / folder).mkdir(mode=0o700, exist_ok=True)
+        self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
+        self._feeds = Feeds(lambda incarnation, message: self._send(incarnation, message, ()))
+        self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
+        self._lanes = Lanes(self._send)
+        self._clients = Clients(reactor, run_dir / "node.sock", self._client_left, self.lane_closed)
+        self._feeds.peer = BusPeer(
+            reactor,
+            self._context,
+            (self._address("events-in"), self._address("events-out")),
+            deliver=self._feeds.deliver,
+            room=self._feeds.room,
+        )
+        self._link = DaemonLink(
+            reactor,
+            self._context,
+            self._address("control"),
+            connected=self._greet,
+            disconnected=self._daemon_lost,
+            received=self._received,
+        )
+
+    def _layers(self) -> tuple[str, ...]:
+        if self._sandbox == "off":
+            return ()
+        held = tuple(layer for layer in LAYER_NAMES if layer not in self._missing)
+        if "no-new-privs" not in held:
+            return tuple(layer for layer in held if layer not in {"landlock", "seccomp"})
+        return held
+
+    def _address(self, name: str) -> str:
+        return f"ipc://{self._run_dir / name}.sock"
+
+    # --- the main loop ----------------------------------------------------------------------------
+
+    def run(self, owner_fd: int | None) -> None:
+        """Serve until told to stop."""
+        if owner_fd is not None:
+            self._reactor.watch(owner_fd, lambda: self._owner_gone(owner_fd))
+        self._wait_lonely()
+        while not (self._stopping and not self._workers.living):
+            self._reactor.turn()
+        self._close()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._workers.end_all("the node stops")
+
+    def _owner_gone(self, owner_fd: int) -> None:
+        self._reactor.forget(owner_fd)
+        # The daemon sees the same end and stops in order; without it, this is the whole stop.
+        if not self._link.is_connected:
+            self._stop()
+
+    def _wait_lonely(self) -> None:
+        self._lonely = self._reactor.call_later(LONELY_S, self._stop)
+
+    def _close(self) -> None:
+        self._zygote.close()
+        self._clients.close()
+        self._feeds.peer.close()
+        self._link.close()
+        self._reactor.close()
+        self._context.destroy(linger=0)
+        for folder in ("tmp", "lib"):
+            shutil.rmtree(self._run_dir / folder, ignore_errors=True)
+
+    # --- the daemon -------------------------------------------------------------------------------
+
+    def tell_daemon(self, message: FromNode) -> None:
+        """Send to the daemon; what it misses while it is away stands in the next greeting."""
+        if self._epoch:
+            self._link.send(FROM_NODE.encode(message))
+
+    def _greet(self) -> None:
+        details = NodeDetails(
+            name=self._name,
+            pid=os.getpid(),
+            socket=str(self._run_dir / "node.sock"),
+            sandbox=self._sandbox,
+            missing=self._missing if self._sandbox != "off" else {},
+            workers=tuple(worker.report() for worker in self._workers.living.values()),
+            exits=tuple(self._exits.values()),
+        )
+        self._link.send(greeting("node", FROM_NODE, details))
+
+    def _daemon_lost(self) -> None:
+        self._epoch = 0
+        self._feeds.peer.lost()
+        self._feeds.give_up()
+        self._tell_everybody(DaemonChanged(0))
+        self._wait_lonely()
+
+    def _welcomed(self, epoch: int) -> None:
+        self._epoch = epoch
+        if self._lonely is not None:
+            self._lonely.cancel()
+        self._feeds.peer.join(self._name)
+        self._tell_everybody(DaemonChanged(epoch))
+
+    def _tell_everybody(self, message: ToEndpoint) -> None:
+        for incarnation in (*self._workers.living, *self._clients.connected):
+            self._send(incarnation, message, ())
+
+    def _received(self, body: bytes) -> None:
+        try:
+            self._ordered(TO_NODE.decode(body))
+        except RemoteProtocolError as error:
+            os.write(2, f"{time.time():.3f} the daemon broke the protocol: {error}\n".encode())
+            self._stop()
+
+    def _ordered(self, message: ToNode) -> None:  # noqa: C901 - one line for each order
+        if isinstance(message, Relay):
+            self._workers.relay(message.incarnation, message.body)
+        elif isinstance(message, GrantLane):
+            self._lanes.grant(message)
+        elif isinstance(message, SpawnWorker):
+            self._workers.spawn(message)
+        elif isinstance(message, EndWorker):
+            self._workers.end(message)
+        elif isinstance(message, ExitSeen):
+            self._exits.pop(message.incarnation, None)
+        elif isinstance(message, AdmitClient):
+            self._clients.admit(message)
+        elif isinstance(message, ExpelClient):
+            self._clients.expel(message.incarnation)
+            self._lanes.forget(message.incarnation)
+        elif isinstance(message, TakeSample):
+            self._sample(message.request)
+        elif isinstance(message, NodeWelcome):
+            self._welcomed(message.epoch)
+        elif isinstance(message, StopNode | Refused):
+            self._stop()
+
+    def _sample(self, request: str) -> None:
+        samples = (worker.sample() for worker in self._workers.living.values() if worker.pid)
+        taken = tuple(sample for sample in samples if sample is not None)
+        self.tell_daemon(Samples(request, taken))
+
+    # --- endpoints --------------------------------------------------------------------------------
+
+    def _send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
+        if self._workers.send(incarnation, message, descriptors):
+            return True
+        umbilical = self._clients.connected.get(incarnation)
+        if umbilical is None:
+            return False
+        try:
+            umbilical.send(Kind.NODE, TO_ENDPOINT.encode(message), descriptors)
+        except (OSError, RemoteProtocolError):
+            self._clients.expel(incarnation)
+            self._client_left(incarnation)
+            return False
+        return True
+
+    def ended(self, exit_: Exited) -> None:
+        """A worker is gone: first those hear of it who may be waiting for it."""
+        down = Down(exit_.incarnation, exit_.plugin_id, exit_.cause)
+        for other in self._lanes.forget(exit_.incarnation):
+            self._send(other, down, ())
+        if len(self._exits) < MAX_EXITS:
+            self._exits[exit_.incarnation] = exit_
+        self.tell_daemon(exit_)
+
+    def lane_closed(self, lane: int, callee: int) -> None:
+        """A callee has seen a lane's end."""
+        self._lanes.closed(lane, callee)
+
+    def _client_left(self, incarnation: int) -> None:
+        self._lanes.forget(incarnation)
+        self.tell_daemon(ClientLeft(incarnation))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one node. Started by a daemon, by name."""
+    run_dir, name, sandbox, *owner = arguments
+    # A terminal's Ctrl-C is for the daemon, which stops us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Node(Path(run_dir), name, sandbox).run(int(owner[0]) if owner else None)
+    return 0

@@ -1,0 +1,124 @@
+"""One worker process as its node holds it: descriptors, facts, and how it ended."""
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from plugin_worker.node.logs import Log
+from protocol.errors import RemoteProtocolError
+from protocol.flight import read_counters
+from protocol.messages import Cause, Sample, WorkerReport
+from protocol.umbilical import Umbilical
+
+MAX_FACTS: Final = 512
+MAX_FACT_BYTES: Final = 1 << 20
+"""A worker's facts are its services and one word on how it stands: far less than this."""
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerProcess:
+    """One life of one worker, from the order to start it until it is reaped."""
+
+    incarnation: int
+    plugin_id: str
+    umbilical: Umbilical
+    log: Log
+    flight_fd: int
+    tmp: Path
+    pid: int = 0
+    pidfd: int = -1
+    start_time: int = 0
+    layers: tuple[str, ...] = ()
+    said_hello: bool = False
+    is_open: bool = True
+    """Whether its umbilical may still say something."""
+    rule: str = ""
+    """Which rule of the host's is ending it, or empty."""
+    facts: dict[bytes, bytes] = field(default_factory=dict)
+
+    def keep(self, body: bytes) -> bytes:
+        """Keep a fact, which comes as `u8 length, key, frame`; an empty frame takes it back.
+
+        Returns:
+            The frame, to be relayed.
+
+        Raises:
+            RemoteProtocolError: It is none, or there are too many.
+        """
+        if not body or len(body) < 1 + body[0]:
+            raise RemoteProtocolError("a fact without a key")
+        key, frame = body[1 : 1 + body[0]], body[1 + body[0] :]
+        if key.startswith(b"-"):
+            self.facts.pop(key[1:], None)
+            return frame
+        self.facts[key] = frame
+        if len(self.facts) > MAX_FACTS or sum(map(len, self.facts.values())) > MAX_FACT_BYTES:
+            raise RemoteProtocolError("too many facts")
+        return frame
+
+    def report(self) -> WorkerReport:
+        """Tell a daemon that has not met it."""
+        return WorkerReport(
+            incarnation=self.incarnation,
+            plugin_id=self.plugin_id,
+            pid=self.pid,
+            start_time=self.start_time,
+            layers=self.layers,
+            facts=tuple(self.facts.values()),
+        )
+
+    def signal(self, number: int) -> None:
+        """Signal it, and nobody else: by pidfd."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self, rule: str) -> None:
+        """End it by force."""
+        self.rule = self.rule or rule
+        self.signal(signal.SIGKILL)
+
+    def reap(self) -> Cause:
+        """Take the dead process's status. We are its parent, so it is exact."""
+        try:
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except ChildProcessError:
+            return Cause(kind="unknown", rule=self.rule)
+        if result is None:
+            return Cause(kind="unknown", rule=self.rule)
+        if result.si_code == os.CLD_EXITED:
+            return Cause(kind="exit", code=result.si_status, rule=self.rule)
+        return Cause(kind="signal", code=result.si_status, rule=self.rule)
+
+    def sample(self) -> Sample | None:
+        """Measure it; None if it is just leaving."""
+        try:
+            process = psutil.Process(self.pid)
+            with process.oneshot():
+                memory, cpu = process.memory_info().rss, process.cpu_times()
+                threads = process.num_threads()
+        except (psutil.Error, OSError):
+            return None
+        calls, errors = read_counters(self.flight_fd)
+        return Sample(
+            incarnation=self.incarnation,
+            memory=memory,
+            cpu_s=cpu.user + cpu.system,
+            threads=threads,
+            calls=calls,
+            errors=errors,
+        )
+
+    def close(self) -> None:
+        """Let go of every descriptor."""
+        self.umbilical.close()
+        self.log.close()
+        for fd in (self.flight_fd, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.flight_fd = -1

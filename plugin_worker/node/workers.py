@@ -1,0 +1,367 @@
+"""Start, confine, signal and reap the workers of this machine, and pass on what they say."""
+
+import os
+import shutil
+import signal
+import socket
+import sysconfig
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgpack
+
+from plugin_worker.confine import in_force, scrubbed_environment
+from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.logs import Log
+from plugin_worker.node.worker import WorkerProcess
+from plugin_worker.node.zygote_link import Order, ZygoteLink
+from plugin_worker.sandbox.confinement import Confinement
+from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
+from protocol.flight import SIZE as FLIGHT_SIZE
+from protocol.messages import (
+    FROM_ENDPOINT,
+    TO_ENDPOINT,
+    Confined,
+    Dropped,
+    EndWorker,
+    Exited,
+    FromNode,
+    Greeted,
+    LaneClosed,
+    PluginSource,
+    Relay,
+    Spawned,
+    SpawnFailed,
+    SpawnWorker,
+    Subscribe,
+    ToEndpoint,
+    Unsubscribe,
+    Violated,
+    WorkerDetails,
+)
+from protocol.names import EVERYTHING, Topic, parse_topic
+from protocol.packets import Kind
+from protocol.reactor import Reactor
+from protocol.session import accept
+from protocol.umbilical import Umbilical
+
+_KERNEL_SHOWS: Final = ("rlimits", "capabilities", "no-new-privs", "seccomp")
+"""Layers that can be checked from outside; the others are the confined worker's own word."""
+
+_BURST: Final = 64
+"""Messages of one worker that are handled before the others get their turn."""
+
+
+class Outside(Protocol):
+    """What the workers' keeper needs of the node."""
+
+    def tell_daemon(self, message: FromNode) -> None:
+        """Send to the daemon, if one is there."""
+
+    def ended(self, exit_: Exited) -> None:
+        """A worker is gone: keep its exit until the daemon has seen it, tell its peers."""
+
+    def lane_closed(self, lane: int, callee: int) -> None:
+        """A callee has seen a lane's end."""
+
+
+class Workers:
+    """Every worker of this machine; lives as long as the node."""
+
+    def __init__(  # noqa: PLR0913 - the node's parts and this machine's limits
+        self,
+        reactor: Reactor,
+        run_dir: Path,
+        zygote: ZygoteLink,
+        layers: tuple[str, ...],
+        feeds: Feeds,
+        outside: Outside,
+    ) -> None:
+        self.living: dict[int, WorkerProcess] = {}
+        self._reactor = reactor
+        self._run_dir = run_dir
+        self._zygote = zygote
+        self._layers = layers
+        self._feeds = feeds
+        self._outside = outside
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def spawn(self, order: SpawnWorker) -> None:
+        """Start a worker; saying it twice starts one."""
+        if order.incarnation in self.living:
+            return
+        try:
+            worker, theirs = self._prepare(order)
+        except OSError as error:
+            self._outside.tell_daemon(SpawnFailed(order.incarnation, str(error)))
+            return
+        self.living[order.incarnation] = worker
+        self._feeds.add(
+            order.incarnation,
+            order.plugin_id,
+            lambda: worker.umbilical.backlog,
+            lambda body: self._push(worker, Kind.EVENTS, body, ()),
+        )
+        self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
+        self._reactor.watch(worker.log.read_fd, lambda: self._drain(worker))
+
+        def taken() -> None:
+            theirs.close()
+            worker.log.handed_over()
+
+        self._zygote.fork(
+            Order(
+                incarnation=order.incarnation,
+                frame=self._frame(order, worker),
+                descriptors=(theirs.fileno(), worker.log.write_fd, worker.flight_fd),
+                taken=taken,
+                answered=lambda pid, error: self._forked(worker, pid, error),
+            )
+        )
+
+    def _prepare(self, order: SpawnWorker) -> tuple[WorkerProcess, socket.socket]:
+        tmp = self._run_dir / "tmp" / str(order.incarnation)
+        tmp.mkdir(mode=0o700, parents=True)
+        Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        flight_fd = os.memfd_create(f"flight.{order.plugin_id}", os.MFD_CLOEXEC)
+        os.ftruncate(flight_fd, FLIGHT_SIZE)
+        worker = WorkerProcess(
+            incarnation=order.incarnation,
+            plugin_id=order.plugin_id,
+            umbilical=Umbilical(ours, takes_descriptors=False),
+            log=Log(self._run_dir / "logs" / f"{order.plugin_id}.log"),
+            flight_fd=flight_fd,
+            tmp=tmp,
+        )
+        return worker, theirs
+
+    def _frame(self, order: SpawnWorker, worker: WorkerProcess) -> bytes:
+        tmp = str(worker.tmp)
+        confinement = Confinement(
+            read=_readable(order.source),
+            write=(order.data_dir,),
+            tmp=tmp,
+            node_pid=os.getpid(),
+            layers=self._layers,
+        )
+        spec = {
+            "incarnation": order.incarnation,
+            "plugin_id": order.plugin_id,
+            "layers": list(self._layers),
+            "site": list(_site_packages()),
+        }
+        frame: bytes = msgpack.packb(
+            {
+                "kind": "spawn",
+                "incarnation": order.incarnation,
+                "confinement": confinement.to_wire(),
+                "environment": scrubbed_environment(tmp, order.data_dir),
+                "spec": spec,
+            }
+        )
+        return frame
+
+    def _forked(self, worker: WorkerProcess, pid: int, error: str) -> None:
+        if error:
+            self._bury(worker)
+            self._outside.tell_daemon(SpawnFailed(worker.incarnation, error))
+            return
+        worker.pid = pid
+        worker.pidfd = os.pidfd_open(pid)
+        worker.start_time = _start_time(pid)
+        self._reactor.watch(worker.pidfd, lambda: self._died(worker))
+        self._outside.tell_daemon(Spawned(worker.incarnation, pid))
+        self._check(worker)
+
+    def _check(self, worker: WorkerProcess) -> None:
+        """Once it is forked and has said hello: is it as confined as it says?"""
+        if not worker.pid or not worker.said_hello:
+            return
+        try:
+            seen = in_force(worker.pid)
+        except OSError:
+            return  # it has just died; its pidfd will say so
+        lacking = [layer for layer in _KERNEL_SHOWS if layer in self._layers and layer not in seen]
+        if lacking:
+            worker.kill(f"not confined: {', '.join(lacking)}")
+            return
+        worker.layers = self._layers
+        self._send(worker, Greeted(worker.incarnation), ())
+        self._outside.tell_daemon(Confined(worker.incarnation, worker.layers))
+
+    # --- what workers say -------------------------------------------------------------------------
+
+    def _read(self, worker: WorkerProcess) -> None:
+        try:
+            for _ in range(_BURST):
+                message = worker.umbilical.receive()
+                if message is None:
+                    return
+                self._said(worker, message[0], message[1])
+        except (EOFError, OSError):
+            self._hung_up(worker)
+        except (ProtocolError, UsageError) as error:
+            self._violated(worker, str(error))
+
+    def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> None:
+        if not worker.said_hello:
+            self._hello(worker, body)
+        elif kind is Kind.EVENTS:
+            self._feeds.published(worker.incarnation, body)
+        elif kind is Kind.RELAY:
+            self._outside.tell_daemon(Relay(worker.incarnation, body))
+        elif kind is Kind.FACT:
+            self._outside.tell_daemon(Relay(worker.incarnation, worker.keep(body)))
+        else:
+            self._told(worker, body)
+
+    def _hello(self, worker: WorkerProcess, body: bytes) -> None:
+        details = accept(body, "worker", FROM_ENDPOINT)
+        if not isinstance(details, WorkerDetails):
+            raise RemoteProtocolError("a greeting without details")
+        worker.said_hello = True
+        self._check(worker)
+
+    def _told(self, worker: WorkerProcess, body: bytes) -> None:
+        message = FROM_ENDPOINT.decode(body)
+        if isinstance(message, Subscribe):
+            topic = _topic(message.topic)
+            self._feeds.subscribe(worker.incarnation, topic, message.request)
+        elif isinstance(message, Unsubscribe):
+            self._feeds.unsubscribe(worker.incarnation, _topic(message.topic))
+        elif isinstance(message, Dropped):
+            self._feeds.dropped(worker.incarnation, parse_topic(message.topic), message.count)
+        elif isinstance(message, LaneClosed):
+            self._outside.lane_closed(message.lane, worker.incarnation)
+        else:
+            raise RemoteProtocolError("a second greeting")
+
+    def _violated(self, worker: WorkerProcess, why: str) -> None:
+        self._outside.tell_daemon(Violated(worker.incarnation, why))
+        worker.kill(f"protocol violation: {why}")
+        self._deafen(worker)
+
+    def _hung_up(self, worker: WorkerProcess) -> None:
+        # Its end closes when it exits, and then this kill comes too late to change anything.
+        self._deafen(worker)
+        worker.kill("it closed its umbilical")
+
+    def _deafen(self, worker: WorkerProcess) -> None:
+        if worker.is_open:
+            worker.is_open = False
+            self._reactor.forget(worker.umbilical.fd)
+
+    def _drain(self, worker: WorkerProcess) -> None:
+        if not worker.log.drain():
+            self._reactor.forget(worker.log.read_fd)
+
+    # --- what is said to workers ------------------------------------------------------------------
+
+    def relay(self, incarnation: int, body: bytes) -> None:
+        """Pass a lifecycle frame on, byte for byte."""
+        worker = self.living.get(incarnation)
+        if worker is not None:
+            self._push(worker, Kind.RELAY, body, ())
+
+    def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
+        """Send a message of the node's own; False when there is no such worker."""
+        worker = self.living.get(incarnation)
+        if worker is None or not worker.is_open:
+            return False
+        self._send(worker, message, descriptors)
+        return True
+
+    def _send(self, worker: WorkerProcess, message: ToEndpoint, fds: tuple[int, ...]) -> None:
+        self._push(worker, Kind.NODE, TO_ENDPOINT.encode(message), fds)
+
+    def _push(self, worker: WorkerProcess, kind: Kind, body: bytes, fds: tuple[int, ...]) -> None:
+        if not worker.is_open:
+            return
+        try:
+            if not worker.umbilical.send(kind, body, fds):
+                self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
+        except RemoteProtocolError as error:
+            self._violated(worker, str(error))
+        except OSError:
+            self._hung_up(worker)
+
+    def _flush(self, worker: WorkerProcess) -> None:
+        try:
+            if worker.umbilical.flush():
+                self._reactor.forget_writable(worker.umbilical.fd)
+        except OSError:
+            self._hung_up(worker)
+            return
+        self._feeds.tell_missed(worker.incarnation)
+
+    def end(self, order: EndWorker) -> None:
+        """End a worker: SIGTERM, or SIGKILL when forced."""
+        worker = self.living.get(order.incarnation)
+        if worker is None:
+            return
+        worker.rule = worker.rule or order.rule
+        worker.signal(signal.SIGKILL if order.force else signal.SIGTERM)
+
+    # --- death ------------------------------------------------------------------------------------
+
+    def _died(self, worker: WorkerProcess) -> None:
+        self._hear_out(worker)
+        cause = worker.reap()
+        self._bury(worker)
+        self._outside.ended(
+            Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
+        )
+
+    def _hear_out(self, worker: WorkerProcess) -> None:
+        """Take what a worker had said before it died: it comes before the news of its death."""
+        while worker.is_open:
+            try:
+                message = worker.umbilical.receive()
+                if message is None:
+                    return
+                self._said(worker, message[0], message[1])
+            except (EOFError, OSError, ProtocolError, UsageError):
+                self._deafen(worker)
+
+    def _bury(self, worker: WorkerProcess) -> None:
+        self._deafen(worker)
+        self.living.pop(worker.incarnation, None)
+        self._feeds.remove(worker.incarnation)
+        for fd in (worker.log.read_fd, worker.pidfd):
+            self._reactor.forget(fd)
+        worker.close()
+        shutil.rmtree(worker.tmp, ignore_errors=True)
+
+    def end_all(self, rule: str) -> None:
+        """End every worker by force."""
+        for worker in self.living.values():
+            worker.kill(rule)
+
+
+def _topic(text: str) -> Topic:
+    return EVERYTHING if text == EVERYTHING else parse_topic(text)
+
+
+def _readable(source: PluginSource) -> tuple[str, ...]:
+    """The plugin's own folder, or its one file, and what its environment has installed."""
+    own = () if not source.root else (source.root,)
+    if source.entry.endswith(".py"):
+        own = (str(Path(source.root) / source.entry),)
+    return (*own, *_site_packages())
+
+
+def _site_packages() -> tuple[str, ...]:
+    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return tuple(sorted(path for path in paths if path and Path(path).is_dir()))
+
+
+def _start_time(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])
+
+

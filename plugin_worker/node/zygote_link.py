@@ -1,0 +1,146 @@
+"""Start the zygote and have it fork: the node's end of the pipe that zygote.py serves.
+
+A zygote that dies takes nothing with it: its workers live on, and the next spawn starts another.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from plugin_worker.confine import scrubbed_environment
+from plugin_worker.zygote import BOOT, MAX_PACKET
+from protocol.reactor import Reactor
+
+_PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One worker to be forked. The descriptors stay the caller's until `taken` is called."""
+
+    incarnation: int
+    frame: bytes
+    descriptors: tuple[int, int, int]
+    taken: Callable[[], None]
+    answered: Callable[[int, str], None]
+    """Called with (pid, "") or (0, error)."""
+
+
+class ZygoteLink:
+    """The node's zygote; lives as long as the node, through as many processes as it takes."""
+
+    def __init__(self, reactor: Reactor, lib: Path, program: bytes, tmp: Path) -> None:
+        self._reactor = reactor
+        self._lib = lib
+        self._program = program
+        self._tmp = tmp
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._orders: deque[Order] = deque()
+        self._asked: dict[int, Order] = {}
+
+    @property
+    def pid(self) -> int:
+        """The living zygote's process id, or 0."""
+        return self._process.pid if self._process else 0
+
+    def fork(self, order: Order) -> None:
+        """Have a worker forked, starting a zygote first if there is none."""
+        if self._socket is None:
+            self._start()
+        self._orders.append(order)
+        self._send_waiting()
+
+    def close(self) -> None:
+        """Hang up; the zygote leaves."""
+        if self._socket is not None:
+            self._reactor.forget(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def _start(self) -> None:
+        make_lib(self._lib)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._tmp.mkdir(mode=0o700, exist_ok=True)
+        # Start-up by the main thread: the zygote ends with the thread that forked it.
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-I", "-S", "-c", BOOT, str(self._lib), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env=scrubbed_environment(str(self._tmp), str(self._tmp)),
+        )
+        theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        self._reactor.watch(ours.fileno(), self._read)
+        if self._program:
+            ours.send(msgpack.packb({"kind": "program", "program": self._program}))
+
+    def _send_waiting(self) -> None:
+        sending = self._socket
+        while sending is not None and self._orders:
+            order = self._orders[0]
+            try:
+                socket.send_fds(sending, [order.frame], order.descriptors)
+            except BlockingIOError:
+                self._reactor.watch_writable(sending.fileno(), self._send_waiting)
+                return
+            except OSError:
+                self._ended()
+                return
+            self._orders.popleft()
+            self._asked[order.incarnation] = order
+            order.taken()
+        if sending is not None:
+            self._reactor.forget_writable(sending.fileno())
+
+    def _read(self) -> None:
+        while self._socket is not None:
+            try:
+                packet = self._socket.recv(MAX_PACKET)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                packet = b""
+            if not packet:
+                self._ended()
+                return
+            self._answered(msgpack.unpackb(packet))
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        order = self._asked.pop(answer.get("incarnation", -1), None)
+        if order is not None:
+            order.answered(answer.get("pid", 0), answer.get("error", ""))
+
+    def _ended(self) -> None:
+        self.close()
+        lost, self._asked = self._asked, {}
+        for order in lost.values():
+            order.answered(0, "the zygote died while it forked")
+        if self._orders:
+            self._start()
+            self._send_waiting()
+
+
+def make_lib(lib: Path) -> None:
+    """Make the folder that zygotes import from: links to our packages and msgpack, nothing else."""
+    lib.mkdir(mode=0o700, exist_ok=True)
+    for name in _PACKAGES:
+        module = sys.modules[name]
+        target = Path(str(module.__file__)).parent
+        link = lib / name
+        if link.is_symlink() and Path(os.readlink(link)) != target:  # noqa: PTH115
+            link.unlink()
+        if not link.is_symlink():
+            link.symlink_to(target)

@@ -1,0 +1,347 @@
+"""The worker's loop: hooks, handlers and event callbacks, one at a time, in one thread.
+
+    say hello -> wait to be told -> import, on_load -> serve calls and events -> stop: drain,
+    on_unload, leave
+
+The loop polls umbilical and lanes and runs what comes itself; nothing is handed to another thread.
+"""
+
+import collections
+import contextlib
+import gc
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from plugin_worker import loader
+from plugin_worker.context import EventCallback, PluginContext, Subscription
+from plugin_worker.desk import Desk
+from plugin_worker.plugin import Plugin
+from plugin_worker.publisher import Publisher
+from protocol.errors import ServiceUnavailable, SpiralHostError
+from protocol.events import PluginEvent
+from protocol.feed import unpack_delivery
+from protocol.flight import FlightWriter
+from protocol.lane import Lane
+from protocol.messages import (
+    FROM_ENDPOINT,
+    Broken,
+    Described,
+    DescribePlugin,
+    LaneClosed,
+    LaneOpened,
+    Loaded,
+    LoadPlugin,
+    Offer,
+    PluginSource,
+    Published,
+    Question,
+    Resolve,
+    StopPlugin,
+    Subscribe,
+    ToEndpoint,
+    ToWorker,
+    Unsubscribe,
+    Withdraw,
+    WorkerDetails,
+)
+from protocol.names import Topic
+from protocol.packets import Kind
+from protocol.plugin import PluginMetadata
+from protocol.reactor import Reactor
+from protocol.servant import Servant
+from protocol.session import greeting
+from protocol.stub import Caller, OpenLane
+from protocol.subscriptions import CONFIRM_S, Subscriptions
+from protocol.umbilical import Umbilical
+
+MAX_TRACEBACK: Final = 64 * 1024
+"""Characters of a traceback that are reported; the end is kept, it says most."""
+
+_LAST_CALLS: Final = 1000
+"""Turns that a leaving worker gives to calls that had reached it before."""
+
+
+def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int) -> int:
+    """Be a worker, from its confinement to its end; give the process's exit status.
+
+    Args:
+        spec: `incarnation`, `plugin_id`, `layers`, `site` (folders of installed packages).
+        umbilical: This end of the pair that ties the worker to its node.
+        flight_fd: The flight page.
+    """
+    gc.enable()
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    runtime = Runtime(spec, umbilical, flight_fd)
+    try:
+        return runtime.run()
+    except (EOFError, BrokenPipeError):
+        return 1  # the node is gone, and with it whoever this was for
+
+
+class Runtime:
+    """One worker; lives as long as its process."""
+
+    def __init__(self, spec: dict[str, Any], umbilical: socket.socket, flight_fd: int) -> None:
+        self._spec = spec
+        self._reactor = Reactor()
+        self._desk = Desk(Umbilical(umbilical, takes_descriptors=True), self._arrived)
+        self._servant = Servant(FlightWriter(flight_fd))
+        self._caller = Caller(self)
+        self._publisher = Publisher(self._desk)
+        self._subscriptions = Subscriptions()
+        self._orders: collections.deque[ToWorker] = collections.deque()
+        self._deliveries: collections.deque[bytes] = collections.deque()
+        self._new_lanes: collections.deque[tuple[LaneOpened, int]] = collections.deque()
+        self._main = threading.get_ident()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._plugin: Plugin | None = None
+        self._context: PluginContext | None = None
+        self._is_leaving = False
+
+    def run(self) -> int:
+        """Serve until told to stop, or until there is nothing to serve."""
+        self._reactor.watch(self._desk.fd, self._desk.read)
+        self._reactor.watch(self._wake, self._woken)
+        details = WorkerDetails(os.getpid(), tuple(self._spec["layers"]))
+        self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
+        while not self._is_leaving:
+            self._reactor.turn(0 if self._deliveries or self._orders else None)
+            self._do_next()
+        return 0
+
+    def _woken(self) -> None:
+        os.eventfd_read(self._wake)
+
+    def _do_next(self) -> None:
+        while self._new_lanes:
+            self._serve_lane(*self._new_lanes.popleft())
+        if self._orders:
+            self._obey(self._orders.popleft())
+        elif self._deliveries:
+            self._deliver(self._deliveries.popleft())
+
+    def _arrived(
+        self, kind: Kind, message: ToEndpoint | ToWorker | bytes, descriptors: list[int]
+    ) -> None:
+        """Keep what came for the loop. Called in whichever thread reads the umbilical."""
+        if isinstance(message, Published):
+            self._publisher.taken(message.count)
+            return
+        if isinstance(message, LaneOpened):
+            self._new_lanes.append((message, descriptors[0]))
+        elif isinstance(message, bytes):
+            self._deliveries.append(message)
+        elif isinstance(message, DescribePlugin | LoadPlugin | StopPlugin):
+            self._orders.append(message)
+        if threading.get_ident() != self._main:
+            os.eventfd_write(self._wake, 1)
+
+    # --- what the daemon orders -------------------------------------------------------------------
+
+    def _obey(self, order: ToWorker) -> None:
+        if isinstance(order, StopPlugin):
+            self._stop()
+        elif self._plugin is not None:
+            return  # said again by a daemon that took over
+        elif isinstance(order, DescribePlugin):
+            self._describe(order.source)
+        elif isinstance(order, LoadPlugin):
+            self._load(order)
+
+    def _describe(self, source: PluginSource) -> None:
+        with self._reported("import") as stage:
+            self._open_environment(source)
+            plugin = loader.load(source)
+            stage.name = "metadata"
+            metadata = loader.check_metadata(plugin, None)
+            self._desk.tell_daemon(Described(metadata.to_wire()))
+        self._is_leaving = True
+
+    def _load(self, order: LoadPlugin) -> None:
+        with self._reported("import") as stage:
+            self._open_environment(order.source)
+            plugin = loader.load(order.source)
+            stage.name = "metadata"
+            declared = PluginMetadata.from_wire(order.metadata)
+            loader.check_metadata(plugin, declared)
+            stage.name = "on_load"
+            self._context = PluginContext(self, declared.id, Path(order.data_dir))
+            plugin.on_load(self._context)
+            self._subscribe_plugin(plugin, self._context, order.events)
+            self._plugin = plugin
+            self._desk.state("state", Loaded())
+            return
+        self._is_leaving = True
+
+    def _open_environment(self, source: PluginSource) -> None:
+        loader.open_environment(source.root, self._spec["site"])
+
+    def _subscribe_plugin(
+        self, plugin: Plugin, context: PluginContext, events: tuple[str, ...]
+    ) -> None:
+        if type(plugin).on_event is Plugin.on_event:
+            return
+        for topic in events:
+            self.subscribe(Topic(topic), lambda event: plugin.on_event(event, context))
+
+    def _reported(self, stage: str) -> "_Stage":
+        return _Stage(self, stage)
+
+    def report(self, stage: str, error: BaseException) -> None:
+        """Tell the daemon what the plugin's own code raised; the log has it too."""
+        frames = error.__traceback__.tb_next if error.__traceback__ else None
+        text = "".join(traceback.format_exception(type(error), error, frames))
+        sys.stderr.write(text)
+        line = f"{type(error).__name__}: {_first_line(error)}"
+        broken = Broken(stage=stage, error=line, traceback=text[-MAX_TRACEBACK:])
+        self._desk.state("state", broken)
+
+    def _stop(self) -> None:
+        """Finish what has reached us, accept nothing new, run `on_unload`, leave."""
+        for _ in range(_LAST_CALLS):
+            if not self._serve_waiting():
+                break
+        if self._plugin is not None and self._context is not None:
+            with self._reported("on_unload"):
+                self._plugin.on_unload(self._context)
+        self._is_leaving = True
+
+    def _serve_waiting(self) -> bool:
+        before = self._servant.served
+        self._reactor.turn(0)
+        while self._deliveries:
+            self._deliver(self._deliveries.popleft())
+        return self._servant.served != before
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _serve_lane(self, opened: LaneOpened, fd: int) -> None:
+        lane = Lane(socket.socket(fileno=fd))
+        self._reactor.watch(lane.fd, lambda: self._serve(opened.lane, lane))
+
+    def _serve(self, number: int, lane: Lane) -> None:
+        try:
+            while (frame := lane.receive()) is not None:
+                if not lane.send(self._servant.serve(frame)):
+                    self._reactor.watch_writable(lane.fd, lambda: self._flush(number, lane))
+                if not lane.has_more():
+                    return
+        except (EOFError, OSError, SpiralHostError):
+            self._close_lane(number, lane)
+
+    def _flush(self, number: int, lane: Lane) -> None:
+        try:
+            if lane.flush():
+                self._reactor.forget_writable(lane.fd)
+        except OSError:
+            self._close_lane(number, lane)
+
+    def _close_lane(self, number: int, lane: Lane) -> None:
+        self._reactor.forget(lane.fd)
+        lane.close()
+        self._desk.tell_node(LaneClosed(number))
+
+    def open_lane(self, service: str, deadline: float) -> OpenLane:
+        """Open a lane for the calling thread; what `Caller` needs of a process."""
+        left = max(0.0, deadline - time.monotonic())
+        opened = self._resolve(service, left)
+        if opened is None:
+            raise ServiceUnavailable(service, "nobody offers it; see: spiral-host services")
+        return opened
+
+    def _resolve(self, service: str, wait_s: float) -> OpenLane | None:
+        answer = self._desk.ask(
+            lambda name: Resolve(request=name, service=service, wait_s=wait_s),
+            timeout=wait_s + 5.0,
+        )
+        if answer is None:
+            return None
+        opened, fd = answer
+        if opened is None:
+            raise ServiceUnavailable(service, fd)
+        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name)
+
+    def wait_readable(self, fd: int, deadline: float) -> bool:
+        """Wait for a lane while the umbilical is read."""
+        return self._desk.wait_readable(fd, deadline)
+
+    def cause_of_death(self, incarnation: int) -> str:
+        """Say how a peer ended."""
+        return self._desk.cause_of_death(incarnation)
+
+    # --- what the context needs -------------------------------------------------------------------
+
+    def ask(self, build: Callable[[str], Question]) -> Any:  # noqa: ANN401 - as the daemon answers
+        """Ask the daemon and wait for its answer."""
+        return self._desk.ask(build)
+
+    def offer(self, name: str, service: object) -> None:
+        """Offer a service."""
+        methods = self._servant.offer(name, service)
+        self._desk.state(f"service:{name}", Offer(service=name, methods=methods))
+
+    def withdraw(self, name: str) -> bool:
+        """Offer it no more."""
+        if not self._servant.withdraw(name):
+            return False
+        self._desk.retract(f"service:{name}", Withdraw(name))
+        return True
+
+    def find_service(self, name: str, wait_s: float) -> Any:  # noqa: ANN401
+        """Give a stub, the object itself if it is the plugin's own, or None."""
+        own = self._servant.object_of(name)
+        if own is not None:
+            return own
+        return self._caller.find(name, lambda: self._resolve(name, wait_s))
+
+    def publish(self, event: PluginEvent) -> None:
+        """Put an event on the bus."""
+        self._publisher.publish(event)
+
+    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
+        """Have a callback called for events of a type; holds when this returns."""
+        subscription, is_first = self._subscriptions.add(topic, callback)
+        if is_first:
+            self._desk.ask_node(lambda name: Subscribe(name, topic), CONFIRM_S)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """End a subscription."""
+        found, was_last = self._subscriptions.remove(subscription)
+        if was_last:
+            self._desk.tell_node(Unsubscribe(subscription.topic))
+        return found
+
+    def _deliver(self, body: bytes) -> None:
+        self._subscriptions.deliver(unpack_delivery(body))
+
+
+class _Stage(contextlib.AbstractContextManager["_Stage"]):
+    """A piece of the plugin's own code; what it raises is reported and goes no further."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self.name = name
+        self._runtime = runtime
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is not None and not isinstance(error, EOFError | BrokenPipeError):
+            self._runtime.report(self.name, error)
+            return True
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return str(error).split("\n", 1)[0][:500]
+    except BaseException:  # noqa: BLE001 - a plugin's own __str__ may do anything
+        return "(its message cannot be read)"
+
+

@@ -1,0 +1,106 @@
+"""The few calls to the kernel that Python has no function for. Decides nothing.
+
+No `ctypes.util.find_library`: it starts a child process. The symbols of the C library are already
+in the interpreter.
+"""
+
+import ctypes
+import os
+import platform
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_SYSCALL: Final = _LIBC.syscall  # looked up in the zygote, not again in every worker
+_PRCTL: Final = _LIBC.prctl
+_CAPSET: Final = _LIBC.capset
+
+NUMBERS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
+    {
+        "x86_64": {"clone": 56, "seccomp": 317},
+        "aarch64": {"clone": 220, "seccomp": 277},
+        "riscv64": {"clone": 220, "seccomp": 277},
+    }
+)
+"""Numbers that differ between machines. Those given after 2019 are the same on all."""
+
+CLOSE_RANGE: Final = 436
+LANDLOCK_CREATE_RULESET: Final = 444
+LANDLOCK_ADD_RULE: Final = 445
+LANDLOCK_RESTRICT_SELF: Final = 446
+
+PR_SET_PDEATHSIG: Final = 1
+PR_GET_DUMPABLE: Final = 3
+PR_SET_DUMPABLE: Final = 4
+PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_GET_NO_NEW_PRIVS: Final = 39
+PR_GET_TID_ADDRESS: Final = 40
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def number(name: str) -> int:
+    """Give this machine's number of a system call.
+
+    Raises:
+        OSError: Nobody has written it down for this machine.
+    """
+    machine = platform.machine()
+    try:
+        return NUMBERS[machine][name]
+    except KeyError:
+        message = f"no number is known for {name} on {machine}"
+        raise OSError(message) from None
+
+
+def syscall(call: int, *arguments: object) -> int:
+    """Make a system call; every argument is an int, a ctypes pointer or None.
+
+    Raises:
+        OSError: The kernel refused it.
+    """
+    words = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
+    result = _SYSCALL(ctypes.c_long(call), *words)
+    return _checked(result)
+
+
+def prctl(option: int, *arguments: object) -> int:
+    """Call prctl, with zeros for the arguments that are not given.
+
+    Raises:
+        OSError: The kernel refused it.
+    """
+    given = [ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments]
+    rest = [ctypes.c_ulong(0)] * (4 - len(given))
+    return _checked(_PRCTL(ctypes.c_int(option), *given, *rest))
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from first to last, both included."""
+    syscall(CLOSE_RANGE, first, last, 0)
+
+
+def drop_capability_sets() -> None:
+    """Empty the effective, permitted and inheritable sets of this thread.
+
+    Raises:
+        OSError: The kernel refused it.
+    """
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _checked(_CAPSET(ctypes.byref(header), ctypes.byref(nothing)))
+
+
+def _checked(result: int) -> int:
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

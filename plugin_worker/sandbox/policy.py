@@ -1,0 +1,254 @@
+"""The `standard` profile as data: what a worker may ask of the kernel. Applies nothing.
+
+The file is as long as the list is. Three answers exist for a system call: allowed (outright or by
+its arguments), EPERM for those we know and refuse, ENOSYS for every number that is not named here,
+those included that are newer than this list. A deny list let ten attacks through that this allow
+list stops, among them calls that libseccomp has no name for.
+
+Names are those of x86-64; another machine skips what it does not have. Arguments are numbers of
+the generic kernel interface, the same on x86-64 and aarch64.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of confinement, as the operator sees it."""
+
+    name: str
+    cure: str
+    """What to do on a machine that does not have it."""
+
+
+LAYERS: Final = (
+    Layer("rlimits", "start the node with hard limits no lower than the plugin's own"),
+    Layer("capabilities", "run as an ordinary user, or as root with CAP_SETPCAP"),
+    Layer("not-dumpable", "run on Linux >= 3.11 with prctl not filtered away"),
+    Layer("no-new-privs", "run on Linux >= 3.11 with prctl not filtered away"),
+    Layer(
+        "landlock", "boot Linux >= 6.2 with landlock in its lsm= list (CONFIG_SECURITY_LANDLOCK)"
+    ),
+    Layer("seccomp", "apt install libseccomp2, on a kernel with CONFIG_SECCOMP_FILTER"),
+)
+"""In the order in which a worker applies them: each takes away what the later ones do not need."""
+
+LAYER_NAMES: Final = tuple(layer.name for layer in LAYERS)
+CURES: Final[Mapping[str, str]] = MappingProxyType({layer.name: layer.cure for layer in LAYERS})
+
+# --- resources ------------------------------------------------------------------------
+
+RLIMITS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "AS": 4 << 30,  # numpy needs 1 GiB, torch trains under 2; nsjail's default is 4
+        "CORE": 0,  # a core file would hold whatever secrets the plugin was given
+        "FSIZE": 1 << 30,  # one runaway file must not fill the disk
+        "MEMLOCK": 64 << 10,  # the kernel's own default until 5.16
+        "MSGQUEUE": 0,  # POSIX queues are refused by seccomp too
+        "NOFILE": 1024,  # what select() can hold; the usual soft limit
+        "RTPRIO": 0,
+        "SIGPENDING": 256,  # counted per user: timers of one plugin must not use up the user's
+        "STACK": 8 << 20,  # each thread takes this much of AS, which so bounds threads to 500
+    }
+)
+"""Soft and hard limits; NPROC is not among them, because it counts all processes of the user."""
+
+NICE: Final = 5
+OOM_SCORE_ADJ: Final = 800
+"""Of 1000: when memory runs out a plugin goes first."""
+
+# --- files ----------------------------------------------------------------------------
+
+SYSTEM_READ: Final = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+)
+"""Readable by every worker. Not /proc: neither numpy nor torch misses it."""
+
+DEVICES: Final = ("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
+
+LANDLOCK_MINIMUM: Final = 3
+"""The first ABI that stops truncation of a file that may only be read."""
+
+# --- environment ----------------------------------------------------------------------
+
+ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "LOGNAME": "plugin",  # /etc/passwd is out of reach, so getpass.getuser() looks here
+        # A process per plugin is the parallelism, as in dask's workers; whoever wants more threads
+        # asks threadpoolctl.
+        "MKL_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",  # a worker has no display
+        "PATH": "/usr/bin:/bin",
+        "USER": "plugin",
+    }
+)
+
+# --- system calls ---------------------------------------------------------------------
+
+ALLOWED: Final = frozenset(
+    """
+    read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range
+    open openat creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2
+    readlink readlinkat getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir
+    mkdirat rmdir unlink unlinkat link linkat symlink symlinkat truncate ftruncate fallocate
+    fadvise64 fsync fdatasync sync_file_range flock dup dup2 dup3 pipe pipe2 umask sendfile
+    copy_file_range splice tee getxattr lgetxattr fgetxattr
+    mmap munmap mremap mprotect madvise brk mlock mlock2 munlock mincore msync membarrier
+    pkey_alloc pkey_free pkey_mprotect
+    exit exit_group getpid getppid gettid getuid geteuid getgid getegid getgroups getresuid
+    getresgid getpgid getpgrp getsid getrusage times set_tid_address set_robust_list
+    get_robust_list rseq arch_prctl getrlimit getpriority sched_yield sched_getaffinity
+    sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min getcpu wait4
+    waitid uname sysinfo getrandom capget
+    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time timerfd_create
+    timerfd_settime timerfd_gettime timer_create timer_settime timer_gettime timer_getoverrun
+    timer_delete setitimer getitimer alarm
+    futex futex_waitv futex_wake futex_wait futex_requeue restart_syscall pause
+    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack
+    signalfd4 eventfd eventfd2 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait
+    epoll_pwait2 poll ppoll select pselect6
+    recvfrom recvmsg recvmmsg shutdown getsockname getpeername getsockopt setsockopt
+    """.split()  # noqa: SIM905 - a table for people: one line holds what belongs together
+)
+
+REFUSED: Final = frozenset(
+    """
+    fork vfork execve execveat
+    socket connect bind listen accept accept4 memfd_create
+    ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp pidfd_open
+    pidfd_getfd pidfd_send_signal mount umount2 pivot_root chroot move_mount open_tree fsopen
+    fsconfig fsmount fspick mount_setattr unshare setns bpf perf_event_open userfaultfd
+    io_uring_setup io_uring_enter io_uring_register add_key request_key keyctl kexec_load
+    kexec_file_load init_module finit_module delete_module open_by_handle_at name_to_handle_at
+    fanotify_init fanotify_mark inotify_init inotify_init1 inotify_add_watch
+    shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open
+    mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
+    setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr listxattr llistxattr
+    flistxattr
+    setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid capset setpgid
+    setsid setpriority setrlimit sched_setattr sched_setparam ioprio_set nice mbind set_mempolicy
+    get_mempolicy migrate_pages move_pages personality modify_ldt iopl ioperm acct quotactl swapon
+    swapoff reboot sethostname setdomainname settimeofday clock_settime adjtimex clock_adjtime
+    syslog uselib vhangup lookup_dcookie mknod mknodat seccomp landlock_create_ruleset
+    landlock_add_rule landlock_restrict_self tkill rt_sigqueueinfo rt_tgsigqueueinfo vmsplice
+    readahead memfd_secret remap_file_pages
+    """.split()  # noqa: SIM905 - a table for people: one line holds what belongs together
+)
+
+PRETENDED: Final = frozenset({"sched_setscheduler"})
+"""Answered with success and not carried out: libzmq aborts when it is refused."""
+
+OWN_PID: Final = 0x6A0B5EED
+"""Stands in a compiled program for the worker's pid. Larger than any pid Linux gives (2**22)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """One condition on one argument of a system call."""
+
+    argument: int
+    op: Literal["==", "!=", "masked"]
+    value: int
+    mask: int = 0
+    """With "masked": the bits that are compared, the others being ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentRule:
+    """What is answered when all conditions hold; ENOSYS when no rule of the call does."""
+
+    name: str
+    answer: int
+    """0 lets the call through; anything else is the errno it fails with."""
+    when: tuple[Compare, ...]
+
+
+ALLOW: Final = 0
+_INT: Final = 0xFFFFFFFF
+_THREAD: Final = 0x10000
+_NAMESPACES: Final = 0x7E020080
+_FAST_OPEN: Final = 0x20000000
+_UNIX: Final = 1
+_STREAM: Final = 1
+_SOCKET_FLAGS: Final = 0o2000000 | 0o4000
+
+PRCTL_ALLOWED: Final = (2, 3, 7, 15, 16, 21, 23, 25, 27, 30, 34, 39, 40, 41, 42, 0x53564D41)
+PRCTL_REFUSED: Final = (1, 4, 8, 22, 35, 36, 38, 59)
+FCNTL_ALLOWED: Final = (*range(8), 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
+FCNTL_REFUSED: Final = (8, 10, 15, 1024, 1026)
+"""F_SETOWN, F_SETSIG and F_SETOWN_EX send signals that no filter of kill sees; leases and
+notifications stall other processes."""
+IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+IOCTL_TIOCSTI: Final = 0x5412
+
+
+def _values(name: str, argument: int, values: tuple[int, ...], answer: int) -> list[ArgumentRule]:
+    """Match an `int` argument by its value; the kernel looks at its low 32 bits, and so do we."""
+    return [
+        ArgumentRule(name, answer, (Compare(argument, "masked", value, _INT),)) for value in values
+    ]
+
+
+def _only(name: str, argument: int, value: int) -> list[ArgumentRule]:
+    """Let the call through with this value and refuse it with any other."""
+    return [
+        ArgumentRule(name, ALLOW, (Compare(argument, "==", value),)),
+        ArgumentRule(name, errno.EPERM, (Compare(argument, "!=", value),)),
+    ]
+
+
+def _without(name: str, argument: int, bit: int) -> list[ArgumentRule]:
+    """Let the call through without this flag and refuse it with the flag."""
+    return [
+        ArgumentRule(name, ALLOW, (Compare(argument, "masked", 0, bit),)),
+        ArgumentRule(name, errno.EPERM, (Compare(argument, "masked", bit, bit),)),
+    ]
+
+
+ARGUMENT_RULES: Final = (
+    # A thread, and no namespace with it. clone3 hides its flags behind a pointer: it is not named
+    # here, fails with ENOSYS, and glibc falls back to clone.
+    ArgumentRule("clone", ALLOW, (Compare(0, "masked", _THREAD, _THREAD | _NAMESPACES),)),
+    ArgumentRule("clone", errno.EPERM, (Compare(0, "masked", 0, _THREAD),)),
+    *_only("kill", 0, OWN_PID),
+    *_only("tgkill", 0, OWN_PID),
+    *_values("prctl", 0, PRCTL_ALLOWED, ALLOW),
+    *_values("prctl", 0, PRCTL_REFUSED, errno.EPERM),
+    *_values("fcntl", 1, FCNTL_ALLOWED, ALLOW),
+    *_values("fcntl", 1, FCNTL_REFUSED, errno.EPERM),
+    *_values("ioctl", 1, IOCTL_ALLOWED, ALLOW),
+    *_values("ioctl", 1, (IOCTL_TIOCSTI,), errno.ENOTTY),
+    *_only("prlimit64", 2, 0),
+    *_only("sched_setaffinity", 0, 0),
+    # A datagram end could be aimed at any other datagram socket, syslog's for one.
+    ArgumentRule(
+        "socketpair",
+        ALLOW,
+        (Compare(0, "==", _UNIX), Compare(1, "masked", _STREAM, _INT & ~_SOCKET_FLAGS)),
+    ),
+    ArgumentRule("socketpair", errno.EPERM, (Compare(0, "!=", _UNIX),)),
+    *_without("sendto", 3, _FAST_OPEN),
+    *_without("sendmsg", 2, _FAST_OPEN),
+    *_without("sendmmsg", 3, _FAST_OPEN),
+)
