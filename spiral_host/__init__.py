@@ -1,0 +1,84 @@
+"""Everything that an application's author imports; loaded when it is first used.
+
+The command line imports this package too, and must not wait for ZeroMQ to say its own usage.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocol.errors import (
+        Cancelled,
+        DeadlineExceeded,
+        LoadFailed,
+        ManifestError,
+        NoDaemon,
+        Overloaded,
+        PermissionDenied,
+        RemoteError,
+        ServiceUnavailable,
+        SpiralHostError,
+        UsageError,
+        WorkerLost,
+    )
+    from protocol.events import PluginEvent
+    from protocol.plugin import PluginCapability, PluginMetadata
+    from protocol.subscriptions import Subscription
+    from spiral_host.host import Host
+    from spiral_host.loaders import DynamicPluginLoader, StaticPluginLoader
+    from spiral_host.records import LoadResult, PluginInfo, ServiceInfo
+
+_HOMES = {
+    "protocol.errors": (
+        "Cancelled",
+        "DeadlineExceeded",
+        "LoadFailed",
+        "ManifestError",
+        "NoDaemon",
+        "Overloaded",
+        "PermissionDenied",
+        "RemoteError",
+        "ServiceUnavailable",
+        "SpiralHostError",
+        "UsageError",
+        "WorkerLost",
+    ),
+    "protocol.events": ("PluginEvent",),
+    "protocol.plugin": ("PluginCapability", "PluginMetadata"),
+    "protocol.subscriptions": ("Subscription",),
+    "spiral_host.host": ("Host",),
+    "spiral_host.loaders": ("DynamicPluginLoader", "StaticPluginLoader"),
+    "spiral_host.records": ("LoadResult", "PluginInfo", "ServiceInfo"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Cancelled",
+    "DeadlineExceeded",
+    "DynamicPluginLoader",
+    "Host",
+    "LoadFailed",
+    "LoadResult",
+    "ManifestError",
+    "NoDaemon",
+    "Overloaded",
+    "PermissionDenied",
+    "PluginCapability",
+    "PluginEvent",
+    "PluginInfo",
+    "PluginMetadata",
+    "RemoteError",
+    "ServiceInfo",
+    "ServiceUnavailable",
+    "SpiralHostError",
+    "StaticPluginLoader",
+    "Subscription",
+    "UsageError",
+    "WorkerLost",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(name)
+    return getattr(_import_module(_HOME[name]), name)

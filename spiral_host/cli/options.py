@@ -1,0 +1,83 @@
+"""The options and arguments that commands share, so that they read the same everywhere."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from spiral_host.cli.door import Target
+from spiral_host.cli.failure import Failure, Status
+from spiral_host.config import SANDBOXES, DaemonConfig
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def common(command: Command) -> Command:
+    """Add what every command that prints takes: `--run-dir` and `--json`."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return run_dir(command)
+
+
+def run_dir(command: Command) -> Command:
+    """Let `--run-dir` stand behind the command's name as well as before it."""
+    return click.option(
+        "--run-dir",
+        metavar="DIR",
+        expose_value=False,
+        callback=_retarget,
+        help="Which daemon: the directory it runs in.",
+    )(command)
+
+
+def daemon_options(command: Command) -> Command:
+    """Add what a new daemon is told: how to sandbox, and where plugins keep their files."""
+    command = click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Where plugins keep their files.  [default: in the run directory]",
+    )(command)
+    return click.option(
+        "--sandbox",
+        type=click.Choice(SANDBOXES),
+        default=SANDBOXES[0],
+        show_default=True,
+        help="What confines plugins; 'standard' refuses to start where a layer is missing.",
+    )(command)
+
+
+def daemon_config(
+    target: Target, plugins: Sequence[str], sandbox: str, data_dir: str | None
+) -> DaemonConfig:
+    """Build what a new daemon is told; it outlives this command's working directory.
+
+    Raises:
+        UsageError: No daemon can run there.
+    """
+    return DaemonConfig(
+        run_dir=target.run_dir,
+        data_dir=Path(data_dir).absolute() if data_dir else None,
+        sandbox=sandbox,
+        plugins=tuple(plugins),
+    )
+
+
+def existing(paths: Sequence[str]) -> list[str]:
+    """Give the paths absolute.
+
+    Raises:
+        Failure: One of them does not exist.
+    """
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises on what no path can be
+            what = f"{path}: no such file or folder; check the path"
+            raise Failure(what, Status.USAGE)
+    return [str(Path(path).absolute()) for path in paths]
+
+
+def _retarget(ctx: click.Context, _parameter: click.Parameter, given: str | None) -> None:
+    target = ctx.find_object(Target)
+    if target is not None and given:
+        target.given = given

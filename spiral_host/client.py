@@ -1,0 +1,445 @@
+"""An application's connection to a daemon: one background thread for control, events and lanes.
+
+The thread owns every socket; other threads hand it work and wait for futures. It greets again
+after every reconnect and asks again what was not answered, so that a daemon which is killed and
+started anew goes unnoticed; one that stays away is `NoDaemon` after a moment.
+"""
+
+import collections
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+
+import zmq
+
+from protocol.errors import (
+    NoDaemon,
+    ProtocolError,
+    RemoteProtocolError,
+    ServiceUnavailable,
+    SpiralHostError,
+    from_wire,
+)
+from protocol.events import PluginEvent
+from protocol.feed import encode_event
+from protocol.lane import Lane
+from protocol.link import DaemonLink
+from protocol.messages import (
+    FROM_CLIENT,
+    FROM_ENDPOINT,
+    TO_CLIENT,
+    TO_ENDPOINT,
+    Answer,
+    Cause,
+    ClientDetails,
+    ClientQuestion,
+    ClientTicket,
+    ClientWelcome,
+    Down,
+    FromClient,
+    LaneClosed,
+    LaneOpened,
+    LaneRefused,
+    Offer,
+    Refusal,
+    Refused,
+    Resolve,
+    Withdraw,
+)
+from protocol.names import Topic
+from protocol.packets import Kind
+from protocol.peer import BusPeer
+from protocol.reactor import Reactor, Timer
+from protocol.session import greeting
+from protocol.stub import Caller, OpenLane
+from protocol.subscriptions import CONFIRM_S, EventCallback, Subscription
+from protocol.umbilical import Umbilical
+from protocol.window import Window
+from spiral_host.attendant import Attendant
+from spiral_host.config import check_run_dir
+from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT
+
+GRACE_S: Final = 3.0
+"""How long a daemon may be away before what was asked of it fails; adoption takes 2, seconds."""
+
+CAUSE_S: Final = 0.005
+FLUSH_S: Final = 1.0
+"""How long a closing connection waits until what it published has reached everybody, seconds."""
+
+PUBLISH_WAIT_S: Final = 1.0
+
+
+class Connection:
+    """One connection; lives until `close`. Safe to use from any thread.
+
+    Raises:
+        NoDaemon: Nobody serves the run directory, or not within `timeout` seconds.
+        UsageError: Its path is too long for a socket.
+    """
+
+    def __init__(self, run_dir: Path, name: str, timeout: float) -> None:
+        check_run_dir(run_dir)
+        _knock(run_dir)
+        self.run_dir = run_dir
+        self.epoch = 0
+        self._name = name
+        self._incarnation = 0
+        self._id = token_hex(6)
+        self._asked = 0
+        self._pending: dict[str, tuple[bytes, Future[Any]]] = {}
+        self._deaths: dict[int, Cause] = {}
+        self._died = threading.Condition()
+        self._soon: collections.deque[Callable[[], None]] = collections.deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._node: Umbilical | None = None
+        self._grace: Timer | None = None
+        self._ready: Future[None] = Future()
+        self._gone = ""
+        self._greeted = False
+        self._is_over = False
+        self._window = Window()
+        self._room = threading.Condition()
+        self._publishing = threading.Lock()
+        self.caller = Caller(self)
+        self.attendant = Attendant(self._lane_closed)
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="spiral-host", daemon=True)
+        self._thread.start()
+        self._wait_ready(timeout)
+
+    def _wait_ready(self, timeout: float) -> None:
+        try:
+            self._ready.result(timeout)
+        except FutureTimeout:
+            self.close()
+            raise NoDaemon(str(self.run_dir), f"no answer within {timeout:g} s") from None
+        except SpiralHostError:
+            self.close()
+            raise
+
+    # --- the background thread --------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._reactor = Reactor()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._reactor.watch(self._wake, self._woken)
+        self._peer = BusPeer(
+            self._reactor,
+            self._context,
+            (self._address(EVENTS_IN), self._address(EVENTS_OUT)),
+            deliver=self.attendant.deliver,
+            room=lambda: None,
+        )
+        self._link = DaemonLink(
+            self._reactor,
+            self._context,
+            self._address(CONTROL),
+            connected=self._greet,
+            disconnected=self._lost,
+            received=self._received,
+        )
+        while not self._is_over:
+            self._reactor.turn()
+        self._leave()
+
+    def _address(self, name: str) -> str:
+        return f"ipc://{self.run_dir / name}"
+
+    def _do(self, job: Callable[[], None]) -> None:
+        self._soon.append(job)
+        os.eventfd_write(self._wake, 1)
+
+    def _woken(self) -> None:
+        os.eventfd_read(self._wake)
+        while self._soon:
+            self._soon.popleft()()
+
+    def _leave(self) -> None:
+        self._fail(NoDaemon(str(self.run_dir), "the connection was closed"))
+        if self._node is not None:
+            self._node.close()
+        self._peer.close()
+        self._link.close()
+        self._reactor.close()
+        self._context.destroy(linger=0)
+        os.close(self._wake)
+
+    def close(self) -> None:
+        """Close the connection, once what was published has reached everybody."""
+        if self._is_over or os.getpid() != self._pid:
+            return
+        self._flush()
+        self.caller.close()
+        self._is_over = True
+        os.eventfd_write(self._wake, 1)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self.attendant.close()
+
+    def _flush(self) -> None:
+        done: Future[None] = Future()
+        deadline = time.monotonic() + FLUSH_S
+
+        def look() -> None:
+            if not len(self._peer.outbox) or time.monotonic() > deadline or self._gone:
+                done.set_result(None)
+            else:
+                self._reactor.call_later(0.001, look)
+
+        if self._thread.is_alive() and self._ready.done():
+            self._do(look)
+            done.result(FLUSH_S + 1.0)
+
+    # --- the daemon -------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        offers = tuple(
+            Offer(service=name, methods=methods)
+            for name, methods in self.attendant.servant.offers.items()
+        )
+        details = ClientDetails(
+            name=self._name, pid=os.getpid(), incarnation=self._incarnation, offers=offers
+        )
+        self._greeted = self._link.send(greeting("client", FROM_CLIENT, details))
+
+    def _lost(self) -> None:
+        self._peer.lost()
+        if self._grace is None:
+            self._grace = self._reactor.call_later(GRACE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._grace = None
+        self._gone = "it has gone away"
+        self._fail(NoDaemon(str(self.run_dir), self._gone))
+
+    def _fail(self, error: SpiralHostError) -> None:
+        pending, self._pending = self._pending, {}
+        for _, future in pending.values():
+            future.set_exception(error)
+
+    def _received(self, body: bytes) -> None:
+        message = TO_CLIENT.decode(body)
+        if isinstance(message, Answer):
+            self._finish(message.request, message.value)
+        elif isinstance(message, Refusal):
+            self._finish(message.request, from_wire(message.kind, message.fields))
+        elif isinstance(message, ClientWelcome):
+            self._welcomed(message)
+        elif isinstance(message, Refused):
+            error = RemoteProtocolError(message.reason)
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            self._fail(error)
+
+    def _welcomed(self, welcome: ClientWelcome) -> None:
+        self._incarnation, self._gone = welcome.incarnation, ""
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if self._greeted:
+            # A new connection: what was on its way to the last daemon may never have arrived.
+            self._greeted, self.epoch = False, welcome.epoch
+            self._peer.join(f"client:{self._incarnation}")
+            for frame, _ in tuple(self._pending.values()):
+                self._link.send(frame)
+        if self._node is None:
+            self._open_node(welcome)
+
+    def _finish(self, request: str, value: object) -> bool:
+        _, future = self._pending.pop(request, (b"", None))
+        if future is None:
+            return False
+        if isinstance(value, SpiralHostError):
+            future.set_exception(value)
+        else:
+            future.set_result(value)
+        return True
+
+    # --- the node ---------------------------------------------------------------------------------
+
+    def _open_node(self, welcome: ClientWelcome) -> None:
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            end.connect(welcome.node_socket)
+        except OSError:
+            end.close()
+            return  # the node is being started again; then the daemon welcomes us once more
+        node = self._node = Umbilical(end, takes_descriptors=True)
+        node.send(Kind.NODE, greeting("client", FROM_ENDPOINT, ClientTicket(welcome.ticket)))
+        self._reactor.watch(node.fd, lambda: self._read_node(node))
+
+    def _read_node(self, node: Umbilical) -> None:
+        try:
+            while (message := node.receive()) is not None:
+                self._node_said(message[1], message[2])
+        except (EOFError, OSError, ProtocolError):
+            self._reactor.forget(node.fd)
+            node.close()
+            self._node = None
+
+    def _node_said(self, body: bytes, descriptors: list[int]) -> None:
+        message = TO_ENDPOINT.decode(body)
+        if isinstance(message, LaneOpened) and not message.request:
+            self.attendant.serve(message.lane, descriptors[0])
+        elif isinstance(message, LaneOpened):
+            if not self._finish(message.request, (message, descriptors[0])):
+                os.close(descriptors[0])
+        elif isinstance(message, LaneRefused):
+            self._finish(message.request, ServiceUnavailable("the service", message.why))
+        elif isinstance(message, Down):
+            with self._died:
+                self._deaths[message.incarnation] = message.cause
+                self._died.notify_all()
+        elif not self._ready.done():
+            self._ready.set_result(None)
+
+    def _lane_closed(self, number: int) -> None:
+        def tell() -> None:
+            if self._node is not None:
+                self._node.send(Kind.NODE, FROM_ENDPOINT.encode(LaneClosed(number)))
+
+        self._do(tell)
+
+    # --- what applications do ---------------------------------------------------------------------
+
+    def ask(
+        self, build: Callable[[str], ClientQuestion], timeout: float | None = None
+    ) -> Any:  # noqa: ANN401 - as the daemon answers
+        """Ask the daemon and wait for its answer.
+
+        Raises:
+            NoDaemon: It is gone and has not come back.
+            SpiralHostError: It refused, with its reason.
+        """
+        self._asked += 1
+        name = f"{self._id}:{self._asked}"
+        frame = FROM_CLIENT.encode(build(name))
+        future: Future[Any] = Future()
+
+        def send() -> None:
+            if self._gone:
+                future.set_exception(NoDaemon(str(self.run_dir), self._gone))
+                return
+            self._pending[name] = (frame, future)
+            self._link.send(frame)
+
+        if self._is_over:
+            raise NoDaemon(str(self.run_dir), "the connection was closed")
+        self._do(send)
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            raise NoDaemon(str(self.run_dir), f"no answer within {timeout:g} s") from None
+
+    def tell(self, message: FromClient) -> None:
+        """Tell the daemon."""
+        frame = FROM_CLIENT.encode(message)
+        self._do(lambda: self._tell(frame))
+
+    def _tell(self, frame: bytes) -> None:
+        self._link.send(frame)
+
+    def offer(self, name: str, service: object) -> None:
+        """Offer a service of the application's."""
+        methods = self.attendant.servant.offer(name, service)
+        self.tell(Offer(service=name, methods=methods))
+
+    def withdraw(self, name: str) -> bool:
+        """Offer it no more."""
+        found = self.attendant.servant.withdraw(name)
+        if found:
+            self.tell(Withdraw(name))
+        return found
+
+    def find_service(self, name: str, wait_s: float) -> Any:  # noqa: ANN401 - a stub
+        """Give a stub, the object itself if it is the application's own, or None."""
+        own = self.attendant.servant.object_of(name)
+        if own is not None:
+            return own
+        return self.caller.find(name, lambda: self._resolve(name, wait_s))
+
+    def publish(self, event: PluginEvent) -> None:
+        """Put an event on the bus."""
+        topic, payload = encode_event(event)
+        with self._publishing:
+            with self._room:
+                self._room.wait_for(lambda: not self._window.is_full, PUBLISH_WAIT_S)
+                self._window.sent(len(payload))
+            self._do(lambda: self._publish(topic, payload))
+
+    def _publish(self, topic: Topic, payload: bytes) -> None:
+        peer, source = self._peer, f"app:{self._name}"
+        if peer.outbox.has_room(source, self._incarnation):
+            peer.publish(source, self._incarnation, topic, [payload])
+        else:
+            peer.outbox.skip(source, self._incarnation, topic, 1)
+        with self._room:
+            self._window.taken(1)
+            self._room.notify()
+
+    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
+        """Have a callback called for events of a type; holds when this returns."""
+        subscription, is_first = self.attendant.subscriptions.add(topic, callback)
+        if is_first:
+            holds: Future[None] = Future()
+            self._do(lambda: self._peer.subscribe(topic, lambda: holds.set_result(None)))
+            try:
+                holds.result(CONFIRM_S)
+            except FutureTimeout:
+                raise NoDaemon(str(self.run_dir), "a subscription was not confirmed") from None
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """End a subscription."""
+        found, was_last = self.attendant.subscriptions.remove(subscription)
+        if was_last:
+            self._do(lambda: self._peer.unsubscribe(subscription.topic))
+        return found
+
+    # --- what stubs need --------------------------------------------------------------------------
+
+    def open_lane(self, service: str, deadline: float) -> OpenLane:
+        """Open a lane for the calling thread."""
+        opened = self._resolve(service, max(0.0, deadline - time.monotonic()))
+        if opened is None:
+            raise ServiceUnavailable(service, "nobody offers it; see: spiral-host services")
+        return opened
+
+    def _resolve(self, service: str, wait_s: float) -> OpenLane | None:
+        answer = self.ask(
+            lambda name: Resolve(request=name, service=service, wait_s=wait_s), wait_s + GRACE_S
+        )
+        if answer is None:
+            return None
+        opened, fd = answer
+        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name)
+
+    def wait_readable(self, fd: int, deadline: float) -> bool:
+        """Wait for a lane; everything else is the background thread's business."""
+        left = deadline - time.monotonic()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(left > 0 and poll.poll(left * 1000 + 1))
+
+    def cause_of_death(self, incarnation: int) -> str:
+        """Say how a peer ended; waits a moment for the node's word."""
+        with self._died:
+            self._died.wait_for(lambda: incarnation in self._deaths, CAUSE_S)
+            return str(self._deaths.get(incarnation, Cause(kind="unknown")))
+
+
+def _knock(run_dir: Path) -> None:
+    """Find out at once whether anybody listens; ZeroMQ would only go on trying."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        try:
+            knock.connect(str(run_dir / CONTROL))
+        except OSError:
+            raise NoDaemon(str(run_dir)) from None

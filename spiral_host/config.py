@@ -1,0 +1,74 @@
+"""The operator's choices as frozen records, and where a daemon lives when nobody says."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol.errors import UsageError
+
+SANDBOXES: Final = ("standard", "best-effort", "off")
+"""`standard`: refuse to start without every layer. `best-effort`: take what the machine has and
+say what is missing. `off`: no confinement, and every status says so."""
+
+MAX_SOCKET_PATH: Final = 107
+"""Bytes: the kernel's `sun_path` holds 108 with its terminator."""
+
+LONGEST_SOCKET: Final = "events-out.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """What one daemon is told when it starts.
+
+    Attributes:
+        run_dir: Its sockets, logs and store; one living daemon each.
+        data_dir: Holds one folder for each plugin's data; `<run_dir>/data` when None.
+        plugins: Places that are loaded once it serves.
+        owner_fd: Read end of the pipe of the application that embeds it; its end ends the daemon.
+
+    Raises:
+        UsageError: The sandbox is unknown, or the run directory's path too long for a socket.
+    """
+
+    run_dir: Path
+    data_dir: Path | None = None
+    sandbox: str = "standard"
+    plugins: tuple[str, ...] = ()
+    owner_fd: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sandbox not in SANDBOXES:
+            raise UsageError(f"no sandbox {self.sandbox!r}; choose one of {', '.join(SANDBOXES)}")
+        check_run_dir(self.run_dir)
+
+    @property
+    def data(self) -> Path:
+        """Where plugins' data lies."""
+        return self.data_dir if self.data_dir is not None else self.run_dir / "data"
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Make sure that sockets can lie in this directory.
+
+    Raises:
+        UsageError: Its path is too long; the text says by how much.
+    """
+    length = len(os.fsencode(run_dir / LONGEST_SOCKET))
+    if length > MAX_SOCKET_PATH:
+        excess = length - MAX_SOCKET_PATH
+        raise UsageError(
+            f"run directory {run_dir} is {excess} bytes too long for a unix socket; "
+            "choose a shorter --run-dir"
+        )
+
+
+def default_run_dir() -> Path:
+    """Give `$SPIRAL_HOST_RUN_DIR`, else a folder of the user's run-time directory or of /tmp."""
+    named = os.environ.get("SPIRAL_HOST_RUN_DIR")
+    if named:
+        return Path(named)
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session:
+        return Path(session) / "spiral-host"
+    return Path(f"/tmp/spiral-host-{os.getuid()}")  # noqa: S108 - 0700 and checked when opened

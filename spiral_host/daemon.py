@@ -1,0 +1,384 @@
+"""Start up, main loop, shutdown: the one process that decides, as a list of named steps.
+
+    run -> take the run directory -> read the store -> bind the sockets -> find or start the node
+        -> adopt what lives -> let clients in -> turn until told to stop
+        -> stop plugins in reverse order -> end the node -> remove every file of the run
+
+It imports nothing that a plugin wrote. Killed at any moment, it can be started again on the same
+run directory: node, workers and lanes live on, and the node tells the new one what runs.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Final
+
+from protocol.errors import SpiralHostError
+from protocol.events import PluginEvent
+from protocol.messages import (
+    Answer,
+    GetStatus,
+    ListPlugins,
+    NodeDetails,
+    Place,
+    Samples,
+    StopNode,
+    TakeSample,
+    ToNode,
+)
+from protocol.reactor import Reactor, Timer
+from spiral_host import nodes, store
+from spiral_host.bus import Bus
+from spiral_host.config import DaemonConfig
+from spiral_host.endpoint import Endpoint
+from spiral_host.hub import Hub
+from spiral_host.loading import Gathered, Gathering
+from spiral_host.orders import Orders
+from spiral_host.questions import Asker, Questions
+from spiral_host.registry import Registry
+from spiral_host.relayed import WorkerFrames
+from spiral_host.rundir import NODE, STORE, RunDir
+from spiral_host.sessions import Sessions
+from spiral_host.store import Statement, Store
+from spiral_host.supervisor import Supervisor
+from spiral_host.views import plugin_row, status_row
+
+ADOPTING_S: Final = 2.0
+"""How long a new daemon waits for the node of the last one, and the bus for its peers, seconds."""
+
+NODE_START_S: Final = 15.0
+"""How long a new node may take to greet; it compiles itself and probes the kernel, seconds."""
+
+LEAVING_S: Final = 5.0
+"""How long the node may take to leave once every plugin has stopped, seconds."""
+
+SAMPLE_S: Final = 1.0
+"""How long a view waits for fresh figures before it shows the last ones, seconds."""
+
+
+class Daemon:
+    """One daemon; lives as long as its run."""
+
+    def __init__(self, config: DaemonConfig) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._status = 0
+        self._over = False
+        self._soon: collections.deque[Callable[[], None]] = collections.deque()
+        self._signals = 0
+        self._node: nodes.NodeProcess | None = None
+        self._node_name = ""
+        self._node_details: NodeDetails | None = None
+        self._node_failures = 0
+        self._node_timer: Timer | None = None
+        self._samples: dict[str, Callable[[], None]] = {}
+        self._take_over()
+        self._build()
+
+    def _take_over(self) -> None:
+        self._run_dir = RunDir(self._config.run_dir)
+        self._run_dir.clear_sockets()
+        self._reactor = Reactor()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._reactor.watch(self._wake_in.fileno(), self._woken)
+        self._store = Store(self._run_dir.path / STORE, self.call_soon)
+        self.epoch = self._store.epoch
+        self._endpoint = Endpoint(self._run_dir)
+
+    def _build(self) -> None:
+        expected = [self._store.node[0]] if self._store.node else []
+        self._bus = Bus(Hub(self.epoch, expected=expected), self._endpoint, self._reactor)
+        self._registry = Registry()
+        registry, reactor = self._registry, self._reactor
+        self._supervisor = Supervisor(registry, self, self, reactor, self._config.data)
+        self._supervisor.epoch = self.epoch
+        self._questions = Questions(
+            registry, reactor, self._store.config, self.write, self.tell_node
+        )
+        self._orders = Orders(
+            registry, self._supervisor, self._store.requests, self.write, self.publish, self._leave
+        )
+        workers = WorkerFrames(registry, self._supervisor, self._questions, self.tell_node)
+        self._sessions = Sessions(
+            self,
+            registry,
+            self._supervisor,
+            self._questions,
+            self._orders,
+            workers,
+            self._run_dir.path / NODE,
+        )
+        self._workers = workers
+        for manifest, restarts, leaving in self._store.plugins:
+            self._supervisor.remember(manifest, restarts, leaving=leaving)
+
+    # --- the main loop ----------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop; give the process's exit status."""
+        self._watch()
+        self._find_node()
+        while not self._over:
+            self._reactor.turn()
+        self._close()
+        return self._status
+
+    def _watch(self) -> None:
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        self._endpoint.watch(
+            self._reactor,
+            self._sessions.received,
+            self._bus.received,
+            self._bus.subscribed,
+            self._bus.pause,
+        )
+        if self._config.owner_fd is not None:
+            self._reactor.watch(self._config.owner_fd, self._owner_gone)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have the loop call back; safe from any thread."""
+        self._soon.append(callback)
+        with contextlib.suppress(BlockingIOError):
+            self._wake_out.send(b"\0")
+
+    def _woken(self) -> None:
+        # A signal arrives here as its number, a call from another thread as 0.
+        numbers = self._wake_in.recv(4096)
+        while self._soon:
+            self._soon.popleft()()
+        for number in numbers:
+            if number in {signal.SIGINT, signal.SIGTERM}:
+                self._asked_to_stop()
+
+    def _asked_to_stop(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._orders.shut_down()
+        else:
+            self._end_node_by_force()
+
+    def _owner_gone(self) -> None:
+        if self._config.owner_fd is not None:
+            self._reactor.forget(self._config.owner_fd)
+        self._orders.shut_down()
+
+    def _close(self) -> None:
+        self._store.close()
+        self._endpoint.close()
+        self._reactor.close()
+        signal.set_wakeup_fd(-1)
+        self._wake_in.close()
+        self._wake_out.close()
+        self._run_dir.remove()
+
+    # --- what the parts need of the daemon --------------------------------------------------------
+
+    def tell_node(self, message: ToNode) -> None:
+        """Send to the node, if there is one."""
+        self._sessions.tell_node(message)
+
+    def send_control(self, peer: bytes, body: bytes) -> bool:
+        """Send to a node or client; False when it is gone."""
+        return self._endpoint.send_control(peer, body)
+
+    def publish(self, event: PluginEvent) -> None:
+        """Put an event of the daemon's own on the bus."""
+        self._bus.publish(event)
+        self._bus.pause()
+
+    def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
+        """Change the store; `then` is called by the loop once the change is on disk."""
+        self._store.write(statements, then)
+
+    def changed(self) -> None:
+        """Look again at what waits for something to move."""
+        self._questions.look_again()
+        self._orders.look_again()
+
+    def client_left(self, incarnation: int) -> None:
+        """Forget a client."""
+        self._bus.leave(f"client:{incarnation}")
+
+    # --- the node ---------------------------------------------------------------------------------
+
+    def _find_node(self) -> None:
+        if self._store.node:
+            name, pid, start_time = self._store.node
+            self._node = nodes.find(pid, start_time)
+            self._node_name = name
+        if self._node is None:
+            self._bus.leave(self._node_name)
+            self._start_node()
+            return
+        self._node.watch(self._reactor, self._node_gone)
+        self._node_timer = self._reactor.call_later(ADOPTING_S, self._node_late)
+
+    def _start_node(self) -> None:
+        self._node_name = f"node:{token_hex(4)}"
+        self._node = nodes.start(self._config, self._node_name)
+        start_time = nodes.start_time_of(self._node.pid)
+        self.write(store.keep_node(self._node_name, self._node.pid, start_time))
+        self._node.watch(self._reactor, self._node_gone)
+        self._node_timer = self._reactor.call_later(NODE_START_S, self._node_late)
+
+    def _node_late(self) -> None:
+        if self._node is not None:
+            self._node.kill()
+
+    def node_arrived(self, details: NodeDetails) -> None:
+        """The node has greeted us: take over what it runs, then let clients in."""
+        if self._node_timer is not None:
+            self._node_timer.cancel()
+        if details.missing and self._config.sandbox == "standard":
+            self._refuse_to_start(details)
+            return
+        self._node_details, self._node_failures = details, 0
+        for exit_ in details.exits:
+            self._supervisor.exited(exit_)
+        alive = self._supervisor.adopt(details.workers)
+        for report in alive:
+            for fact in report.facts:
+                self._workers.received(report.incarnation, fact)
+        self._supervisor.resume(report.incarnation for report in alive)
+        self._reactor.call_later(ADOPTING_S, self._bus.open)
+        if self._config.plugins and self.epoch == 1:
+            self._load_first()
+        self._sessions.let_clients_in()
+
+    def _load_first(self) -> None:
+        places = [Place(path) for path in self._config.plugins]
+        Gathering(places, {}, self._supervisor.describe, self._loaded_first)
+
+    def _loaded_first(self, result: Gathered) -> None:
+        for refused in result.refused:
+            _say(f"{refused.path}: {refused.reason}")
+        wanted = [store.want(manifest) for manifest in result.manifests]
+        self.write(wanted, lambda: self._supervisor.add(result.manifests))
+
+    def _refuse_to_start(self, details: NodeDetails) -> None:
+        for layer, why in sorted(details.missing.items()):
+            _say(f"sandbox layer {layer} is missing: {why}")
+        _say("refused to start without it; choose --sandbox best-effort to run with what there is")
+        self._status = 1
+        self._orders.shut_down()
+
+    def _node_gone(self) -> None:
+        self._node = self._node_details = None
+        self._sessions.node_lost()
+        self._bus.leave(self._node_name)
+        if self._orders.is_leaving:
+            self._supervisor.node_lost()
+            self._over = not self._registry.plugins or self._signals > 1
+            self._orders.look_again()
+            return
+        self._supervisor.node_lost()
+        wait_s = min(10.0, 0.05 * 2**self._node_failures) if self._node_failures else 0.0
+        self._node_failures += 1
+        if self._node_failures > 5 and not self._registry.plugins:  # noqa: PLR2004
+            _say(f"the node ends as soon as it starts; see {self._config.run_dir}/logs/node.log")
+            self._status, self._over = 1, True
+            return
+        self._reactor.call_later(wait_s, self._start_node)
+
+    def _leave(self) -> None:
+        if self._node is None:
+            self._over = True
+            return
+        self._sessions.tell_node(StopNode())
+        self._reactor.call_later(LEAVING_S, self._end_node_by_force)
+
+    def _end_node_by_force(self) -> None:
+        if self._node is not None:
+            self._node.kill()
+        else:
+            self._over = True
+
+    # --- how things are ---------------------------------------------------------------------------
+
+    def look(self, asker: Asker, question: ListPlugins | GetStatus) -> None:
+        """Say how things are."""
+        if isinstance(question, GetStatus):
+            row = status_row(
+                self._config, self._registry, self._node_details, self._started, self._alarms()
+            )
+            asker.reply(Answer(question.request, row))
+            return
+
+        def answer() -> None:
+            registry = self._registry
+            rows = [plugin_row(plugin, registry) for plugin in registry.plugins.values()]
+            asker.reply(Answer(question.request, rows))
+
+        if question.fresh and self._node_details is not None:
+            self._measure(answer)
+        else:
+            answer()
+
+    def _measure(self, then: Callable[[], None]) -> None:
+        request = token_hex(8)
+        self._samples[request] = then
+        self.tell_node(TakeSample(request))
+        self._reactor.call_later(SAMPLE_S, lambda: self._measured(request))
+
+    def samples_arrived(self, samples: Samples) -> None:
+        """Take in the node's figures."""
+        for sample in samples.samples:
+            plugin = self._registry.by_incarnation(sample.incarnation)
+            if plugin is not None:
+                plugin.figures = sample
+        self._measured(samples.request)
+
+    def _measured(self, request: str) -> None:
+        then = self._samples.pop(request, None)
+        if then is not None:
+            then()
+
+    def _alarms(self) -> list[str]:
+        return [f"the store cannot be written: {self._store.failure}"] if self._store.failure else []
+
+
+def run(config: DaemonConfig) -> int:
+    """Serve a run directory in the foreground until SIGINT, SIGTERM or a stop is ordered.
+
+    Returns:
+        The process's exit status: 0, or 1 when it could not serve; the reason is on stderr.
+    """
+    try:
+        return Daemon(config).run()
+    except SpiralHostError as error:
+        _say(str(error))
+        return 1
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"spiral-host: {line}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Run the daemon that an application or `spiral-host start` has described in JSON on stdin."""
+    import json  # noqa: PLC0415 - only this way of starting needs it
+    from pathlib import Path  # noqa: PLC0415
+
+    said = json.loads(os.read(0, 1 << 20))
+    config = DaemonConfig(
+        run_dir=Path(said["run_dir"]),
+        data_dir=Path(said["data_dir"]) if said["data_dir"] else None,
+        sandbox=said["sandbox"],
+        owner_fd=said["owner_fd"],
+    )
+    return run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Folders, files and import paths to manifests. Reads the disk, imports nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from protocol.errors import ManifestError
+from protocol.messages import Place, PluginSource
+from spiral_host.manifest import MANIFEST, Manifest, file_source, read_file, read_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Undeclared:
+    """A plugin that declares nothing; a worker has to be asked for its metadata."""
+
+    path: str
+    source: PluginSource
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that is no plugin, and why; the others are loaded all the same."""
+
+    path: str
+    reason: str
+    traceback: str = ""
+
+
+Found: TypeAlias = Manifest | Undeclared | Refused
+
+
+def find(place: Place) -> list[Found]:
+    """Find the plugins at a place: a plugin's folder, a `.py` file, a folder of these, a class."""
+    if place.entry:
+        source = PluginSource(root=place.path, entry=place.entry)
+        return [Undeclared(place.entry, source)]
+    path = Path(place.path)
+    if not path.exists():
+        return [Refused(place.path, "there is no such file or folder; give a plugin's path")]
+    if path.is_file() or (path / MANIFEST).exists():
+        return [_read(path)]
+    found = [_read(child) for child in sorted(path.iterdir()) if _may_be_plugin(child)]
+    if found:
+        return found
+    reason = f"no plugin there; a plugin is a folder with {MANIFEST}, or a .py file"
+    return [Refused(place.path, reason)]
+
+
+def _may_be_plugin(path: Path) -> bool:
+    if path.name.startswith((".", "_")):
+        return False
+    return (path / MANIFEST).exists() if path.is_dir() else path.suffix == ".py"
+
+
+def _read(path: Path) -> Found:
+    try:
+        if path.is_dir():
+            return read_folder(path.resolve())
+        if path.suffix != ".py":
+            return Refused(str(path), f"is no plugin; give a .py file or a folder with {MANIFEST}")
+        resolved = path.resolve()
+        return read_file(resolved) or Undeclared(str(resolved), file_source(resolved))
+    except ManifestError as error:
+        return Refused(str(path), f"{error.field}: {error.text}")

@@ -1,0 +1,98 @@
+"""The daemon's ZeroMQ sockets and nothing else: made, bound, sent to, received from.
+
+Every option here was forced by a measurement: without ROUTER_MANDATORY a message for a peer that
+is gone vanishes without a word; without LINGER=0 an end waits for peers that never come.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from protocol.codec import MAX_MESSAGE
+from protocol.reactor import Reactor
+from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT, RunDir
+
+MAX_FRAME: Final = 2 * MAX_MESSAGE
+"""Bytes of one ZeroMQ frame: a whole message inside another, with room for the envelope."""
+
+_BURST: Final = 256
+"""Messages handled before other descriptors get their turn."""
+
+_HIGH_WATER: Final = 20_000
+
+
+class Endpoint:
+    """The three sockets of one daemon; lives as long as it."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._context = zmq.Context()
+        self.control = self._socket(zmq.ROUTER, run_dir.socket(CONTROL))
+        self.events_in = self._socket(zmq.ROUTER, run_dir.socket(EVENTS_IN))
+        self.events_out = self._socket(zmq.XPUB, run_dir.socket(EVENTS_OUT))
+
+    def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.MAXMSGSIZE, MAX_FRAME)
+        socket.set(zmq.SNDHWM, _HIGH_WATER)
+        socket.set(zmq.RCVHWM, _HIGH_WATER)
+        if kind == zmq.ROUTER:
+            socket.set(zmq.ROUTER_MANDATORY, 1)
+        else:
+            socket.set(zmq.XPUB_VERBOSE, 1)
+        socket.bind(address)
+        return socket
+
+    def watch(
+        self,
+        reactor: Reactor,
+        on_control: Callable[[bytes, list[bytes]], None],
+        on_events: Callable[[bytes, list[bytes]], None],
+        on_subscription: Callable[[bytes], None],
+        on_pause: Callable[[], None],
+    ) -> None:
+        """Call back for every message; `on_pause` when no event is waiting for the moment."""
+        reactor.watch_zmq(self.control, lambda: _drain(self.control, on_control))
+
+        def events() -> None:
+            _drain(self.events_in, on_events)
+            on_pause()
+
+        reactor.watch_zmq(self.events_in, events)
+        reactor.watch_zmq(
+            self.events_out, lambda: _drain(self.events_out, lambda frame, _: on_subscription(frame))
+        )
+
+    def send_control(self, peer: bytes, body: bytes) -> bool:
+        """Send to a node or client; False when it is gone or does not read."""
+        return _send_to(self.control, peer, body)
+
+    def send_event_peer(self, peer: bytes, body: bytes) -> bool:
+        """Send to one peer of the bus; False when it is gone or does not read."""
+        return _send_to(self.events_in, peer, body)
+
+    def fan_out(self, frames: list[bytes]) -> None:
+        """Send to every subscriber; those whose queue is full miss it, and their numbers tell."""
+        self.events_out.send_multipart(frames, zmq.DONTWAIT)
+
+    def close(self) -> None:
+        """Close the sockets; nothing is waited for."""
+        self._context.destroy(linger=0)
+
+
+def _send_to(socket: zmq.Socket[bytes], peer: bytes, body: bytes) -> bool:
+    try:
+        socket.send_multipart([peer, body], zmq.DONTWAIT)
+    except (zmq.Again, zmq.ZMQError):
+        return False
+    return True
+
+
+def _drain(socket: zmq.Socket[bytes], take: Callable[[bytes, list[bytes]], None]) -> None:
+    for _ in range(_BURST):
+        try:
+            first, *rest = socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return
+        take(first, rest)

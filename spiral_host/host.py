@@ -1,0 +1,345 @@
+"""What an application author touches: start or find a host, load plugins, call, publish, listen."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from protocol.errors import LoadFailed, NoDaemon, ServiceUnavailable, UsageError
+from protocol.events import PluginEvent
+from protocol.messages import (
+    FindByCapability,
+    GetConfig,
+    GetStatus,
+    InitializeAll,
+    ListPlugins,
+    ListServices,
+    LoadPlugins,
+    RestartPlugin,
+    SetConfig,
+    ShutDown,
+    UnloadPlugin,
+)
+from protocol.names import EVERYTHING, parse_plugin_id, parse_topic
+from protocol.plugin import PluginCapability
+from protocol.subscriptions import EventCallback, Subscription
+from spiral_host.client import Connection
+from spiral_host.config import DaemonConfig, default_run_dir
+from spiral_host.launch import last_words, start_daemon
+from spiral_host.loaders import Source, places_of
+from spiral_host.records import LoadResult, PluginInfo, ServiceInfo, load_result, plugin_info
+
+START_S: Final = 30.0
+STOP_S: Final = 35.0
+"""The daemon's own budgets for draining, SIGTERM and SIGKILL, and some more."""
+
+
+class Host:
+    """A private daemon that ends with this application; or, by `connect`, one that runs already.
+
+    Args:
+        plugins: What to load at once: paths, folders, loaders.
+        run_dir: Where its sockets and logs lie; a temporary directory when None.
+        data_dir: Holds one folder for each plugin's data; inside `run_dir` when None.
+        sandbox: `standard`, `best-effort` or `off`.
+
+    Raises:
+        UsageError: An argument cannot be meant.
+        LoadFailed: The daemon could not start; its own reason is in the text.
+    """
+
+    def __init__(
+        self,
+        plugins: Source | Iterable[Source] = (),
+        *,
+        run_dir: str | Path | None = None,
+        data_dir: str | Path | None = None,
+        sandbox: str = "standard",
+    ) -> None:
+        self._temporary = "" if run_dir is not None else tempfile.mkdtemp(prefix="spiral-host-")
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._owner_fd = -1
+        config = DaemonConfig(
+            run_dir=Path(run_dir or self._temporary).resolve(),
+            data_dir=None if data_dir is None else Path(data_dir).resolve(),
+            sandbox=sandbox,
+        )
+        try:
+            self._connection = self._start(config)
+            for result in self.load(plugins):
+                if not result.ok:
+                    self._warn(result)
+        except BaseException:
+            self._end(force=True)
+            raise
+
+    def _start(self, config: DaemonConfig) -> Connection:
+        read_fd, self._owner_fd = os.pipe2(os.O_CLOEXEC)
+        try:
+            owned = DaemonConfig(
+                run_dir=config.run_dir,
+                data_dir=config.data_dir,
+                sandbox=config.sandbox,
+                owner_fd=read_fd,
+            )
+            self._daemon = start_daemon(owned)
+        finally:
+            os.close(read_fd)
+        return _connect_to(self._daemon, config.run_dir)
+
+    @classmethod
+    def connect(cls, run_dir: str | Path | None = None, timeout: float = 5.0) -> Self:
+        """Connect to a daemon that runs already, by default the user's own.
+
+        Args:
+            timeout: Seconds to wait for it to answer; one that is not there is known at once.
+
+        Raises:
+            NoDaemon: Nobody serves that run directory.
+        """
+        host = cls.__new__(cls)
+        host._temporary, host._daemon, host._owner_fd = "", None, -1
+        path = Path(run_dir) if run_dir is not None else default_run_dir()
+        host._connection = Connection(path.resolve(), _own_name(), timeout)
+        return host
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        __: BaseException | None,
+        ___: TracebackType | None,
+    ) -> None:
+        if self._daemon is not None:
+            self.shutdown()
+        else:
+            self.close()
+
+    @staticmethod
+    def _warn(result: LoadResult) -> None:
+        what = result.id or result.path
+        warnings.warn(f"plugin {what} is {result.state}: {result.reason}", stacklevel=3)
+
+    # --- plugins ----------------------------------------------------------------------------------
+
+    def load(self, source: Source | Iterable[Source]) -> list[LoadResult]:
+        """Load plugins; one that fails stops no other.
+
+        Returns:
+            What became of each, once each is ready or has failed; dependencies come first.
+        """
+        places = places_of(source)
+        if not places:
+            return []
+        rows = self._connection.ask(lambda name: LoadPlugins(name, places))
+        return [load_result(row) for row in rows]
+
+    def unload(self, plugin_id: str) -> None:
+        """Drain a plugin, run its `on_unload`, and forget it.
+
+        Raises:
+            UsageError: No such plugin is loaded, or another one needs it.
+        """
+        parse_plugin_id(plugin_id)
+        self._connection.ask(lambda name: UnloadPlugin(name, plugin_id))
+
+    def restart(self, plugin_id: str) -> LoadResult:
+        """Stop a plugin and start it again; quarantine ends with it.
+
+        Raises:
+            UsageError: No such plugin is loaded.
+        """
+        parse_plugin_id(plugin_id)
+        return load_result(self._connection.ask(lambda name: RestartPlugin(name, plugin_id)))
+
+    def initialize_all(self) -> list[PluginInfo]:
+        """Wait until every plugin is ready or has failed, then publish SystemInit."""
+        self._connection.ask(InitializeAll)
+        return self.list_plugins()
+
+    def list_plugins(self) -> list[PluginInfo]:
+        """Give every plugin, in the order they were loaded."""
+        return self._plugins(fresh=False)
+
+    def health(self) -> list[PluginInfo]:
+        """Give every plugin, with figures measured now."""
+        return self._plugins(fresh=True)
+
+    def _plugins(self, *, fresh: bool) -> list[PluginInfo]:
+        rows = self._connection.ask(lambda name: ListPlugins(name, fresh))
+        return [plugin_info(row) for row in rows]
+
+    def get(self, plugin_id: str) -> PluginInfo:
+        """Give one plugin, with figures measured now.
+
+        Raises:
+            UsageError: No such plugin is loaded.
+        """
+        for plugin in self.health():
+            if plugin.id == plugin_id:
+                return plugin
+        raise UsageError(f"no plugin {ascii(plugin_id)[:80]} is loaded")
+
+    def find_by_capability(self, capability: PluginCapability | str) -> list[str]:
+        """Name the plugins that are ready and can do something."""
+        found: list[str] = self._connection.ask(
+            lambda name: FindByCapability(name, str(capability))
+        )
+        return found
+
+    def logs(self, plugin_id: str, lines: int = 100) -> list[str]:
+        """Give the last lines of what a plugin printed and logged; also after it has gone.
+
+        Raises:
+            UsageError: The id is none, or no such plugin has run here.
+        """
+        path = self._connection.run_dir / "logs" / f"{parse_plugin_id(plugin_id)}.log"
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - (1 << 20)))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            raise UsageError(f"plugin {plugin_id} has no log; it has not run here") from None
+        return text.splitlines()[-lines:]
+
+    def status(self) -> dict[str, Any]:
+        """Say how the daemon itself is."""
+        row: dict[str, Any] = self._connection.ask(GetStatus)
+        return row
+
+    # --- services ---------------------------------------------------------------------------------
+
+    def get_service(self, name: str) -> Any:  # noqa: ANN401 - a stub has the service's methods
+        """Give a stub of a service, or None if nobody offers it."""
+        return self._connection.find_service(name, 0.0)
+
+    def wait_service(self, name: str, timeout: float) -> Any:  # noqa: ANN401
+        """Give a stub as soon as somebody offers the service.
+
+        Raises:
+            ServiceUnavailable: Nobody did within `timeout` seconds, or nobody is going to.
+        """
+        stub = self._connection.find_service(name, timeout)
+        if stub is None:
+            raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
+        return stub
+
+    def list_services(self) -> list[ServiceInfo]:
+        """Give every service that can be called, by name."""
+        return [
+            ServiceInfo(name=name, plugin_id=owner, methods=tuple(methods))
+            for name, owner, methods in self._connection.ask(ListServices)
+        ]
+
+    def register_service(self, name: str, service: object) -> None:
+        """Offer an object of the application's to plugins; its methods run in a background thread.
+
+        Raises:
+            UsageError: The name is no service name, or the object has no public method.
+        """
+        self._connection.offer(name, service)
+
+    def unregister_service(self, name: str) -> bool:
+        """Offer it no more; say whether it was offered."""
+        return self._connection.withdraw(name)
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def publish(self, event: PluginEvent) -> None:
+        """Publish an event; who gets it, and when, is not waited for.
+
+        Raises:
+            UsageError: Its type is reserved for the daemon.
+            LocalProtocolError: It cannot travel, or has more than 48 KiB.
+        """
+        self._connection.publish(event)
+
+    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
+        """Call back, in a background thread, for every event of a type published from now on.
+
+        Args:
+            event_type: `"*"` is every type.
+        """
+        topic = EVERYTHING if event_type == EVERYTHING else parse_topic(event_type)
+        return self._connection.subscribe(topic, callback)
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """Call back no more; say whether the subscription was there."""
+        return self._connection.unsubscribe(subscription)
+
+    # --- configuration ----------------------------------------------------------------------------
+
+    def get_config(self, key: str) -> str | None:
+        """Give a configured value, or None."""
+        return self.list_config(key).get(key)
+
+    def set_config(self, key: str, value: str) -> None:
+        """Configure a value, for everybody."""
+        self._connection.ask(lambda name: SetConfig(name, key, value))
+
+    def list_config(self, prefix: str = "") -> dict[str, str]:
+        """Give every configured value whose key begins with a prefix, by key."""
+        found: dict[str, str] = self._connection.ask(lambda name: GetConfig(name, prefix))
+        return found
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Publish SystemShutdown, unload every plugin in reverse order, end the daemon."""
+        with contextlib.suppress(NoDaemon):
+            self._connection.ask(ShutDown)
+        self._end(force=False)
+
+    def close(self) -> None:
+        """Disconnect; a daemon that this application started for itself ends too."""
+        self._end(force=False)
+
+    def _end(self, *, force: bool) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+        if self._owner_fd >= 0:
+            os.close(self._owner_fd)
+            self._owner_fd = -1
+        if self._daemon is not None:
+            _wait_for(self._daemon, force=force)
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _own_name() -> str:
+    return Path(sys.argv[0]).stem or "python"
+
+
+def _connect_to(daemon: "subprocess.Popen[bytes]", run_dir: Path) -> Connection:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return Connection(run_dir, _own_name(), deadline - time.monotonic())
+        except NoDaemon as error:
+            if daemon.poll() is not None:
+                raise LoadFailed("spiral-host", last_words(run_dir) or "it ended at once") from None
+            if time.monotonic() > deadline:
+                raise LoadFailed("spiral-host", str(error)) from None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(0.005)
+
+
+def _wait_for(daemon: "subprocess.Popen[bytes]", *, force: bool) -> None:
+    try:
+        daemon.wait(5.0 if force else STOP_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+

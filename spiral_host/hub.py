@@ -1,0 +1,214 @@
+"""Decide the order of events, who still lacks them, and what is kept for a replay. No I/O.
+
+    run arrives --> fan out to all --> mark the place (Sync) --> every peer has answered the mark
+                                                              --> its origin may forget it (Accept)
+
+So whatever the hub has not got to everybody is still kept by its origin, and a hub that is
+killed loses nothing: origins send it again and subscribers drop what they have seen. A peer that
+does not answer a mark in time is not waited for; the numbers tell it what it missed.
+Until every expected peer has come back after a restart, events are held and not sent to few.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from protocol.feed import Frames, Head, Replay, Replayed
+
+BUDGET: Final = 16 << 20
+"""Bytes kept for replays, all sources together."""
+
+MAX_REPLAY: Final = 768 << 10
+"""Bytes of one replay, so that the answer stays below a message's limit; the rest is a gap."""
+
+LATE_S: Final = 1.0
+"""How long a mark may stay unanswered before its peer is no longer waited for, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Send this run to every subscriber."""
+
+    frames: Frames
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Send every peer this mark, behind the runs before it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Tell an origin that its runs up to this transmission have reached everybody."""
+
+    peer: bytes
+    transmission: int
+
+
+Action: TypeAlias = FanOut | Mark | Accept
+
+
+@dataclass(slots=True)
+class _Peer:
+    answered: int = 0
+    late: bool = False
+    arrived: int = 0
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class _Ring:
+    runs: deque[tuple[Head, bytes, bytes]] = field(default_factory=deque)
+    size: int = 0
+
+
+class Hub:
+    """The bus's centre; lives as long as its daemon, and `epoch` is that daemon's number."""
+
+    def __init__(self, epoch: int, *, expected: Iterable[str] = ()) -> None:
+        self.epoch = epoch
+        self.deadline: float | None = None
+        """When to call `expire`; None while no mark is on its way."""
+        self._expected = set(expected)
+        self._peers: dict[bytes, _Peer] = {}
+        self._names: dict[str, tuple[bytes, int]] = {}
+        self._held: list[FanOut] = []
+        self._rings: dict[str, _Ring] = {}
+        self._size = 0
+        self._mark = 0
+        self._marked: dict[bytes, int] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every expected peer is there, so that events go out."""
+        return not self._expected
+
+    def open(self, now: float) -> list[Action]:
+        """Wait for nobody any longer; send out what was held."""
+        self._expected.clear()
+        held, self._held = self._held, []
+        return [*held, *self._next_mark(now)]
+
+    def join(self, peer: bytes, name: str, now: float) -> tuple[int, list[Action]]:
+        """Take a peer on; give the last transmission of its name that has arrived here.
+
+        Args:
+            name: One life of one peer process; a peer that only reconnects keeps it.
+        """
+        known = self._names.get(name)
+        arrived = 0
+        if known is not None:
+            arrived = self._peers.pop(known[0]).arrived if known[0] in self._peers else known[1]
+        self._names[name] = (peer, arrived)
+        self._peers[peer] = _Peer(answered=self._mark, arrived=arrived)
+        self._expected.discard(name)
+        return arrived, self.open(now) if self.is_open and self._held else []
+
+    def leave(self, name: str, now: float) -> list[Action]:
+        """Wait for a peer no longer, for example because its node is gone."""
+        peer = self._names.pop(name, (b"", 0))[0]
+        self._expected.discard(name)
+        if self._peers.pop(peer, None) is None:
+            return []
+        return self._settle(now)
+
+    def arrive(self, peer: bytes, head: Head, frames: Frames) -> list[Action]:
+        """Take in a run. What arrived before, or from a peer that has not joined, is dropped."""
+        origin = self._peers.get(peer)
+        if origin is None or head.transmission <= origin.arrived:
+            return []
+        origin.arrived = head.transmission
+        return self._take(head, frames)
+
+    def publish(self, head: Head, frames: Frames) -> list[Action]:
+        """Take in a run of the daemon's own."""
+        return self._take(head, frames)
+
+    def _take(self, head: Head, frames: Frames) -> list[Action]:
+        self._keep(head, frames)
+        if not self.is_open:
+            self._held.append(FanOut(frames))
+            return []
+        return [FanOut(frames)]
+
+    def pause(self, now: float) -> list[Action]:
+        """Called when nothing more is waiting to arrive: mark the place if somebody waits for it."""
+        return self._next_mark(now) if self.deadline is None else []
+
+    def synced(self, peer: bytes, number: int, now: float) -> list[Action]:
+        """Take in a peer's answer to a mark."""
+        known = self._peers.get(peer)
+        if known is None or not known.answered < number <= self._mark:
+            return []
+        known.answered, known.late = number, False
+        return self._settle(now)
+
+    def expire(self, now: float) -> list[Action]:
+        """Stop waiting for peers that are late; early and late calls are harmless."""
+        if self.deadline is None or now < self.deadline:
+            return []
+        for peer in self._peers.values():
+            peer.late = peer.late or peer.answered < self._mark
+        return self._settle(now)
+
+    def replay(self, wanted: Replay) -> Replayed:
+        """Give what is kept of the events that a peer misses."""
+        ring = self._rings.get(wanted.source, _Ring())
+        found = [
+            (head, body)
+            for known, head, body in ring.runs
+            if (known.incarnation, known.topic) == (wanted.incarnation, wanted.topic)
+            and known.first <= wanted.last
+            and known.first + known.count > wanted.first
+        ]
+        kept, size = 0, 0
+        while kept < len(found) and (size := size + sum(map(len, found[kept]))) <= MAX_REPLAY:
+            kept += 1
+        heads, bodies = tuple(head for head, _ in found[:kept]), tuple(b for _, b in found[:kept])
+        return Replayed(
+            wanted.source, wanted.incarnation, wanted.topic, wanted.last, heads, bodies
+        )
+
+    def _settle(self, now: float) -> list[Action]:
+        waited_for = [peer for peer in self._peers.values() if not peer.late]
+        if self.deadline is None or any(peer.answered < self._mark for peer in waited_for):
+            return []
+        self.deadline = None
+        accepts: list[Action] = []
+        for key, transmission in self._marked.items():
+            peer = self._peers.get(key)
+            if peer is not None and transmission > peer.accepted:
+                peer.accepted = transmission
+                accepts.append(Accept(key, transmission))
+        return [*accepts, *self._next_mark(now)]
+
+    def _next_mark(self, now: float) -> list[Action]:
+        if not self.is_open or all(p.arrived == p.accepted for p in self._peers.values()):
+            return []
+        self._mark += 1
+        self._marked = {key: peer.arrived for key, peer in self._peers.items()}
+        self.deadline = now + LATE_S
+        return [Mark(self._mark)]
+
+    def _keep(self, head: Head, frames: Frames) -> None:
+        ring = self._rings.setdefault(head.source, _Ring())
+        size = sum(map(len, frames))
+        ring.runs.append((head, frames[1], frames[2]))
+        ring.size += size
+        self._size += size
+        while self._size > BUDGET:
+            # Whoever keeps most gives up its oldest: a flood costs the others nothing.
+            largest = max(self._rings, key=lambda source: self._rings[source].size)
+            self._drop_oldest(largest)
+
+    def _drop_oldest(self, source: str) -> None:
+        ring = self._rings[source]
+        known, head, body = ring.runs.popleft()
+        size = len(known.topic.encode()) + 1 + len(head) + len(body)
+        ring.size -= size
+        self._size -= size
+        if not ring.runs:
+            del self._rings[source]

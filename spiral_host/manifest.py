@@ -1,0 +1,136 @@
+"""A plugin's declaration, read without importing it: `plugin.toml`, or a comment in a `.py` file.
+
+    [plugin]                        the same table in a single file, as inline script metadata:
+    id = "greeter"
+    version = "1.0.0"               # /// script
+    entry = "greeter:Greeter"       # [tool.spiral-host]
+    capabilities = ["Operators"]    # id = "greeter"
+    events = ["EpochEnd"]           # ...
+    [plugin.dependencies]           # ///
+    base = ">=1.0.0"
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from protocol.errors import ManifestError, UsageError
+from protocol.messages import PluginSource
+from protocol.names import EVERYTHING, parse_topic, shown
+from protocol.plugin import PluginMetadata
+
+MANIFEST: Final = "plugin.toml"
+MAX_MANIFEST: Final = 256 * 1024
+"""Bytes; a manifest is written by hand."""
+
+_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z", re.ASCII)
+_INLINE: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+_OWN_FIELDS: Final = frozenset({"entry", "events"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One plugin that can be started.
+
+    Attributes:
+        path: The folder or file it was read from, for people.
+        events: The types that `on_event` is subscribed to when the plugin overrides it.
+    """
+
+    metadata: PluginMetadata
+    source: PluginSource
+    path: str
+    events: tuple[str, ...] = (EVERYTHING,)
+
+    @property
+    def id(self) -> str:
+        """The plugin's id."""
+        return self.metadata.id
+
+
+def read_folder(folder: Path) -> Manifest:
+    """Read the manifest of a plugin's folder.
+
+    Raises:
+        ManifestError: It cannot be read or declares something that cannot be meant.
+    """
+    path = folder / MANIFEST
+    tables = _parse(path, _text(path))
+    plugin = tables.get("plugin")
+    if not isinstance(plugin, dict):
+        raise ManifestError(str(path), "[plugin]", "the table is missing; it names id and version")
+    entry = plugin.get("entry")
+    if not isinstance(entry, str) or not _ENTRY.match(entry):
+        wanted = 'write entry = "module:Class"'
+        raise ManifestError(str(path), "entry", f"{shown(entry)} is no entry; {wanted}")
+    return _manifest(path, plugin, PluginSource(root=str(folder), entry=entry))
+
+
+def read_file(path: Path) -> Manifest | None:
+    """Read the manifest in a `.py` file's comments; None when it has none and must be asked.
+
+    Raises:
+        ManifestError: There is one, and it declares something that cannot be meant.
+    """
+    blocks = list(_INLINE.finditer(_text(path)))
+    if len(blocks) > 1:
+        raise ManifestError(str(path), "# /// script", "there are two such blocks; keep one")
+    if not blocks:
+        return None
+    lines = blocks[0]["content"].splitlines()
+    text = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+    table = _parse(path, text).get("tool", {}).get("spiral-host")
+    if table is None:
+        return None
+    if not isinstance(table, dict) or "entry" in table:
+        raise ManifestError(str(path), "[tool.spiral-host]", "must be a table without an entry")
+    return _manifest(path, table, file_source(path))
+
+
+def file_source(path: Path) -> PluginSource:
+    """Say where the code of a single-file plugin lies."""
+    return PluginSource(root=str(path.parent), entry=path.name)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_MANIFEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(str(path), path.name, f"cannot be read: {error}") from None
+    if path.name == MANIFEST and len(text) > MAX_MANIFEST:
+        raise ManifestError(str(path), path.name, f"has more than {MAX_MANIFEST} bytes")
+    return text
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ManifestError(str(path), "TOML", f"{error}; correct the file") from None
+
+
+def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manifest:
+    place = path.parent if path.name == MANIFEST else path
+    declared = {key: value for key, value in table.items() if key not in _OWN_FIELDS}
+    try:
+        metadata = PluginMetadata.from_wire(declared)
+        events = _events(table.get("events"))
+    except UsageError as error:
+        raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
+    return Manifest(metadata=metadata, source=source, path=str(place), events=events)
+
+
+def _events(declared: object) -> tuple[str, ...]:
+    if declared is None:
+        return (EVERYTHING,)
+    if not isinstance(declared, list):
+        raise UsageError(f"events: {shown(declared)} is no list of event types")
+    return tuple(topic if topic == EVERYTHING else parse_topic(topic) for topic in declared)
+
+
+def _field_named(text: str) -> str:
+    words = ("plugin id", "version", "capability", "event type", "dependencies", "metadata")
+    return next((word for word in words if word in text), "plugin")

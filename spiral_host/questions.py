@@ -1,0 +1,173 @@
+"""Answer what workers and clients ask: services, lanes, configuration, capabilities.
+
+Who asks is known by its incarnation, which its connection gives and it cannot choose.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from protocol.errors import ServiceUnavailable, SpiralHostError, UsageError, to_wire
+from protocol.messages import (
+    Answer,
+    FindByCapability,
+    GetConfig,
+    GrantLane,
+    ListServices,
+    Offer,
+    Question,
+    Refusal,
+    Resolve,
+    SetConfig,
+    ToNode,
+)
+from protocol.names import parse_method, parse_service, shown
+from protocol.plugin import PluginCapability
+from protocol.reactor import Reactor, Timer
+from spiral_host import store
+from spiral_host.registry import Offered, Registry
+from spiral_host.store import Statement
+
+MAX_SETTING: Final = 64 * 1024
+"""Characters of a configured value, and 200 of its key."""
+
+MAX_OFFERS: Final = 256
+"""Services of one process; a plugin with more has not understood what a service is."""
+
+Reply: TypeAlias = Callable[[Answer | Refusal], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: one life of a worker or client, its name, and the way back."""
+
+    incarnation: int
+    name: str
+    reply: Reply
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A question for a service that nobody offers yet."""
+
+    asker: Asker
+    question: Resolve
+    timer: Timer
+
+
+class Questions:
+    """Answers questions; lives as long as the daemon."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reactor: Reactor,
+        config: dict[str, str],
+        write: Callable[[list[Statement], Callable[[], None] | None], None],
+        tell_node: Callable[[ToNode], None],
+    ) -> None:
+        self._registry = registry
+        self._reactor = reactor
+        self._config = config
+        self._write = write
+        self._tell_node = tell_node
+        self._parked: list[_Parked] = []
+        self._lanes = 0
+
+    def ask(self, asker: Asker, question: Question) -> None:
+        """Answer a question, now or when the answer is there."""
+        try:
+            if isinstance(question, Resolve):
+                self._resolve(asker, question)
+            elif isinstance(question, SetConfig):
+                self._set(asker, question)
+            else:
+                asker.reply(Answer(question.request, self._look_up(question)))
+        except SpiralHostError as error:
+            asker.reply(Refusal(question.request, *to_wire(error)))
+
+    def offer(self, asker: Asker, offer: Offer) -> None:
+        """Take in a service.
+
+        Raises:
+            UsageError: Its name, or a method's, is none, or there are too many.
+        """
+        parse_service(offer.service)
+        for method in offer.methods:
+            parse_method(method)
+        if len(self._registry.services_of(asker.incarnation)) >= MAX_OFFERS:
+            raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
+        offered = Offered(offer.service, offer.methods, asker.incarnation, asker.name)
+        self._registry.offer(offered)
+
+    def look_again(self) -> None:
+        """Something changed: parked questions may have their answer now."""
+        parked, self._parked = self._parked, []
+        for item in parked:
+            if item.timer.callback is None:
+                continue
+            item.timer.cancel()
+            left = max(0.0, item.timer.when - time.monotonic())
+            self.ask(item.asker, replace(item.question, wait_s=left))
+
+    def forget(self, incarnation: int) -> None:
+        """Drop the questions of one that is gone."""
+        for item in self._parked:
+            if item.asker.incarnation == incarnation:
+                item.timer.cancel()
+
+    def _resolve(self, asker: Asker, question: Resolve) -> None:
+        provider = self._registry.provider(question.service)
+        if provider is not None:
+            self._grant(asker, question, provider)
+            return
+        hopeless = self._registry.will_come_back(question.service)
+        if hopeless:
+            raise ServiceUnavailable(question.service, hopeless)
+        if question.wait_s <= 0:
+            asker.reply(Answer(question.request, None))
+            return
+        until = min(question.wait_s, 3600.0)
+        timer = self._reactor.call_later(until, lambda: self._give_up(asker, question))
+        self._parked.append(_Parked(asker, question, timer))
+
+    def _grant(self, asker: Asker, question: Resolve, provider: Offered) -> None:
+        self._lanes += 1
+        self._tell_node(
+            GrantLane(
+                lane=self._lanes,
+                request=question.request,
+                caller=asker.incarnation,
+                callee=provider.incarnation,
+                caller_name=asker.name,
+                callee_name=provider.owner,
+            )
+        )
+
+    def _give_up(self, asker: Asker, question: Resolve) -> None:
+        self._parked = [item for item in self._parked if item.question is not question]
+        asker.reply(Answer(question.request, None))
+
+    def _look_up(self, question: ListServices | FindByCapability | GetConfig) -> object:
+        if isinstance(question, ListServices):
+            offers = self._registry.services()
+            return [[offer.service, offer.owner, list(offer.methods)] for offer in offers]
+        if isinstance(question, FindByCapability):
+            capability = PluginCapability.parse(question.capability)
+            return self._registry.find_by_capability(str(capability))
+        chosen = sorted(key for key in self._config if key.startswith(question.prefix))
+        return {key: self._config[key] for key in chosen}
+
+    def _set(self, asker: Asker, question: SetConfig) -> None:
+        key, value = question.key, question.value
+        if not 0 < len(key) <= 200 or not key.isprintable():  # noqa: PLR2004 - see MAX_SETTING
+            raise UsageError(f"{shown(key)} is no configuration key; use 1 to 200 characters")
+        if value is not None and len(value) > MAX_SETTING:
+            raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")
+        if value is None:
+            self._config.pop(key, None)
+        else:
+            self._config[key] = value
+        answer = Answer(question.request, None)
+        self._write([store.configure(key, value)], lambda: asker.reply(answer))

@@ -1,0 +1,91 @@
+"""What an application is told, as frozen records: plugins, services, the outcome of a load."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """How one plugin is, at one moment.
+
+    Attributes:
+        state: `ready` is a usable plugin; docs/glossary.md has the others.
+        reason: Why it is not ready, in one line, or empty; `traceback` is its author's.
+        restarts: How often it was started again without anybody asking.
+        services: What it offers now.
+        calls: Calls of its services that were answered; `errors` those that raised.
+        memory: Resident bytes, None without a process; `cpu` is CPU time, seconds.
+        uptime_s: Since it became ready.
+        sandbox: The layers that confine it; empty is NOT SANDBOXED.
+    """
+
+    id: str
+    version: str
+    name: str
+    description: str
+    author: str
+    state: str
+    reason: str
+    traceback: str
+    pid: int | None
+    incarnation: int
+    restarts: int
+    capabilities: tuple[str, ...]
+    dependencies: Mapping[str, str]
+    path: str
+    services: tuple[str, ...]
+    calls: int
+    errors: int
+    memory: int | None
+    cpu: float | None
+    threads: int | None
+    uptime_s: float | None
+    sandbox: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give plain values, fit for JSON."""
+        return {**asdict(self), "capabilities": list(self.capabilities)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceInfo:
+    """A service that can be called."""
+
+    name: str
+    plugin_id: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """What became of one plugin that was to be loaded.
+
+    Attributes:
+        id: None when what lies at `path` is no plugin.
+        reason: Why it is not ready, in one line.
+    """
+
+    path: str
+    id: str | None
+    state: str
+    reason: str
+    traceback: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the plugin is usable."""
+        return self.state == "ready"
+
+
+def plugin_info(row: Mapping[str, Any]) -> PluginInfo:
+    """Build the record from what the daemon says."""
+    values = {field.name: row[field.name] for field in fields(PluginInfo)}
+    for name in ("capabilities", "services", "sandbox"):
+        values[name] = tuple(values[name])
+    return PluginInfo(**values)
+
+
+def load_result(row: Mapping[str, Any]) -> LoadResult:
+    """Build the record from what the daemon says."""
+    return LoadResult(**row)

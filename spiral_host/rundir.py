@@ -1,0 +1,124 @@
+"""The run directory: taken by one living daemon, emptied when the run ends.
+
+A second `bind` on a unix socket's path silently steals it, so the directory is the lock: 0700,
+ours, and flock'ed for as long as the daemon lives.
+"""
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from protocol.errors import UsageError
+
+CONTROL: Final = "control.sock"
+EVENTS_IN: Final = "events-in.sock"
+EVENTS_OUT: Final = "events-out.sock"
+NODE: Final = "node.sock"
+STORE: Final = "state.db"
+LOCK: Final = "lock"
+LOGS: Final = "logs"
+
+_OF_THE_RUN: Final = (
+    CONTROL,
+    EVENTS_IN,
+    EVENTS_OUT,
+    NODE,
+    STORE,
+    f"{STORE}-wal",
+    f"{STORE}-shm",
+)
+
+
+class RunDir:
+    """One daemon's hold on its run directory; lives as long as the daemon.
+
+    Raises:
+        UsageError: The directory belongs to somebody else, is open to others, or has a daemon.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made = _make(path)
+        self._lock = self._take_lock()
+
+    def socket(self, name: str) -> str:
+        """Give the ZeroMQ address of one of its sockets."""
+        return f"ipc://{self.path / name}"
+
+    def clear_sockets(self) -> None:
+        """Remove what a daemon that was killed left behind; the node's socket is the node's."""
+        for name in (CONTROL, EVENTS_IN, EVENTS_OUT):
+            (self.path / name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove every file of the run, and the directory if nothing else is in it."""
+        for name in _OF_THE_RUN:
+            (self.path / name).unlink(missing_ok=True)
+        _remove_logs(self.path / LOGS)
+        _remove_empty(self.path / "data")
+        (self.path / LOCK).unlink(missing_ok=True)
+        os.close(self._lock)
+        try:
+            self.path.rmdir()
+        except OSError:
+            return  # the operator, or a plugin's data, keeps it
+
+    def _take_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = self.path / LOCK
+        while True:
+            fd = os.open(path, flags, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                message = f"a daemon already serves {self.path}; stop it, or choose another --run-dir"
+                raise UsageError(message) from None
+            # A daemon that was just leaving may have removed the file that we have locked.
+            if path.exists() and path.stat().st_ino == os.fstat(fd).st_ino:
+                return fd
+            os.close(fd)
+
+
+def _make(path: Path) -> bool:
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        _check(path)
+        return False
+    except OSError as error:
+        raise UsageError(f"run directory {path} cannot be made: {error.strerror}") from None
+    return True
+
+
+def _check(path: Path) -> None:
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"run directory {path} is no directory; choose another --run-dir")
+    if found.st_uid != os.getuid():
+        raise UsageError(
+            f"run directory {path} belongs to user {found.st_uid}, not to us ({os.getuid()}); "
+            "choose another --run-dir"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise UsageError(f"run directory {path} is open to others; say: chmod 700 {path}")
+
+
+def _remove_logs(logs: Path) -> None:
+    if logs.is_dir():
+        for file in logs.iterdir():
+            file.unlink(missing_ok=True)
+        logs.rmdir()
+
+
+def _remove_empty(data: Path) -> None:
+    """Remove the folders of plugins that kept nothing; data is theirs and stays."""
+    if not data.is_dir():
+        return
+    for folder in (*data.iterdir(), data):
+        try:
+            folder.rmdir()
+        except OSError:
+            continue

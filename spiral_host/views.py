@@ -1,0 +1,79 @@
+"""How things are, in plain values: what `plugins`, `health` and `status` show."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from protocol.messages import NodeDetails
+from protocol.version import VERSION
+from spiral_host.config import DaemonConfig
+from spiral_host.registry import Plugin, Registry
+
+Row = dict[str, object]
+
+
+def plugin_row(plugin: Plugin, registry: Registry) -> Row:
+    """Say how one plugin is."""
+    metadata, figures = plugin.manifest.metadata, plugin.figures
+    services = registry.services_of(plugin.incarnation) if plugin.incarnation else []
+    ready_for = time.monotonic() - plugin.ready_at if plugin.ready_at and plugin.pid else None
+    return {
+        "id": metadata.id,
+        "version": metadata.version,
+        "name": metadata.name,
+        "description": metadata.description,
+        "author": metadata.author,
+        "state": plugin.state.value,
+        "reason": plugin.lifecycle.reason,
+        "traceback": plugin.lifecycle.traceback,
+        "pid": plugin.pid or None,
+        "incarnation": plugin.incarnation,
+        "restarts": plugin.lifecycle.restarts,
+        "capabilities": [str(capability) for capability in metadata.capabilities],
+        "dependencies": dict(metadata.dependencies),
+        "path": plugin.manifest.path,
+        "services": services,
+        "calls": figures.calls if figures else 0,
+        "errors": figures.errors if figures else 0,
+        "memory": figures.memory if figures else None,
+        "cpu": figures.cpu_s if figures else None,
+        "threads": figures.threads if figures else None,
+        "uptime_s": ready_for,
+        "sandbox": list(plugin.layers),
+    }
+
+
+def status_row(
+    config: DaemonConfig,
+    registry: Registry,
+    node: NodeDetails | None,
+    started: float,
+    alarms: list[str],
+) -> Row:
+    """Say how the daemon is."""
+    states = Counter(plugin.state.value for plugin in registry.plugins.values())
+    return {
+        "run_dir": str(config.run_dir),
+        "data_dir": str(config.data),
+        "pid": os.getpid(),
+        "node_pid": node.pid if node else None,
+        "uptime_s": time.monotonic() - started,
+        "protocol": VERSION,
+        "plugins": dict(states),
+        "sandbox": sandbox_row(config.sandbox, node),
+        "logs": str(Path(config.run_dir) / "logs"),
+        "alarms": alarms,
+    }
+
+
+def sandbox_row(asked: str, node: NodeDetails | None) -> Row:
+    """Say what confinement was asked for and what this machine lacks of it."""
+    missing = dict(node.missing) if node else {}
+    words = {"standard": "standard", "best-effort": "standard", "off": "NOT SANDBOXED"}
+    return {
+        "asked": asked,
+        "profile": words[asked],
+        "degraded": sorted(missing) if asked != "off" else [],
+        "missing": [f"{layer}: {why}" for layer, why in sorted(missing.items())],
+    }
