@@ -20,6 +20,7 @@ from protocol.subscriptions import EventCallback, Subscription
 
 __all__ = ["EventBus", "EventCallback", "PluginContext", "Subscription"]
 
+
 class Host(Protocol):
     """What the context needs of the worker's runtime."""
 

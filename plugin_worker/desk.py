@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
+from protocol.deaths import Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -20,13 +21,11 @@ from protocol.messages import (
     TO_ENDPOINT,
     TO_WORKER,
     Answer,
-    Cause,
     DaemonChanged,
     Down,
     FromEndpoint,
     FromWorker,
     LaneOpened,
-    LaneRefused,
     Question,
     Refusal,
     Subscribed,
@@ -62,26 +61,6 @@ class _Slot:
         os.eventfd_write(self.wake, 1)
 
 
-class _Polls(threading.local):
-    """For each thread, a poll object for each descriptor it waits for beside the umbilical."""
-
-    def __init__(self, umbilical: int) -> None:
-        self._umbilical = umbilical
-        self._known: dict[int, select.poll] = {}
-
-    def get(self, fd: int) -> select.poll:
-        poll = self._known.get(fd)
-        if poll is None:
-            poll = self._known[fd] = select.poll()
-            poll.register(self._umbilical, select.POLLIN)
-            if fd >= 0:
-                poll.register(fd, select.POLLIN)
-        return poll
-
-    def forget(self, fd: int) -> None:
-        self._known.pop(fd, None)
-
-
 class Desk:
     """Sorts what comes down the umbilical; lives as long as the worker.
 
@@ -100,8 +79,7 @@ class Desk:
         self._writing = threading.Lock()
         self._slots: dict[str, _Slot] = {}
         self._numbers = count(1)
-        self._deaths: dict[int, Cause] = {}
-        self._polls = _Polls(umbilical.fd)
+        self._deaths = Deaths()
 
     @property
     def fd(self) -> int:
@@ -162,12 +140,12 @@ class Desk:
         try:
             self.send(kind, frame)
             deadline = time.monotonic() + timeout
+            wait = self.waiter(slot.wake)
             while not slot.done:
-                if not self.wait_readable(slot.wake, deadline):
+                if not wait(deadline):
                     raise DeadlineExceeded("a question to the host", timeout)
         finally:
             del self._slots[name]
-            self._polls.forget(slot.wake)
             os.close(slot.wake)
         if slot.error is not None:
             raise slot.error
@@ -181,19 +159,26 @@ class Desk:
         while incarnation not in self._deaths and time.monotonic() < deadline:
             if poll.poll(CAUSE_S * _MS):
                 self.read()
-        return str(self._deaths.get(incarnation, Cause(kind="unknown")))
+        return str(self._deaths.cause(incarnation))
 
     # --- waiting and reading ----------------------------------------------------------------------
 
-    def wait_readable(self, fd: int, deadline: float) -> bool:
-        """Wait for a descriptor while the umbilical is read; False when the time is up."""
-        poll = self._polls.get(fd)
-        while (left := deadline - time.monotonic()) > 0:
-            for ready, _ in poll.poll(left * _MS + 1):
-                if ready == fd:
-                    return True
-                self.read()
-        return False
+    def waiter(self, fd: int) -> Callable[[float], bool]:
+        """Give one thread what it waits with for a descriptor while the umbilical is read.
+
+        It takes a deadline, and says False when the time is up.
+        """
+        wait_for_both = self._poll(fd).poll
+
+        def wait(deadline: float) -> bool:
+            while (left := deadline - time.monotonic()) > 0:
+                for ready, _ in wait_for_both(left * _MS + 1):
+                    if ready == fd:
+                        return True
+                    self.read()
+            return False
+
+        return wait
 
     def wait_for_news(self, deadline: float) -> bool:
         """Wait until something may have come down; False when the time is up."""
@@ -201,9 +186,15 @@ class Desk:
         if left <= 0:
             return False
         # Another thread may read it first, so this looks up now and then.
-        if self._polls.get(-1).poll(min(left * _MS + 1, 20)):
+        if self._poll().poll(min(left * _MS + 1, 20)):
             self.read()
         return True
+
+    def _poll(self, *beside: int) -> select.poll:
+        poll = select.poll()
+        for fd in (self.fd, *beside):
+            poll.register(fd, select.POLLIN)
+        return poll
 
     def read(self) -> None:
         """Read and sort what is there, unless another thread is at it.
@@ -239,12 +230,10 @@ class Desk:
         if isinstance(message, LaneOpened) and message.request:
             if not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])
-        elif isinstance(message, LaneRefused):
-            self._finish(message.request, (None, message.why))
         elif isinstance(message, Subscribed):
             self._finish(message.request, None)
         elif isinstance(message, Down):
-            self._deaths[message.incarnation] = message.cause
+            self._deaths.note(message.incarnation, message.cause)
         elif isinstance(message, DaemonChanged):
             self._ask_again(message.epoch)
         else:
@@ -256,9 +245,7 @@ class Desk:
                 if slot.frame and not slot.done:
                     self.send(Kind.RELAY, slot.frame)
 
-    def _finish(
-        self, request: str, value: object, error: SpiralHostError | None = None
-    ) -> bool:
+    def _finish(self, request: str, value: object, error: SpiralHostError | None = None) -> bool:
         slot = self._slots.get(request)
         if slot is not None:
             slot.finish(value, error)

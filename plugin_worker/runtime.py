@@ -265,13 +265,8 @@ class Runtime:
         if answer is None:
             return None
         opened, fd = answer
-        if opened is None:
-            raise ServiceUnavailable(service, fd)
-        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name)
-
-    def wait_readable(self, fd: int, deadline: float) -> bool:
-        """Wait for a lane while the umbilical is read."""
-        return self._desk.wait_readable(fd, deadline)
+        lane = Lane(socket.socket(fileno=fd))
+        return OpenLane(lane, opened.peer, opened.peer_name, self._desk.waiter(fd))
 
     def cause_of_death(self, incarnation: int) -> str:
         """Say how a peer ended."""
@@ -343,5 +338,3 @@ def _first_line(error: BaseException) -> str:
         return str(error).split("\n", 1)[0][:500]
     except BaseException:  # noqa: BLE001 - a plugin's own __str__ may do anything
         return "(its message cannot be read)"
-
-

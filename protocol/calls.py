@@ -10,7 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from protocol.codec import unpack_value
-from protocol.errors import LocalProtocolError, RemoteProtocolError, SpiralHostError, from_wire, to_wire
+from protocol.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+    SpiralHostError,
+    from_wire,
+    to_wire,
+)
 
 Pack = Callable[[object], bytes]
 
@@ -37,7 +43,9 @@ def pack_call(  # noqa: PLR0913 - the parts of a call, on the hottest path there
     try:
         return pack((number, service, method, arguments, keywords or None, deadline))
     except (TypeError, ValueError, OverflowError) as error:
-        raise LocalProtocolError(f"{service}.{method}: an argument cannot travel: {error}") from None
+        raise LocalProtocolError(
+            f"{service}.{method}: an argument cannot travel: {error}"
+        ) from None
 
 
 def unpack_call(frame: bytes) -> tuple[int, str, str, list[Any], dict[str, Any] | None, float]:

@@ -8,7 +8,17 @@ annotation, so what comes out is as valid as what we would have built ourselves.
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Final, Generic, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Final,
+    Generic,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgpack
 
@@ -98,7 +108,9 @@ class Conversation(Generic[M]):
             RemoteProtocolError: It is too long, malformed or not of this conversation.
         """
         if len(body) > MAX_MESSAGE:
-            raise RemoteProtocolError(f"{self._name}: {len(body)} bytes; the limit is {MAX_MESSAGE}")
+            raise RemoteProtocolError(
+                f"{self._name}: {len(body)} bytes; the limit is {MAX_MESSAGE}"
+            )
         parts = unpack_value(body)
         if not isinstance(parts, list) or not parts or not isinstance(parts[0], int):
             raise RemoteProtocolError(f"{self._name}: a message must be a list led by its code")

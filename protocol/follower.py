@@ -1,8 +1,8 @@
 """Decide what a subscriber is given: in order, once, and with every hole named. No I/O, no clock.
 
-    next number         -> deliver
-    number seen before  -> nothing: a duplicate, sent again after a restart
-    a number is skipped -> hold what came, ask for a replay, deliver all in order, or name the gap
+next number         -> deliver
+number seen before  -> nothing: a duplicate, sent again after a restart
+a number is skipped -> hold what came, ask for a replay, deliver all in order, or name the gap
 """
 
 from dataclasses import dataclass, field

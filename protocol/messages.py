@@ -130,6 +130,7 @@ class WorkerReport:
     plugin_id: str
     pid: int
     start_time: int
+    confined: bool
     layers: tuple[str, ...]
     facts: tuple[bytes, ...]
 
@@ -270,6 +271,19 @@ class Violated:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneFailed:
+    """A lane that was granted cannot be made.
+
+    Attributes:
+        gone: Whether that is because the callee has just gone; another one may come.
+    """
+
+    lane: int
+    why: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ClientLeft:
     """A client's connection to the node is at its end."""
 
@@ -310,7 +324,8 @@ ToNode: TypeAlias = (
     | StopNode
 )
 FromNode: TypeAlias = (
-    NodeDetails
+    Hello
+    | NodeDetails
     | Spawned
     | SpawnFailed
     | Confined
@@ -319,6 +334,7 @@ FromNode: TypeAlias = (
     | Violated
     | Samples
     | ClientLeft
+    | LaneFailed
 )
 
 TO_NODE: Final[Conversation[ToNode]] = Conversation(
@@ -340,6 +356,7 @@ TO_NODE: Final[Conversation[ToNode]] = Conversation(
 FROM_NODE: Final[Conversation[FromNode]] = Conversation(
     "node to daemon",
     {
+        0: Hello,
         1: NodeDetails,
         2: Spawned,
         3: SpawnFailed,
@@ -349,6 +366,7 @@ FROM_NODE: Final[Conversation[FromNode]] = Conversation(
         7: Violated,
         8: Samples,
         9: ClientLeft,
+        10: LaneFailed,
     },
 )
 
@@ -641,14 +659,6 @@ class LaneOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneRefused:
-    """The lane that was granted cannot be made: the callee is leaving, or one has too many."""
-
-    request: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Down:
     """Somebody that this endpoint has lanes with is gone."""
 
@@ -709,14 +719,7 @@ class Dropped:
 
 
 ToEndpoint: TypeAlias = (
-    Refused
-    | Greeted
-    | LaneOpened
-    | LaneRefused
-    | Down
-    | DaemonChanged
-    | Subscribed
-    | Published
+    Refused | Greeted | LaneOpened | Down | DaemonChanged | Subscribed | Published
 )
 FromEndpoint: TypeAlias = (
     WorkerDetails | ClientTicket | Subscribe | Unsubscribe | Dropped | LaneClosed
@@ -732,7 +735,6 @@ TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
         5: DaemonChanged,
         6: Subscribed,
         7: Published,
-        8: LaneRefused,
     },
 )
 FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(

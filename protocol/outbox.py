@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.errors import RemoteProtocolError
 from protocol.feed import Frames, Run, pack_run
 from protocol.names import Topic
 
@@ -17,6 +18,9 @@ RING_EVENTS: Final = 65_536
 RING_BYTES: Final = 4 << 20
 """For one publisher: 0.1 s of the fastest stream measured, 40 MB/s, and far above the time
 between two acceptances."""
+
+MAX_TYPES: Final = 4096
+"""Types of events by one life of one publisher: every peer counts each of them."""
 
 
 @dataclass(slots=True)
@@ -58,8 +62,14 @@ class Outbox:
         return frames
 
     def skip(self, source: str, incarnation: int, topic: Topic, count: int) -> int:
-        """Use up numbers without events, so that the loss shows; give the first of them."""
+        """Use up numbers without events, so that the loss shows; give the first of them.
+
+        Raises:
+            RemoteProtocolError: The publisher has used too many types.
+        """
         numbers = self._numbers.setdefault((source, incarnation), {})
+        if topic not in numbers and len(numbers) >= MAX_TYPES:
+            raise RemoteProtocolError(f"{source} publishes more than {MAX_TYPES} types of events")
         first = numbers.get(topic, 0) + 1
         numbers[topic] = first + count - 1
         return first

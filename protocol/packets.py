@@ -82,5 +82,7 @@ class Joiner:
             return None
         whole, self._parts = b"".join(self._parts), []
         if len(whole) > MAX_MESSAGE:
-            raise RemoteProtocolError(f"a message of {len(whole)} bytes; the limit is {MAX_MESSAGE}")
+            raise RemoteProtocolError(
+                f"a message of {len(whole)} bytes; the limit is {MAX_MESSAGE}"
+            )
         return kind, whole

@@ -194,7 +194,9 @@ class PluginMetadata:
 
 def _check_text(plugin_id: str, text: object) -> None:
     if not isinstance(text, str) or len(text) > MAX_TEXT:
-        raise UsageError(f"plugin {plugin_id}: {shown(text)} is no text of <= {MAX_TEXT} characters")
+        raise UsageError(
+            f"plugin {plugin_id}: {shown(text)} is no text of <= {MAX_TEXT} characters"
+        )
     if not text.replace("\n", "").replace("\t", "").isprintable():
         raise UsageError(f"plugin {plugin_id}: {shown(text)} has control characters")
 

@@ -14,6 +14,9 @@ from typing import Any, Final, Protocol
 POLLIN: Final = 1
 """ZeroMQ's flag for "a message can be received", which equals poll(2)'s."""
 
+_WRITABLE: Final = select.EPOLLOUT
+_ANYTHING_ELSE: Final = ~select.EPOLLOUT
+
 
 class ZmqSocket(Protocol):
     """What the loop needs of a ZeroMQ socket; workers use this loop and never import ZeroMQ."""
@@ -46,6 +49,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._wait = self._epoll.poll
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._zmq: list[tuple[ZmqSocket, Callable[[], None]]] = []
@@ -95,15 +99,14 @@ class Reactor:
 
     def turn(self, longest_s: float | None = None) -> None:
         """Wait until something is ready or due, or `longest_s` has passed, and call back for it."""
-        wait_s = self._wait_s(longest_s)
-        for fd, happened in self._epoll.poll(wait_s):
-            if happened & select.EPOLLOUT:
-                self._call(self._writers, fd)
-            if happened & ~select.EPOLLOUT:
-                self._call(self._readers, fd)
-        for socket, callback in tuple(self._zmq):
-            if socket.EVENTS & POLLIN:
+        for fd, happened in self._wait(self._wait_s(longest_s)):
+            if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
+            # Looked up now: an earlier callback of this turn may have forgotten it.
+            if happened & _ANYTHING_ELSE and (callback := self._readers.get(fd)):
+                callback()
+        if self._zmq:
+            self._ask_zmq()
         if self._timers:
             self._run_due(time.monotonic())
 
@@ -120,11 +123,10 @@ class Reactor:
         except FileNotFoundError:
             self._epoll.register(fd, events)
 
-    @staticmethod
-    def _call(table: dict[int, Callable[[], None]], fd: int) -> None:
-        callback = table.get(fd)  # an earlier callback of this turn may have forgotten it
-        if callback is not None:
-            callback()
+    def _ask_zmq(self) -> None:
+        for socket, callback in tuple(self._zmq):
+            if socket.EVENTS & POLLIN:
+                callback()
 
     def _wait_s(self, longest_s: float | None) -> float:
         for socket, _ in self._zmq:

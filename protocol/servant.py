@@ -4,9 +4,9 @@ Only public methods of the object that was offered can be reached, by the names 
 there are no attribute walks.
 """
 
-import time
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from protocol.calls import pack_error_reply, pack_value_reply, unpack_call
@@ -90,14 +90,16 @@ class Servant:
         target = self._targets.get((service, method))
         if target is None:
             return pack_error_reply(self._pack, number, self._missing(service, method))
-        if deadline < time.monotonic():
+        if deadline < monotonic():
             late = DeadlineExceeded(f"{service}.{method}", 0.0)
             return pack_error_reply(self._pack, number, late)
         try:
             value = target(*arguments, **keywords) if keywords else target(*arguments)
             reply = pack_value_reply(self._pack, number, value)
             if len(reply) > MAX_MESSAGE:
-                raise LocalProtocolError(f"a result of {len(reply)} bytes; the limit is {MAX_MESSAGE}")
+                raise LocalProtocolError(
+                    f"a result of {len(reply)} bytes; the limit is {MAX_MESSAGE}"
+                )
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises goes to its caller
             self._counter.count_error()
             return pack_error_reply(self._pack, number, _reported(f"{service}.{method}", error))

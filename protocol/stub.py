@@ -7,9 +7,9 @@ Who the process is (a worker or an application) hides behind `Connector`.
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from protocol.calls import Pack, pack_call, unpack_reply
@@ -34,6 +34,9 @@ class OpenLane:
     lane: Lane
     peer: int
     peer_name: str
+    wait: Callable[[float], bool]
+    """Waits for the lane until a deadline while the process's other duties go on; False when the
+    time is up."""
     sent: int = 0
     pack: Pack = field(default_factory=new_packer)
 
@@ -47,9 +50,6 @@ class Connector(Protocol):
         Raises:
             ServiceUnavailable: Nobody does, or not before `deadline`.
         """
-
-    def wait_readable(self, fd: int, deadline: float) -> bool:
-        """Wait for a lane while this process's other duties go on; False when time is up."""
 
     def cause_of_death(self, incarnation: int) -> str:
         """Say how a peer ended; waits a few milliseconds for the node's word."""
@@ -72,11 +72,7 @@ class Caller:
         return Stub(self, service)
 
     def call(
-        self,
-        service: str,
-        method: str,
-        arguments: Sequence[object],
-        keywords: Mapping[str, object],
+        self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
     ) -> Any:  # noqa: ANN401 - whatever the plugin returned
         """Make one call and wait for its one outcome.
 
@@ -87,11 +83,12 @@ class Caller:
             DeadlineExceeded: No outcome in time; the call may have been carried out.
             LocalProtocolError: An argument cannot travel; nothing was sent.
         """
-        deadline = time.monotonic() + DEFAULT_TIMEOUT_S
+        service, name = method.service, method.name
+        deadline = monotonic() + DEFAULT_TIMEOUT_S
         while True:
             opened = self._mine.by_service.get(service) or self._open(service, deadline)
             opened.sent = number = opened.sent + 1
-            frame = pack_call(opened.pack, number, service, method, arguments, keywords, deadline)
+            frame = pack_call(opened.pack, number, service, name, arguments, keywords, deadline)
             try:
                 if not opened.lane.send(frame):
                     self._finish_sending(opened, deadline)
@@ -99,13 +96,11 @@ class Caller:
                 # The callee was gone before the frame left, so nothing ran: try its successor.
                 self._mine.drop(opened)
                 continue
-            return self._outcome(opened, number, f"{service}.{method}", deadline)
+            return self._outcome(opened, number, method, deadline)
 
-    def _outcome(self, opened: OpenLane, number: int, call: str, deadline: float) -> object:
+    def _outcome(self, opened: OpenLane, number: int, method: "Method", deadline: float) -> object:
         lane = opened.lane
-        while True:
-            if not lane.has_more() and not self._connector.wait_readable(lane.fd, deadline):
-                raise DeadlineExceeded(call, DEFAULT_TIMEOUT_S)
+        while lane.has_more() or opened.wait(deadline):
             try:
                 frame = lane.receive()
                 if frame is None:
@@ -123,6 +118,7 @@ class Caller:
             if error is not None:
                 raise error
             return value
+        raise DeadlineExceeded(str(method), DEFAULT_TIMEOUT_S)
 
     def _open(self, service: str, deadline: float) -> OpenLane:
         fresh = self._connector.open_lane(service, deadline)
@@ -131,7 +127,7 @@ class Caller:
     def _finish_sending(self, opened: OpenLane, deadline: float) -> None:
         # A frame larger than the socket's buffer: the callee reads while we write the rest.
         while not opened.lane.flush():
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 self._mine.drop(opened)
                 raise ServiceUnavailable(opened.peer_name, "it does not read what it is sent")
             _wait_writable(opened.lane.fd)
@@ -188,19 +184,22 @@ class Stub:
 class Method:
     """One method of a service, ready to be called."""
 
-    __slots__ = ("_caller", "_name", "_service")
+    __slots__ = ("_call", "name", "service")
 
     def __init__(self, caller: Caller, service: str, name: str) -> None:
-        self._caller = caller
-        self._service = service
-        self._name = name
+        self.service = service
+        self.name = name
+        self._call = caller.call
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
         """Call it in the process that offers it; see `Caller.call` for what may be raised."""
-        return self._caller.call(self._service, self._name, arguments, keywords)
+        return self._call(self, arguments, keywords)
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.name}"
 
     def __repr__(self) -> str:
-        return f"<method {self._service}.{self._name}>"
+        return f"<method {self}>"
 
 
 def _wait_writable(fd: int) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import zmq
 
+from protocol.deaths import Deaths
 from protocol.errors import (
     NoDaemon,
     ProtocolError,
@@ -38,7 +39,6 @@ from protocol.messages import (
     TO_CLIENT,
     TO_ENDPOINT,
     Answer,
-    Cause,
     ClientDetails,
     ClientQuestion,
     ClientTicket,
@@ -47,7 +47,6 @@ from protocol.messages import (
     FromClient,
     LaneClosed,
     LaneOpened,
-    LaneRefused,
     Offer,
     Refusal,
     Refused,
@@ -69,6 +68,9 @@ from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT
 
 GRACE_S: Final = 3.0
 """How long a daemon may be away before what was asked of it fails; adoption takes 2, seconds."""
+
+AGAIN_S: Final = 0.05
+"""How soon a daemon that does not read is told again, seconds."""
 
 CAUSE_S: Final = 0.005
 FLUSH_S: Final = 1.0
@@ -95,7 +97,7 @@ class Connection:
         self._id = token_hex(6)
         self._asked = 0
         self._pending: dict[str, tuple[bytes, Future[Any]]] = {}
-        self._deaths: dict[int, Cause] = {}
+        self._deaths = Deaths()
         self._died = threading.Condition()
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -248,8 +250,8 @@ class Connection:
             # A new connection: what was on its way to the last daemon may never have arrived.
             self._greeted, self.epoch = False, welcome.epoch
             self._peer.join(f"client:{self._incarnation}")
-            for frame, _ in tuple(self._pending.values()):
-                self._link.send(frame)
+            for name in tuple(self._pending):
+                self._send(name)
         if self._node is None:
             self._open_node(welcome)
 
@@ -292,11 +294,9 @@ class Connection:
         elif isinstance(message, LaneOpened):
             if not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])
-        elif isinstance(message, LaneRefused):
-            self._finish(message.request, ServiceUnavailable("the service", message.why))
         elif isinstance(message, Down):
             with self._died:
-                self._deaths[message.incarnation] = message.cause
+                self._deaths.note(message.incarnation, message.cause)
                 self._died.notify_all()
         elif not self._ready.done():
             self._ready.set_result(None)
@@ -310,9 +310,7 @@ class Connection:
 
     # --- what applications do ---------------------------------------------------------------------
 
-    def ask(
-        self, build: Callable[[str], ClientQuestion], timeout: float | None = None
-    ) -> Any:  # noqa: ANN401 - as the daemon answers
+    def ask(self, build: Callable[[str], ClientQuestion], timeout: float | None = None) -> Any:  # noqa: ANN401 - as the daemon answers
         """Ask the daemon and wait for its answer.
 
         Raises:
@@ -329,7 +327,7 @@ class Connection:
                 future.set_exception(NoDaemon(str(self.run_dir), self._gone))
                 return
             self._pending[name] = (frame, future)
-            self._link.send(frame)
+            self._send(name)
 
         if self._is_over:
             raise NoDaemon(str(self.run_dir), "the connection was closed")
@@ -338,6 +336,11 @@ class Connection:
             return future.result(timeout)
         except FutureTimeout:
             raise NoDaemon(str(self.run_dir), f"no answer within {timeout:g} s") from None
+
+    def _send(self, name: str) -> None:
+        frame, _ = self._pending.get(name, (b"", None))
+        if frame and self._link.is_connected and not self._link.send(frame):
+            self._reactor.call_later(AGAIN_S, lambda: self._send(name))
 
     def tell(self, message: FromClient) -> None:
         """Tell the daemon."""
@@ -420,20 +423,25 @@ class Connection:
         if answer is None:
             return None
         opened, fd = answer
-        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name)
-
-    def wait_readable(self, fd: int, deadline: float) -> bool:
-        """Wait for a lane; everything else is the background thread's business."""
-        left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(left > 0 and poll.poll(left * 1000 + 1))
+        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name, _waiter(fd))
 
     def cause_of_death(self, incarnation: int) -> str:
         """Say how a peer ended; waits a moment for the node's word."""
         with self._died:
             self._died.wait_for(lambda: incarnation in self._deaths, CAUSE_S)
-            return str(self._deaths.get(incarnation, Cause(kind="unknown")))
+            return str(self._deaths.cause(incarnation))
+
+
+def _waiter(fd: int) -> Callable[[float], bool]:
+    """Wait for a lane, and nothing else: that is the background thread's business."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+
+    def wait(deadline: float) -> bool:
+        left = deadline - time.monotonic()
+        return left > 0 and bool(poll.poll(left * 1000 + 1))
+
+    return wait
 
 
 def _knock(run_dir: Path) -> None:

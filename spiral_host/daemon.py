@@ -32,13 +32,14 @@ from protocol.messages import (
     TakeSample,
     ToNode,
 )
-from protocol.reactor import Reactor, Timer
-from spiral_host import nodes, store
+from protocol.reactor import Reactor
+from spiral_host import store
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
-from spiral_host.endpoint import Endpoint
+from spiral_host.endpoint import Endpoint, Sent
 from spiral_host.hub import Hub
 from spiral_host.loading import Gathered, Gathering
+from spiral_host.nodes import ADOPTING_S, NodeKeeper
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Registry
@@ -48,12 +49,6 @@ from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import Supervisor
 from spiral_host.views import plugin_row, status_row
-
-ADOPTING_S: Final = 2.0
-"""How long a new daemon waits for the node of the last one, and the bus for its peers, seconds."""
-
-NODE_START_S: Final = 15.0
-"""How long a new node may take to greet; it compiles itself and probes the kernel, seconds."""
 
 LEAVING_S: Final = 5.0
 """How long the node may take to leave once every plugin has stopped, seconds."""
@@ -72,11 +67,7 @@ class Daemon:
         self._over = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
-        self._node: nodes.NodeProcess | None = None
-        self._node_name = ""
         self._node_details: NodeDetails | None = None
-        self._node_failures = 0
-        self._node_timer: Timer | None = None
         self._samples: dict[str, Callable[[], None]] = {}
         self._take_over()
         self._build()
@@ -117,6 +108,13 @@ class Daemon:
             self._run_dir.path / NODE,
         )
         self._workers = workers
+        self._node = NodeKeeper(
+            self._config,
+            reactor,
+            lambda *node: self.write(store.keep_node(*node)),
+            self._node_gone,
+            self._node_hopeless,
+        )
         for manifest, restarts, leaving in self._store.plugins:
             self._supervisor.remember(manifest, restarts, leaving=leaving)
 
@@ -125,7 +123,7 @@ class Daemon:
     def run(self) -> int:
         """Serve until told to stop; give the process's exit status."""
         self._watch()
-        self._find_node()
+        self._node.find_or_start(self._store.node)
         while not self._over:
             self._reactor.turn()
         self._close()
@@ -164,8 +162,10 @@ class Daemon:
         self._signals += 1
         if self._signals == 1:
             self._orders.shut_down()
+        elif self._node.is_alive:
+            self._node.kill()
         else:
-            self._end_node_by_force()
+            self._over = True
 
     def _owner_gone(self) -> None:
         if self._config.owner_fd is not None:
@@ -187,9 +187,13 @@ class Daemon:
         """Send to the node, if there is one."""
         self._sessions.tell_node(message)
 
-    def send_control(self, peer: bytes, body: bytes) -> bool:
-        """Send to a node or client; False when it is gone."""
+    def send_control(self, peer: bytes, body: bytes) -> Sent:
+        """Send to a node or client."""
         return self._endpoint.send_control(peer, body)
+
+    def node_deaf(self) -> None:
+        """End a node that reads nothing any more; another one is started."""
+        self._node.kill()
 
     def publish(self, event: PluginEvent) -> None:
         """Put an event of the daemon's own on the bus."""
@@ -211,38 +215,13 @@ class Daemon:
 
     # --- the node ---------------------------------------------------------------------------------
 
-    def _find_node(self) -> None:
-        if self._store.node:
-            name, pid, start_time = self._store.node
-            self._node = nodes.find(pid, start_time)
-            self._node_name = name
-        if self._node is None:
-            self._bus.leave(self._node_name)
-            self._start_node()
-            return
-        self._node.watch(self._reactor, self._node_gone)
-        self._node_timer = self._reactor.call_later(ADOPTING_S, self._node_late)
-
-    def _start_node(self) -> None:
-        self._node_name = f"node:{token_hex(4)}"
-        self._node = nodes.start(self._config, self._node_name)
-        start_time = nodes.start_time_of(self._node.pid)
-        self.write(store.keep_node(self._node_name, self._node.pid, start_time))
-        self._node.watch(self._reactor, self._node_gone)
-        self._node_timer = self._reactor.call_later(NODE_START_S, self._node_late)
-
-    def _node_late(self) -> None:
-        if self._node is not None:
-            self._node.kill()
-
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us: take over what it runs, then let clients in."""
-        if self._node_timer is not None:
-            self._node_timer.cancel()
+        self._node.arrived()
         if details.missing and self._config.sandbox == "standard":
             self._refuse_to_start(details)
             return
-        self._node_details, self._node_failures = details, 0
+        self._node_details = details
         for exit_ in details.exits:
             self._supervisor.exited(exit_)
         alive = self._supervisor.adopt(details.workers)
@@ -272,36 +251,26 @@ class Daemon:
         self._status = 1
         self._orders.shut_down()
 
-    def _node_gone(self) -> None:
-        self._node = self._node_details = None
+    def _node_gone(self, name: str) -> None:
+        self._node_details = None
         self._sessions.node_lost()
-        self._bus.leave(self._node_name)
-        if self._orders.is_leaving:
-            self._supervisor.node_lost()
-            self._over = not self._registry.plugins or self._signals > 1
-            self._orders.look_again()
-            return
+        self._bus.leave(name)
         self._supervisor.node_lost()
-        wait_s = min(10.0, 0.05 * 2**self._node_failures) if self._node_failures else 0.0
-        self._node_failures += 1
-        if self._node_failures > 5 and not self._registry.plugins:  # noqa: PLR2004
-            _say(f"the node ends as soon as it starts; see {self._config.run_dir}/logs/node.log")
-            self._status, self._over = 1, True
-            return
-        self._reactor.call_later(wait_s, self._start_node)
+        if self._orders.is_leaving:
+            self._node.is_wanted = False
+            self._over = True
+
+    def _node_hopeless(self) -> None:
+        _say(f"the node ends as soon as it starts; see {self._config.run_dir}/logs/node.log")
+        self._status, self._over = 1, True
 
     def _leave(self) -> None:
-        if self._node is None:
+        self._node.is_wanted = False
+        if not self._node.is_alive:
             self._over = True
             return
         self._sessions.tell_node(StopNode())
-        self._reactor.call_later(LEAVING_S, self._end_node_by_force)
-
-    def _end_node_by_force(self) -> None:
-        if self._node is not None:
-            self._node.kill()
-        else:
-            self._over = True
+        self._reactor.call_later(LEAVING_S, self._node.kill)
 
     # --- how things are ---------------------------------------------------------------------------
 
@@ -344,7 +313,9 @@ class Daemon:
             then()
 
     def _alarms(self) -> list[str]:
-        return [f"the store cannot be written: {self._store.failure}"] if self._store.failure else []
+        return (
+            [f"the store cannot be written: {self._store.failure}"] if self._store.failure else []
+        )
 
 
 def run(config: DaemonConfig) -> int:

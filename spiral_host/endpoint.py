@@ -5,6 +5,7 @@ is gone vanishes without a word; without LINGER=0 an end waits for peers that ne
 """
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
 import zmq
@@ -20,6 +21,14 @@ _BURST: Final = 256
 """Messages handled before other descriptors get their turn."""
 
 _HIGH_WATER: Final = 20_000
+
+
+class Sent(Enum):
+    """What became of a message."""
+
+    YES = "it is on its way"
+    DEAF = "its peer has not read the last 20,000"
+    GONE = "its peer is no longer connected"
 
 
 class Endpoint:
@@ -61,15 +70,16 @@ class Endpoint:
 
         reactor.watch_zmq(self.events_in, events)
         reactor.watch_zmq(
-            self.events_out, lambda: _drain(self.events_out, lambda frame, _: on_subscription(frame))
+            self.events_out,
+            lambda: _drain(self.events_out, lambda frame, _: on_subscription(frame)),
         )
 
-    def send_control(self, peer: bytes, body: bytes) -> bool:
-        """Send to a node or client; False when it is gone or does not read."""
+    def send_control(self, peer: bytes, body: bytes) -> Sent:
+        """Send to a node or client."""
         return _send_to(self.control, peer, body)
 
-    def send_event_peer(self, peer: bytes, body: bytes) -> bool:
-        """Send to one peer of the bus; False when it is gone or does not read."""
+    def send_event_peer(self, peer: bytes, body: bytes) -> Sent:
+        """Send to one peer of the bus; one that misses it joins again."""
         return _send_to(self.events_in, peer, body)
 
     def fan_out(self, frames: list[bytes]) -> None:
@@ -81,12 +91,14 @@ class Endpoint:
         self._context.destroy(linger=0)
 
 
-def _send_to(socket: zmq.Socket[bytes], peer: bytes, body: bytes) -> bool:
+def _send_to(socket: zmq.Socket[bytes], peer: bytes, body: bytes) -> Sent:
     try:
         socket.send_multipart([peer, body], zmq.DONTWAIT)
-    except (zmq.Again, zmq.ZMQError):
-        return False
-    return True
+    except zmq.Again:
+        return Sent.DEAF
+    except zmq.ZMQError:
+        return Sent.GONE
+    return Sent.YES
 
 
 def _drain(socket: zmq.Socket[bytes], take: Callable[[bytes, list[bytes]], None]) -> None:

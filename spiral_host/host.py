@@ -341,5 +341,3 @@ def _wait_for(daemon: "subprocess.Popen[bytes]", *, force: bool) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
-
-

@@ -168,9 +168,7 @@ class Hub:
         while kept < len(found) and (size := size + sum(map(len, found[kept]))) <= MAX_REPLAY:
             kept += 1
         heads, bodies = tuple(head for head, _ in found[:kept]), tuple(b for _, b in found[:kept])
-        return Replayed(
-            wanted.source, wanted.incarnation, wanted.topic, wanted.last, heads, bodies
-        )
+        return Replayed(wanted.source, wanted.incarnation, wanted.topic, wanted.last, heads, bodies)
 
     def _settle(self, now: float) -> list[Action]:
         waited_for = [peer for peer in self._peers.values() if not peer.late]

@@ -212,6 +212,8 @@ class Lifecycle:
             self.reason = event.reason
             return []
         self._again = isinstance(event, RestartAsked)
+        if self._again:
+            self._crashes = 0.0  # a person who says "again" forgives
         return self._entered(before, now)
 
     def expire(self, now: float) -> list[Action]:
@@ -225,7 +227,8 @@ class Lifecycle:
             self.state = State.STOPPING
             self.deadline = now + self._policy.terminate
             return [Terminate("it did not leave when asked")]
-        self.deadline = None
+        # Said again until the process is gone: the order, or the news of its end, may be lost.
+        self.deadline = now + self._policy.terminate
         return [Kill("start timeout" if self.state is State.STARTING else "it ignored SIGTERM")]
 
     def adopt(self, now: float) -> None:

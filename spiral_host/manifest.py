@@ -1,13 +1,13 @@
 """A plugin's declaration, read without importing it: `plugin.toml`, or a comment in a `.py` file.
 
-    [plugin]                        the same table in a single file, as inline script metadata:
-    id = "greeter"
-    version = "1.0.0"               # /// script
-    entry = "greeter:Greeter"       # [tool.spiral-host]
-    capabilities = ["Operators"]    # id = "greeter"
-    events = ["EpochEnd"]           # ...
-    [plugin.dependencies]           # ///
-    base = ">=1.0.0"
+[plugin]                        the same table in a single file, as inline script metadata:
+id = "greeter"
+version = "1.0.0"               # /// script
+entry = "greeter:Greeter"       # [tool.spiral-host]
+capabilities = ["Operators"]    # id = "greeter"
+events = ["EpochEnd"]           # ...
+[plugin.dependencies]           # ///
+base = ">=1.0.0"
 """
 
 import re

@@ -12,15 +12,23 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
-import psutil
-
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, Timer
 from spiral_host.config import DaemonConfig
 from spiral_host.rundir import LOGS
 
 _MODULE: Final = "plugin_worker.node"
+
+ADOPTING_S: Final = 2.0
+"""How long a new daemon waits for the node of the last one, and the bus for its peers, seconds."""
+
+START_S: Final = 15.0
+"""How long a new node may take to greet; it compiles itself and probes the kernel, seconds."""
+
+MAX_FAILURES: Final = 6
+"""Nodes that end before they greet, one after the other, until it is given up."""
 
 
 @dataclass(slots=True)
@@ -46,6 +54,88 @@ class NodeProcess:
             gone()
 
         reactor.watch(self.pidfd, ended)
+
+
+class NodeKeeper:
+    """Keeps one node alive for its daemon; lives as long as the daemon.
+
+    Args:
+        gone: Called when the node has ended, before another is started.
+        hopeless: Called when nodes end as soon as they start.
+    """
+
+    def __init__(
+        self,
+        config: DaemonConfig,
+        reactor: Reactor,
+        remember: Callable[[str, int, int], None],
+        gone: Callable[[str], None],
+        hopeless: Callable[[], None],
+    ) -> None:
+        self.is_wanted = True
+        self._config = config
+        self._reactor = reactor
+        self._remember = remember
+        self._gone = gone
+        self._hopeless = hopeless
+        self._process: NodeProcess | None = None
+        self._name = ""
+        self._failures = 0
+        self._late: Timer | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a node process."""
+        return self._process is not None
+
+    def find_or_start(self, last: tuple[str, int, int] | None) -> None:
+        """Take over the node of the last daemon, if it lives; else start one."""
+        if last is not None:
+            self._name, pid, start_time = last
+            self._process = find(pid, start_time)
+            if self._process is None:
+                self._gone(self._name)
+        if self._process is None:
+            self._start()
+        else:
+            self._watch(self._process, ADOPTING_S)
+
+    def arrived(self) -> None:
+        """It has greeted the daemon."""
+        self._failures = 0
+        if self._late is not None:
+            self._late.cancel()
+
+    def kill(self) -> None:
+        """End it by force; its workers end with it."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _start(self) -> None:
+        if not self.is_wanted:
+            return
+        self._name = f"node:{token_hex(4)}"
+        self._process = start(self._config, self._name)
+        self._remember(self._name, self._process.pid, start_time_of(self._process.pid))
+        self._watch(self._process, START_S)
+
+    def _watch(self, process: NodeProcess, patience_s: float) -> None:
+        process.watch(self._reactor, self._ended)
+        self._late = self._reactor.call_later(patience_s, self.kill)
+
+    def _ended(self) -> None:
+        self._process = None
+        if self._late is not None:
+            self._late.cancel()
+        self._gone(self._name)
+        if not self.is_wanted:
+            return
+        wait_s = min(10.0, 0.05 * (2**self._failures - 1))
+        self._failures += 1
+        if self._failures > MAX_FAILURES:
+            self._hopeless()
+        else:
+            self._reactor.call_later(wait_s, self._start)
 
 
 def start(config: DaemonConfig, name: str) -> NodeProcess:
@@ -92,11 +182,6 @@ def start_time_of(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(stat.rpartition(")")[2].split()[19])
-
-
-def memory_of(pid: int) -> int:
-    """Give a process's resident memory, bytes."""
-    return int(psutil.Process(pid).memory_info().rss)
 
 
 def _environment() -> dict[str, str]:

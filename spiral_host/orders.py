@@ -125,9 +125,7 @@ class Orders:
 
         self._write([*wanted, *store.begin(order.request, done)], start)
 
-    def _answer_load(
-        self, asker: Asker, request: str, ids: list[str], refused: list[Row]
-    ) -> None:
+    def _answer_load(self, asker: Asker, request: str, ids: list[str], refused: list[Row]) -> None:
         def answer() -> None:
             asker.reply(Answer(request, [*refused, *map(self._loaded, ids)]))
 

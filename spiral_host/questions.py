@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from protocol.errors import ServiceUnavailable, SpiralHostError, UsageError, to_wire
+from protocol.errors import Overloaded, ServiceUnavailable, SpiralHostError, UsageError, to_wire
 from protocol.messages import (
     Answer,
     FindByCapability,
     GetConfig,
     GrantLane,
+    LaneFailed,
     ListServices,
     Offer,
     Question,
@@ -35,6 +36,15 @@ MAX_SETTING: Final = 64 * 1024
 MAX_OFFERS: Final = 256
 """Services of one process; a plugin with more has not understood what a service is."""
 
+MAX_PARKED: Final = 256
+"""Questions of one process that wait for a service; it has about as many threads."""
+
+REMEMBERED: Final = 1024
+"""Lanes on their way that can still fail; the node answers within one turn of its loop."""
+
+AGAIN_S: Final = 0.002
+"""When a failed lane's question is asked again; the news of the death is here by then, seconds."""
+
 Reply: TypeAlias = Callable[[Answer | Refusal], None]
 
 
@@ -45,6 +55,15 @@ class Asker:
     incarnation: int
     name: str
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """A lane on its way, in case it cannot be made."""
+
+    asker: Asker
+    question: Resolve
+    until: float
 
 
 @dataclass(slots=True)
@@ -74,6 +93,7 @@ class Questions:
         self._tell_node = tell_node
         self._parked: list[_Parked] = []
         self._lanes = 0
+        self._granted: dict[int, _Granted] = {}
 
     def ask(self, asker: Asker, question: Question) -> None:
         """Answer a question, now or when the answer is there."""
@@ -128,12 +148,18 @@ class Questions:
         if question.wait_s <= 0:
             asker.reply(Answer(question.request, None))
             return
+        mine = sum(item.asker.incarnation == asker.incarnation for item in self._parked)
+        if mine >= MAX_PARKED:
+            raise Overloaded(question.service, 1.0)
         until = min(question.wait_s, 3600.0)
         timer = self._reactor.call_later(until, lambda: self._give_up(asker, question))
         self._parked.append(_Parked(asker, question, timer))
 
     def _grant(self, asker: Asker, question: Resolve, provider: Offered) -> None:
         self._lanes += 1
+        until = time.monotonic() + question.wait_s
+        self._granted[self._lanes] = _Granted(asker, question, until)
+        self._granted.pop(self._lanes - REMEMBERED, None)
         self._tell_node(
             GrantLane(
                 lane=self._lanes,
@@ -144,6 +170,20 @@ class Questions:
                 callee_name=provider.owner,
             )
         )
+
+    def lane_failed(self, failed: LaneFailed) -> None:
+        """A lane that was granted could not be made: its callee went away in between, mostly."""
+        granted = self._granted.pop(failed.lane, None)
+        if granted is None:
+            return
+        asker, question = granted.asker, granted.question
+        if not failed.gone:
+            refused = ServiceUnavailable(question.service, failed.why)
+            asker.reply(Refusal(question.request, *to_wire(refused)))
+            return
+        left = max(0.0, granted.until - time.monotonic())
+        again = replace(question, wait_s=left)
+        self._reactor.call_later(AGAIN_S, lambda: self.ask(asker, again))
 
     def _give_up(self, asker: Asker, question: Resolve) -> None:
         self._parked = [item for item in self._parked if item.question is not question]

@@ -24,6 +24,8 @@ class Plugin:
     incarnation: int = 0
     pid: int = 0
     ready_at: float = 0.0
+    confined: bool = False
+    """Whether it has said hello from inside its confinement, so that it may be told to load."""
     layers: tuple[str, ...] = ()
     figures: Sample | None = None
     leaving: bool = False
@@ -102,11 +104,12 @@ class Registry:
         """Take in a service. The newest offer of a name is the one that is called."""
         self.withdraw(offered.service, offered.incarnation)
         self._offers.setdefault(offered.service, []).append(offered)
-        self._last_owner[offered.service] = offered.owner
 
     def withdraw(self, service: str, incarnation: int) -> None:
         """Forget a service of one life; an earlier offer of the name counts again."""
-        left = [offer for offer in self._offers.get(service, []) if offer.incarnation != incarnation]
+        left = [
+            offer for offer in self._offers.get(service, []) if offer.incarnation != incarnation
+        ]
         if left:
             self._offers[service] = left
         else:
@@ -114,8 +117,17 @@ class Registry:
 
     def withdraw_all(self, incarnation: int) -> None:
         """Forget every service of a life that has ended."""
-        for service in tuple(self._offers):
-            self.withdraw(service, incarnation)
+        mine = [offer for offers in self._offers.values() for offer in offers]
+        mine = [offer for offer in mine if offer.incarnation == incarnation]
+        if mine:
+            self.forget_owner(mine[0].owner)
+        for offer in mine:
+            self.withdraw(offer.service, incarnation)
+            self._last_owner[offer.service] = offer.owner
+
+    def forget_owner(self, owner: str) -> None:
+        """Forget which services somebody offered in the life before."""
+        self._last_owner = {name: last for name, last in self._last_owner.items() if last != owner}
 
     def provider(self, service: str) -> Offered | None:
         """Say who is to be called for a service."""

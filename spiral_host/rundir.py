@@ -74,7 +74,9 @@ class RunDir:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(fd)
-                message = f"a daemon already serves {self.path}; stop it, or choose another --run-dir"
+                message = (
+                    f"a daemon already serves {self.path}; stop it, or choose another --run-dir"
+                )
                 raise UsageError(message) from None
             # A daemon that was just leaving may have removed the file that we have locked.
             if path.exists() and path.stat().st_ino == os.fstat(fd).st_ino:

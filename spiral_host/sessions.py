@@ -28,7 +28,9 @@ from protocol.messages import (
     FromClient,
     FromNode,
     GetStatus,
+    Hello,
     InitializeAll,
+    LaneFailed,
     ListPlugins,
     LoadPlugins,
     NodeDetails,
@@ -47,6 +49,7 @@ from protocol.messages import (
 )
 from protocol.names import shown
 from protocol.session import read_greeting
+from spiral_host.endpoint import Sent
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Registry
@@ -74,8 +77,11 @@ class Host(Protocol):
 
     epoch: int
 
-    def send_control(self, peer: bytes, body: bytes) -> bool:
-        """Send on the control socket; False when the peer is gone."""
+    def send_control(self, peer: bytes, body: bytes) -> Sent:
+        """Send on the control socket."""
+
+    def node_deaf(self) -> None:
+        """The node has stopped reading: nothing that is told it counts any more."""
 
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us."""
@@ -119,8 +125,8 @@ class Sessions:
 
     def tell_node(self, message: ToNode) -> None:
         """Send to the node, if there is one."""
-        if self._node:
-            self._host.send_control(self._node, TO_NODE.encode(message))
+        if self._node and self._host.send_control(self._node, TO_NODE.encode(message)) is Sent.DEAF:
+            self._host.node_deaf()
 
     def node_lost(self) -> None:
         """The node is gone; what it says from now on comes from another."""
@@ -214,7 +220,9 @@ class Sessions:
     # --- what the node says -----------------------------------------------------------------------
 
     def _from_node(self, message: FromNode) -> None:
-        if isinstance(message, Relay):
+        if isinstance(message, Hello):
+            self._node_greeted(self._node, FROM_NODE.decode(message.body))
+        elif isinstance(message, Relay):
             self._workers.received(message.incarnation, message.body)
         elif isinstance(message, Spawned):
             self._supervisor.spawned(message.incarnation, message.pid)
@@ -228,6 +236,8 @@ class Sessions:
             self._supervisor.violated(message.incarnation, message.reason)
         elif isinstance(message, Samples):
             self._host.samples_arrived(message)
+        elif isinstance(message, LaneFailed):
+            self._questions.lane_failed(message)
         elif isinstance(message, ClientLeft):
             self._left(message.incarnation)
 

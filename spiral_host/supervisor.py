@@ -120,7 +120,8 @@ class Supervisor:
         """Have a worker import a plugin only to say its metadata."""
         incarnation = self._next_incarnation()
         timer = self._reactor.call_later(
-            DESCRIBE_S, lambda: self._node.tell_node(EndWorker(incarnation, "describe timeout", True))
+            DESCRIBE_S,
+            lambda: self._node.tell_node(EndWorker(incarnation, "describe timeout", True)),
         )
         self._asked[incarnation] = _Asked(source, then, timer)
         self._spawn(incarnation, f"describe.{incarnation & 0xFFFF_FFFF}", source)
@@ -141,7 +142,7 @@ class Supervisor:
             return
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
-            plugin.layers = layers
+            plugin.layers, plugin.confined = layers, True
             self._tell_load(plugin)
 
     def exited(self, exit_: Exited) -> None:
@@ -219,7 +220,7 @@ class Supervisor:
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
                 plugin.incarnation, plugin.pid = report.incarnation, report.pid
-            plugin.layers = report.layers
+            plugin.layers, plugin.confined = report.layers, report.confined
             kept.append(report)
         return kept
 
@@ -233,7 +234,7 @@ class Supervisor:
                     self._spawn(plugin.incarnation, plugin.id, plugin.manifest.source)
                 else:
                     self._ended(plugin, "unknown cause")
-            elif plugin.incarnation and plugin.state is State.STARTING and plugin.layers:
+            elif plugin.incarnation and plugin.state is State.STARTING and plugin.confined:
                 self._tell_load(plugin)
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
@@ -268,6 +269,7 @@ class Supervisor:
             if isinstance(action, Spawn):
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
+                plugin.confined = False
                 self._spawn(plugin.incarnation, plugin.id, plugin.manifest.source)
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
@@ -286,8 +288,10 @@ class Supervisor:
 
     def _forget(self, plugin: Plugin) -> None:
         del self._registry.plugins[plugin.id]
+        self._registry.forget_owner(plugin.id)
         self._outside.write([store.forget(plugin.id)])
-        self._outside.publish(PluginUnloaded(plugin.id))
+        if plugin.ready_at:
+            self._outside.publish(PluginUnloaded(plugin.id))
 
     def _spawn(self, incarnation: int, plugin_id: str, source: PluginSource) -> None:
         data_dir = str(self._data / plugin_id)
@@ -345,5 +349,3 @@ def check_request(registry: Registry, plugin_id: str) -> Plugin:
         known = ", ".join(registry.plugins) or "none"
         raise UsageError(f"no plugin {ascii(plugin_id)[:80]} is loaded; loaded: {known}")
     return plugin
-
-

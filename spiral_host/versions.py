@@ -25,7 +25,9 @@ def parse_requirement(text: str) -> SpecifierSet:
     try:
         return SpecifierSet(",".join(part for part in parts if part), prereleases=True)
     except InvalidSpecifier:
-        message = f"{shown(text)} is no version requirement; write '>=1.0.0', '^2.0.0', '~1.2' or '*'"
+        message = (
+            f"{shown(text)} is no version requirement; write '>=1.0.0', '^2.0.0', '~1.2' or '*'"
+        )
         raise UsageError(message) from None
 
 

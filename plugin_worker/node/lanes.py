@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.messages import GrantLane, LaneOpened, LaneRefused, ToEndpoint
+from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
 
 MAX_LANES: Final = 512
 """For one endpoint. A lane costs each side a descriptor, of which a worker has 1024."""
@@ -23,15 +23,16 @@ class _Lane:
 class Lanes:
     """Every lane of this machine; lives as long as the node."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, failed: Callable[[LaneFailed], None]) -> None:
         self._send = send
+        self._failed = failed
         self._lanes: dict[int, _Lane] = {}
 
     def grant(self, grant: GrantLane) -> None:
         """Make a socket pair and give one end to each side; the callee first."""
         why = self._hindrance(grant)
         if why:
-            self._send(grant.caller, LaneRefused(grant.request, why), ())
+            self._failed(LaneFailed(grant.lane, why, gone=False))
             return
         # A buffer that holds a whole frame lets a large argument leave in one write.
         caller_end, callee_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -46,7 +47,7 @@ class Lanes:
                 peer_name=grant.callee_name,
             )
             if not self._send(grant.callee, to_callee, (callee_end.fileno(),)):
-                self._send(grant.caller, LaneRefused(grant.request, "its process is leaving"), ())
+                self._failed(LaneFailed(grant.lane, "its process is leaving", gone=True))
                 return
             self._lanes[grant.lane] = _Lane(grant.caller, grant.callee)
             self._send(grant.caller, to_caller, (caller_end.fileno(),))

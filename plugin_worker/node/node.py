@@ -59,6 +59,9 @@ from protocol.session import greeting
 LONELY_S: Final = 600.0
 """How long a node goes on without any daemon, seconds."""
 
+GREET_AGAIN_S: Final = 0.1
+"""How soon a daemon that does not read is greeted again, seconds."""
+
 MAX_EXITS: Final = 4096
 """Exits that are remembered while there is no daemon to be told."""
 
@@ -89,7 +92,7 @@ class Node:
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
         self._feeds = Feeds(lambda incarnation, message: self._send(incarnation, message, ()))
         self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
-        self._lanes = Lanes(self._send)
+        self._lanes = Lanes(self._send, self.tell_daemon)
         self._clients = Clients(reactor, run_dir / "node.sock", self._client_left, self.lane_closed)
         self._feeds.peer = BusPeer(
             reactor,
@@ -156,8 +159,8 @@ class Node:
 
     def tell_daemon(self, message: FromNode) -> None:
         """Send to the daemon; what it misses while it is away stands in the next greeting."""
-        if self._epoch:
-            self._link.send(FROM_NODE.encode(message))
+        if self._epoch and not self._link.send(FROM_NODE.encode(message)):
+            self._greet_again()
 
     def _greet(self) -> None:
         details = NodeDetails(
@@ -169,7 +172,13 @@ class Node:
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
         )
-        self._link.send(greeting("node", FROM_NODE, details))
+        if self._link.is_connected and not self._link.send(greeting("node", FROM_NODE, details)):
+            self._greet_again()
+
+    def _greet_again(self) -> None:
+        """The daemon does not read: what it misses is in a greeting, once it reads again."""
+        self._epoch = 0
+        self._reactor.call_later(GREET_AGAIN_S, self._greet)
 
     def _daemon_lost(self) -> None:
         self._epoch = 0

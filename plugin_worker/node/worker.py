@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from plugin_worker.node.budget import Budget
 from plugin_worker.node.logs import Log
 from protocol.errors import RemoteProtocolError
 from protocol.flight import read_counters
@@ -33,12 +34,14 @@ class WorkerProcess:
     pid: int = 0
     pidfd: int = -1
     start_time: int = 0
+    confined: bool = False
     layers: tuple[str, ...] = ()
     said_hello: bool = False
     is_open: bool = True
     """Whether its umbilical may still say something."""
     rule: str = ""
     """Which rule of the host's is ending it, or empty."""
+    budget: Budget = field(default_factory=Budget)
     facts: dict[bytes, bytes] = field(default_factory=dict)
 
     def keep(self, body: bytes) -> bytes:
@@ -68,6 +71,7 @@ class WorkerProcess:
             plugin_id=self.plugin_id,
             pid=self.pid,
             start_time=self.start_time,
+            confined=self.confined,
             layers=self.layers,
             facts=tuple(self.facts.values()),
         )
@@ -92,8 +96,11 @@ class WorkerProcess:
         if result is None:
             return Cause(kind="unknown", rule=self.rule)
         if result.si_code == os.CLD_EXITED:
-            return Cause(kind="exit", code=result.si_status, rule=self.rule)
-        return Cause(kind="signal", code=result.si_status, rule=self.rule)
+            return Cause(kind="exit", code=result.si_status)
+        # A rule explains a death only if the worker died of what the rule sends.
+        ours = result.si_status in {signal.SIGKILL, signal.SIGTERM}
+        rule = self.rule if ours else ""
+        return Cause(kind="signal", code=result.si_status, rule=rule)
 
     def sample(self) -> Sample | None:
         """Measure it; None if it is just leaving."""

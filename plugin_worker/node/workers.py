@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import sysconfig
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,6 +48,9 @@ from protocol.umbilical import Umbilical
 
 _KERNEL_SHOWS: Final = ("rlimits", "capabilities", "no-new-privs", "seccomp")
 """Layers that can be checked from outside; the others are the confined worker's own word."""
+
+HANG_UP_S: Final = 0.5
+"""How long a worker that has closed its umbilical may take to end by itself, seconds."""
 
 _BURST: Final = 64
 """Messages of one worker that are handled before the others get their turn."""
@@ -173,6 +177,8 @@ class Workers:
         worker.start_time = _start_time(pid)
         self._reactor.watch(worker.pidfd, lambda: self._died(worker))
         self._outside.tell_daemon(Spawned(worker.incarnation, pid))
+        if worker.rule:
+            worker.kill(worker.rule)  # ordered while nobody knew its number yet
         self._check(worker)
 
     def _check(self, worker: WorkerProcess) -> None:
@@ -187,7 +193,7 @@ class Workers:
         if lacking:
             worker.kill(f"not confined: {', '.join(lacking)}")
             return
-        worker.layers = self._layers
+        worker.layers, worker.confined = self._layers, True
         self._send(worker, Greeted(worker.incarnation), ())
         self._outside.tell_daemon(Confined(worker.incarnation, worker.layers))
 
@@ -200,10 +206,28 @@ class Workers:
                 if message is None:
                     return
                 self._said(worker, message[0], message[1])
+                if message[0] is not Kind.EVENTS and worker.budget.spend(
+                    len(message[1]), time.monotonic()
+                ):
+                    self._pause(worker)
+                    return
         except (EOFError, OSError):
             self._hung_up(worker)
         except (ProtocolError, UsageError) as error:
             self._violated(worker, str(error))
+
+    def _pause(self, worker: WorkerProcess) -> None:
+        """Let a worker that says too much wait: its own sends block, nobody else notices."""
+        if not worker.is_open:
+            return
+        self._reactor.forget(worker.umbilical.fd)
+        wait_s = worker.budget.wait_s(time.monotonic())
+        self._reactor.call_later(wait_s, lambda: self._go_on(worker))
+
+    def _go_on(self, worker: WorkerProcess) -> None:
+        if worker.is_open:
+            self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
+            self._flush(worker)
 
     def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> None:
         if not worker.said_hello:
@@ -244,9 +268,9 @@ class Workers:
         self._deafen(worker)
 
     def _hung_up(self, worker: WorkerProcess) -> None:
-        # Its end closes when it exits, and then this kill comes too late to change anything.
+        # Its end closes shortly before its exit is known: one that is dying tells its own cause.
         self._deafen(worker)
-        worker.kill("it closed its umbilical")
+        self._reactor.call_later(HANG_UP_S, lambda: worker.kill("it closed its umbilical"))
 
     def _deafen(self, worker: WorkerProcess) -> None:
         if worker.is_open:
@@ -363,5 +387,3 @@ def _start_time(pid: int) -> int:
     except OSError:
         return 0
     return int(stat.rpartition(")")[2].split()[19])
-
-

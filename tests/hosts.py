@@ -1,0 +1,178 @@
+"""Real hosts for tests, each on a run directory of its own, of which nothing may be left.
+
+Tests wait for an event under a deadline; where none exists, `eventually` looks now and then.
+"""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import psutil
+
+from spiral_host import Host, LoadResult
+from spiral_host.config import DaemonConfig
+from spiral_host.launch import start_daemon
+
+DEADLINE: Final = 20.0
+"""Seconds for anything that a free machine does in one or two."""
+
+PLUGINS: Final = Path(__file__).parent / "plugins"
+SANDBOX: Final = "best-effort"
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], deadline_s: float = DEADLINE) -> T:
+    """Give the first true answer. Only for what no event announces."""
+    until = time.monotonic() + deadline_s
+    while not (answer := predicate()):
+        assert time.monotonic() < until, f"not within {deadline_s:g} s"
+        time.sleep(0.005)
+    return answer
+
+
+def plugin(name: str) -> str:
+    """Give the path of one of the tests' own plugins."""
+    return str(PLUGINS / name)
+
+
+def all_ready(results: list[LoadResult]) -> bool:
+    """Say whether every plugin is usable; complain with the reasons if not."""
+    failed = {result.path: result.reason for result in results if not result.ok}
+    assert not failed, failed
+    return True
+
+
+class Watch:
+    """Holds on to a process, whoever its parent is, so that no other is mistaken for it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Signal it."""
+        signal.pidfd_send_signal(self._pidfd, number)
+
+    def has_ended(self, deadline_s: float = DEADLINE) -> bool:
+        """Wait for its end; False at the deadline."""
+        return bool(select.select([self._pidfd], [], [], deadline_s)[0])
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            os.close(self._pidfd)
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal a process and wait until it has ended."""
+    watch = Watch(pid)
+    watch.kill(number)
+    assert watch.has_ended()
+
+
+class Run:
+    """One run directory and whatever runs on it."""
+
+    def __init__(self) -> None:
+        self._base = Path(tempfile.mkdtemp(prefix="sh-", dir="/tmp"))
+        self.run_dir = self._base / "run"
+        self.data_dir = self._base / "data"
+        self._hosts: list[Host] = []
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def embed(self, *plugins: str, sandbox: str = SANDBOX) -> Host:
+        """Start a host as an application does, with these of the tests' plugins."""
+        host = Host(
+            [plugin(name) for name in plugins],
+            run_dir=self.run_dir,
+            data_dir=self.data_dir,
+            sandbox=sandbox,
+        )
+        self._hosts.append(host)
+        return host
+
+    def start(self, *plugins: str) -> Host:
+        """Start a detached daemon, as an operator does, and connect to it."""
+        self.start_daemon()
+        host = self.connect()
+        assert all_ready(host.load([plugin(name) for name in plugins]))
+        return host
+
+    def start_daemon(self) -> "subprocess.Popen[bytes]":
+        """Start a detached daemon; connect when it answers."""
+        daemon = start_daemon(
+            DaemonConfig(run_dir=self.run_dir, data_dir=self.data_dir, sandbox=SANDBOX)
+        )
+        self._daemons.append(daemon)
+        return daemon
+
+    def connect(self) -> Host:
+        """Connect to the daemon as soon as it answers."""
+        eventually((self.run_dir / "control.sock").exists)
+        host = Host.connect(self.run_dir, DEADLINE)
+        self._hosts.append(host)
+        return host
+
+    def kill_daemon(self) -> None:
+        """Kill the last daemon that was started; nodes and workers live on."""
+        self._daemons[-1].kill()
+        self._daemons[-1].wait(DEADLINE)
+
+    @property
+    def daemon(self) -> "subprocess.Popen[bytes]":
+        """The last daemon that was started."""
+        return self._daemons[-1]
+
+    def processes(self) -> list[int]:
+        """Find every node, zygote and worker of this run: their command lines name it."""
+        mark = str(self._base)
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.pid != os.getpid() and mark in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
+
+    def finish(self) -> None:
+        """End everything in order; complain about whatever is left."""
+        for host in self._hosts:
+            host.shutdown() if host._daemon is not None else host.close()
+        for daemon in self._daemons:
+            daemon.terminate()
+            daemon.wait(DEADLINE)
+        left = [*self.files(), *map(psutil.Process, self.processes())]
+        log = self.run_dir / "logs" / "daemon.log"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        self._clear_away()
+        assert not left, f"{left} is left; the daemon said: {said}"
+
+    def files(self) -> list[str]:
+        """Name everything that lies in the run directory, and itself if it is there."""
+        return [str(path) for path in (self.run_dir, *self.run_dir.rglob("*")) if path.exists()]
+
+    def _clear_away(self) -> None:
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._base, ignore_errors=True)
+
+
+@contextmanager
+def new_run() -> Iterator[Run]:
+    """Make a run and finish it, whatever happens between."""
+    run = Run()
+    try:
+        yield run
+    except BaseException:
+        with suppress(Exception):
+            run.finish()
+        raise
+    run.finish()

@@ -1,0 +1,103 @@
+"""Who is whose parent: workers outlive their zygote, end with their node, and are reaped exactly."""
+
+import psutil
+import pytest
+
+from spiral_host import Host, WorkerLost
+from tests.hosts import DEADLINE, Run, Watch, all_ready, eventually, kill, plugin
+
+
+def node_pid(host: Host) -> int:
+    pid: int = host.status()["node_pid"]
+    return pid
+
+
+def zygote_of(host: Host) -> int:
+    """Find the node's one child that is no worker."""
+    workers = {plugin.pid for plugin in host.list_plugins()}
+    children = {child.pid for child in psutil.Process(node_pid(host)).children()}
+    (zygote,) = children - workers
+    return zygote
+
+
+def test_the_node_is_the_real_parent(run: Run) -> None:
+    """Workers and the zygote are its children, side by side."""
+    host = run.embed("polite", "relay")
+    for info in host.list_plugins():
+        assert psutil.Process(info.pid).ppid() == node_pid(host)
+    assert psutil.Process(zygote_of(host)).ppid() == node_pid(host)
+    assert psutil.Process(node_pid(host)).ppid() == host.status()["pid"]
+
+
+def test_workers_outlive_their_zygote(run: Run) -> None:
+    """Calls go on, and the next spawn is by a new zygote."""
+    host = run.embed("polite", "relay", "crasher")
+    pids = [info.pid for info in host.list_plugins()]
+    relay, old = host.get_service("relay"), zygote_of(host)
+    kill(old)
+    assert relay.call("polite", "add", 1, 2) == {"value": 3}
+    assert [info.pid for info in host.list_plugins()] == pids
+    assert all_ready(host.load(plugin("publisher")))
+    assert zygote_of(host) != old
+    assert [info.pid for info in host.list_plugins()[:3]] == pids
+    # The status of a worker that the dead zygote had forked is exact all the same.
+    with pytest.raises(WorkerLost, match="exit status 3"):
+        host.get_service("crasher").leave(3)
+    assert host.wait_service("crasher", DEADLINE).pid() not in pids
+
+
+def test_a_zygote_killed_again_and_again(run: Run) -> None:
+    """Each spawn finds one, whenever the last one was killed."""
+    host = run.embed("polite")
+    for _ in range(3):
+        kill(zygote_of(host))
+        assert host.restart("polite").ok
+    assert host.get_service("polite").add(1, 1) == 2
+
+
+def test_no_worker_outlives_its_node(run: Run) -> None:
+    """With the node its workers end; the daemon starts another and what is wanted runs again."""
+    host = run.embed("polite", "relay")
+    polite, relay = host.get_service("polite"), host.get_service("relay")
+    assert relay.call("polite", "add", 1, 2) == {"value": 3}
+    old = node_pid(host)
+    before = {info.id: info.pid for info in host.list_plugins()}
+    watches = [Watch(pid or 0) for pid in (*before.values(), zygote_of(host))]
+    kill(old)
+    assert all(watch.has_ended() for watch in watches)
+    eventually(lambda: all(info.state == "ready" and info.pid for info in host.list_plugins()))
+    eventually(lambda: node_pid(host) not in {None, old})
+    after = {info.id: info.pid for info in host.list_plugins()}
+    assert set(after) == set(before)
+    assert not set(after.values()) & set(before.values())
+    assert polite.pid() == after["polite"]
+    assert relay.call("polite", "pid") == {"value": after["polite"]}
+
+
+def test_calls_under_way_when_the_node_dies(run: Run) -> None:
+    """A caller hears of the loss at once; the cause is not known, and it says so."""
+    host = run.embed("crasher")
+    holding: list[object] = []
+    host.subscribe("Holding", lambda _: (holding.append(1), kill(node_pid(host))))
+    with pytest.raises(WorkerLost) as caught:
+        host.get_service("crasher").hold()
+    assert caught.value.cause == "unknown cause"
+    assert host.wait_service("crasher", DEADLINE).pid()
+
+
+def test_clients_come_back_after_a_new_node(run: Run) -> None:
+    """Events and an application's own services work again, in both directions."""
+    host = run.embed("publisher", "relay")
+
+    class Own:
+        def add(self, first: int, second: int) -> int:
+            return first + second
+
+    seen: list[object] = []
+    host.register_service("own", Own())
+    host.subscribe("Said", seen.append)
+    kill(node_pid(host))
+    eventually(lambda: all(info.state == "ready" and info.pid for info in host.list_plugins()))
+    host.wait_service("publisher", DEADLINE).say("Said", 1)
+    eventually(lambda: seen)
+    assert host.wait_service("relay", DEADLINE).call("own", "add", 1, 2) == {"value": 3}

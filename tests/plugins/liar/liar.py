@@ -1,0 +1,49 @@
+"""A plugin that goes behind its library's back and writes to its own descriptors."""
+
+import os
+import socket
+
+from plugin_worker import Plugin, PluginContext
+
+
+class Service:
+    """Lies."""
+
+    def on_umbilical(self, packets: list[bytes]) -> None:
+        """Send packets of its own up the umbilical."""
+        (umbilical,) = sockets(socket.SOCK_SEQPACKET)
+        for packet in packets:
+            os.write(umbilical, packet)
+
+    def on_lanes(self, body: bytes) -> int:
+        """Write bytes of its own on every lane; give how many lanes there were."""
+        lanes = sockets(socket.SOCK_STREAM)
+        for lane in lanes:
+            os.write(lane, body)
+        return len(lanes)
+
+    def pid(self) -> int:
+        """Say which process this is."""
+        return os.getpid()
+
+
+def sockets(wanted: socket.SocketKind) -> list[int]:
+    """Find this process's sockets of a kind."""
+    found = []
+    for name in range(3, 256):
+        try:
+            end = socket.socket(fileno=name)
+        except OSError:
+            continue
+        if end.type == wanted:
+            found.append(name)
+        end.detach()
+    return found
+
+
+class Liar(Plugin):
+    """Offers to lie."""
+
+    def on_load(self, ctx: PluginContext) -> None:
+        """Offer the service."""
+        ctx.register_service("liar", Service())
