@@ -2,15 +2,17 @@
 
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from plugin_worker.desk import Desk
 from protocol.events import PluginEvent
 from protocol.feed import encode_event, pack_publication
 from protocol.messages import Dropped
-from protocol.names import Topic
 from protocol.packets import Kind
 from protocol.window import Window
+
+if TYPE_CHECKING:
+    from protocol.names import Topic
 
 WAIT_S: Final = 1.0
 """How long a publisher whose window is full waits for room, seconds."""

@@ -3,7 +3,8 @@
     say hello -> wait to be told -> import, on_load -> serve calls and events -> stop: drain,
     on_unload, leave
 
-The loop polls umbilical and lanes and runs what comes itself; nothing is handed to another thread.
+The loop polls umbilical and lanes and runs what comes itself; nothing is handed to another thread,
+unless the manifest says `concurrency = n`: then n - 1 threads more serve lanes of their own.
 """
 
 import collections
@@ -25,7 +26,7 @@ from plugin_worker.context import EventCallback, PluginContext, Subscription
 from plugin_worker.desk import Desk
 from plugin_worker.plugin import Plugin
 from plugin_worker.publisher import Publisher
-from protocol.errors import ServiceUnavailable, SpiralHostError
+from protocol.errors import ServiceUnavailable, SpiralHostError, travelling
 from protocol.events import PluginEvent
 from protocol.feed import unpack_delivery
 from protocol.flight import FlightWriter
@@ -57,6 +58,7 @@ from protocol.packets import Kind
 from protocol.plugin import PluginMetadata
 from protocol.reactor import Reactor
 from protocol.servant import Servant
+from protocol.serving import LaneServer, ServingThread
 from protocol.session import greeting
 from protocol.stub import Caller, OpenLane
 from protocol.subscriptions import CONFIRM_S, Subscriptions
@@ -94,12 +96,14 @@ class Runtime:
         self._reactor = Reactor()
         self._desk = Desk(Umbilical(umbilical, takes_descriptors=True), self._arrived)
         self._servant = Servant(FlightWriter(flight_fd))
+        self._lanes = LaneServer(self._reactor, self._servant, self._lane_closed)
+        self._crew: list[ServingThread] = []
         self._caller = Caller(self)
         self._publisher = Publisher(self._desk)
         self._subscriptions = Subscriptions()
         self._orders: collections.deque[ToWorker] = collections.deque()
         self._deliveries: collections.deque[bytes] = collections.deque()
-        self._new_lanes: collections.deque[tuple[LaneOpened, int]] = collections.deque()
+        self._new_lanes: collections.deque[tuple[int, int]] = collections.deque()
         self._main = threading.get_ident()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._plugin: Plugin | None = None
@@ -122,7 +126,7 @@ class Runtime:
 
     def _do_next(self) -> None:
         while self._new_lanes:
-            self._serve_lane(*self._new_lanes.popleft())
+            self._lanes.open(*self._new_lanes.popleft())
         if self._orders:
             self._obey(self._orders.popleft())
         elif self._deliveries:
@@ -136,7 +140,7 @@ class Runtime:
             self._publisher.taken(message.count)
             return
         if isinstance(message, LaneOpened):
-            self._new_lanes.append((message, descriptors[0]))
+            self._serve_lane(message.lane, descriptors[0])
         elif isinstance(message, bytes):
             self._deliveries.append(message)
         elif isinstance(message, DescribePlugin | LoadPlugin | StopPlugin):
@@ -174,6 +178,7 @@ class Runtime:
             loader.check_metadata(plugin, declared)
             stage.name = "on_load"
             self._context = PluginContext(self, declared.id, Path(order.data_dir))
+            self._crew = [self._hire(number) for number in range(1, order.concurrency)]
             plugin.on_load(self._context)
             self._subscribe_plugin(plugin, self._context, order.events)
             self._plugin = plugin
@@ -201,7 +206,8 @@ class Runtime:
         text = "".join(traceback.format_exception(type(error), error, frames))
         sys.stderr.write(text)
         line = f"{type(error).__name__}: {_first_line(error)}"
-        broken = Broken(stage=stage, error=line, traceback=text[-MAX_TRACEBACK:])
+        kept = travelling(text[-MAX_TRACEBACK:])
+        broken = Broken(stage=stage, error=travelling(line), traceback=kept)
         self._desk.state("state", broken)
 
     def _stop(self) -> None:
@@ -223,30 +229,21 @@ class Runtime:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def _serve_lane(self, opened: LaneOpened, fd: int) -> None:
-        lane = Lane(socket.socket(fileno=fd))
-        self._reactor.watch(lane.fd, lambda: self._serve(opened.lane, lane))
+    def _serve_lane(self, number: int, fd: int) -> None:
+        """Give a lane to whoever of the plugin's threads serves fewest; in any of them."""
+        idlest = min(self._crew, key=lambda thread: thread.lanes, default=None)
+        if idlest is not None and idlest.lanes < len(self._lanes) + len(self._new_lanes):
+            idlest.serve(number, fd)
+        else:
+            self._new_lanes.append((number, fd))
 
-    def _serve(self, number: int, lane: Lane) -> None:
-        try:
-            while (frame := lane.receive()) is not None:
-                if not lane.send(self._servant.serve(frame)):
-                    self._reactor.watch_writable(lane.fd, lambda: self._flush(number, lane))
-                if not lane.has_more():
-                    return
-        except (EOFError, OSError, SpiralHostError):
-            self._close_lane(number, lane)
+    def _hire(self, number: int) -> ServingThread:
+        thread = ServingThread(f"crew {number}", self._servant, self._lane_closed)
+        # While the others are busy, it is the one that hears of new lanes.
+        thread.watch(self._desk.fd, self._desk.read)
+        return thread
 
-    def _flush(self, number: int, lane: Lane) -> None:
-        try:
-            if lane.flush():
-                self._reactor.forget_writable(lane.fd)
-        except OSError:
-            self._close_lane(number, lane)
-
-    def _close_lane(self, number: int, lane: Lane) -> None:
-        self._reactor.forget(lane.fd)
-        lane.close()
+    def _lane_closed(self, number: int) -> None:
         self._desk.tell_node(LaneClosed(number))
 
     def open_lane(self, service: str, deadline: float) -> OpenLane:

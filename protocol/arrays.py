@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARRAY: Final = 1
-"""The msgpack extension type of an array: u16 length, msgpack [dtype, shape], raw bytes in C order."""
+"""msgpack's extension type of an array: u16 length, msgpack [dtype, shape], bytes in C order."""
 
 _LENGTH: Final = struct.Struct("!H")
 _MAX_DIMENSIONS: Final = 32
@@ -40,9 +40,18 @@ def to_extension(value: "NDArray[Any] | np.generic") -> object:
         raise LocalProtocolError("cannot send an array of Python objects; give it a plain dtype")
     if value.shape == () and not _is_array(value):
         return value.item()
-    dtype = value.dtype.str if value.dtype.names is None else value.dtype.descr
+    dtype = value.dtype.str if value.dtype.names is None else _columns(value.dtype)
+    if not value.dtype.itemsize or value.ndim > _MAX_DIMENSIONS:
+        raise LocalProtocolError(f"cannot send an array of {value.ndim} dimensions of {dtype}")
     head = msgpack.packb([dtype, list(value.shape)])
     return msgpack.ExtType(ARRAY, _LENGTH.pack(len(head)) + head + value.tobytes())
+
+
+def _columns(dtype: "np.dtype[Any]") -> list[Any]:
+    columns: list[Any] = dtype.descr
+    if all(isinstance(name, str) and name and isinstance(kind, str) for name, kind, *_ in columns):
+        return columns
+    raise LocalProtocolError("cannot send columns with titles, gaps or columns of their own")
 
 
 def _is_array(value: object) -> bool:
@@ -68,5 +77,5 @@ def from_extension(body: bytes) -> "NDArray[Any]":
         return np.frombuffer(body, kind, offset=2 + length).reshape(shape)
     except RemoteProtocolError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - numpy has as many kinds as there are bad headers
         raise RemoteProtocolError(f"an array arrived that is none: {error}") from None

@@ -26,7 +26,7 @@ _CALL_PARTS: Final = 6
 _ERROR_PARTS: Final = 4
 
 
-def pack_call(  # noqa: PLR0913 - the parts of a call, on the hottest path there is
+def pack_call(
     pack: Pack,
     number: int,
     service: str,
@@ -95,7 +95,7 @@ def unpack_reply(frame: bytes) -> tuple[int, Any, SpiralHostError | None]:
         RemoteProtocolError: It is no reply.
     """
     parts = unpack_value(frame)
-    if type(parts) is list and len(parts) > 2 and type(parts[0]) is int:  # noqa: PLR2004
+    if type(parts) is list and len(parts) > 2 and type(parts[0]) is type(parts[1]) is int:
         if parts[1] == _VALUE:
             return parts[0], parts[2], None
         if parts[1] == _ERROR and len(parts) == _ERROR_PARTS and type(parts[3]) is list:

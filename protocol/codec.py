@@ -92,7 +92,7 @@ class Conversation(Generic[M]):
         """Turn a message into bytes.
 
         Raises:
-            LocalProtocolError: The message is longer than `MAX_MESSAGE` or holds what cannot travel.
+            LocalProtocolError: It is longer than `MAX_MESSAGE` or holds what cannot travel.
         """
         code = self._codes[type(message)]
         body = pack_value([code, *_plain(message)])

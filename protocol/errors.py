@@ -12,7 +12,7 @@ class SpiralHostError(Exception):
 
     def fields(self) -> list[str]:
         """Give the constructor's arguments, in order, as they travel to another process."""
-        return [str(argument) for argument in self.args]
+        return [travelling(str(argument)) for argument in self.args]
 
 
 class UsageError(SpiralHostError):
@@ -184,6 +184,11 @@ _TRAVELLING: Final[dict[str, type[SpiralHostError]]] = {
         RemoteProtocolError,
     )
 }
+
+
+def travelling(text: str) -> str:
+    """Escape the lone surrogates in a text: half a character cannot travel."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_wire(error: SpiralHostError) -> tuple[str, tuple[str, ...]]:

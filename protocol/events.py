@@ -198,5 +198,11 @@ def from_fields(event_type: str, said: object) -> PluginEvent:
 
 
 def said_by(event: PluginEvent) -> object:
-    """Give what of an event travels: a built-in type's fields by name, or custom data."""
+    """Give what of an event travels: a built-in type's fields by name, or custom data.
+
+    Raises:
+        UsageError: It is of a class of the publisher's own.
+    """
+    if type(event) not in _FIELDS and not isinstance(event, CustomEvent):
+        raise UsageError(f"{event.type} is no event; use PluginEvent.custom({event.type!r}, ...)")
     return event.data if isinstance(event, CustomEvent) else event.fields()

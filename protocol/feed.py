@@ -112,7 +112,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What the hub still has of the missed events, oldest first; each is one run's head and body."""
+    """What the hub still has of the missed events, oldest first; each a run's head and body."""
 
     source: str
     incarnation: int
@@ -175,7 +175,7 @@ def unpack_run(topic: bytes, head: bytes, body: bytes) -> Run:
     """
     said = unpack_head(topic, head)
     parts = unpack_value(body)
-    if type(parts) is not list or len(parts) != 2:  # noqa: PLR2004 - stamps and payloads
+    if type(parts) is not list or len(parts) != 2:
         raise RemoteProtocolError("a run of events without a proper body")
     stamps, payloads = _columns(parts[0], parts[1])
     if len(payloads) != said.count:
@@ -202,9 +202,9 @@ def unpack_delivery(body: bytes) -> Run | Missing:
         RemoteProtocolError: It is none.
     """
     parts = unpack_value(body)
-    if type(parts) is list and len(parts) == 6:  # noqa: PLR2004 - the fields of a run
+    if type(parts) is list and len(parts) == 6:
         return Run(*parts)
-    if type(parts) is list and len(parts) == 5:  # noqa: PLR2004 - the fields of a gap
+    if type(parts) is list and len(parts) == 5:
         return Missing(*parts)
     raise RemoteProtocolError("a delivery of events that is none")
 
@@ -221,7 +221,7 @@ def unpack_publication(body: bytes) -> tuple[Topic, list[bytes]]:
         RemoteProtocolError: It is none, or of a reserved type, or too large.
     """
     parts = unpack_value(body)
-    if type(parts) is not list or len(parts) != 2:  # noqa: PLR2004 - topic and payloads
+    if type(parts) is not list or len(parts) != 2:
         raise RemoteProtocolError("a publication that is none")
     topic, payloads = parts
     try:

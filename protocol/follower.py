@@ -59,7 +59,7 @@ class Follower:
     def replayed(self, key: _Key, runs: list[Run], last: int) -> list[Delivery]:
         """Take in the hub's answer: what it had of the hole that ends with number `last`."""
         line = self._lines.get(key)
-        if line is None or not line.held:
+        if line is None or not line.held or last <= line.seen:
             return []
         out: list[Delivery] = []
         for run in runs:
@@ -107,7 +107,8 @@ class Follower:
     def _release(self, key: _Key, line: _Line) -> list[Delivery]:
         held, line.held = line.held, []
         out: list[Delivery] = []
-        for run in held:
+        # In the order of their numbers: an origin may have sent the earlier ones again meanwhile.
+        for run in sorted(held, key=lambda run: run.first):
             self._append(key, line, run, out)
         return out
 

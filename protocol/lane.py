@@ -97,8 +97,11 @@ class Lane:
         return frame
 
     def has_more(self) -> bool:
-        """Say whether a frame may be here that no poll of the descriptor will announce."""
-        return bool(self._in)
+        """Say whether a whole frame is here, which no poll of the descriptor will announce."""
+        if len(self._in) < _HEAD:
+            return False
+        length: int = _unpack_length(self._in)[0]
+        return length > MAX_MESSAGE or len(self._in) >= _HEAD + length
 
     def close(self) -> None:
         """Close this end; the peer sees the end of the stream."""

@@ -54,7 +54,7 @@ class DaemonLink:
         received: Called with each message.
     """
 
-    def __init__(  # noqa: PLR0913 - where, and three things to tell
+    def __init__(
         self,
         reactor: Reactor,
         context: zmq.Context[zmq.Socket[bytes]],

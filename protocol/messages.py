@@ -387,12 +387,14 @@ class LoadPlugin:
     Attributes:
         metadata: What the manifest declares; the class may repeat it but not contradict it.
         events: The types that `on_event` is subscribed to when it is overridden.
+        concurrency: How many of the plugin's handlers may run at the same time.
     """
 
     source: PluginSource
     metadata: Mapping[str, object]
     data_dir: str
     events: tuple[str, ...]
+    concurrency: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,4 +75,4 @@ def parse_method(text: object) -> str:
 def shown(text: object) -> str:
     """Quote something untrusted so that it fits in one harmless line."""
     quoted = ascii(text)
-    return quoted if len(quoted) <= 72 else f"{quoted[:68]}..."  # noqa: PLR2004 - one line
+    return quoted if len(quoted) <= 72 else f"{quoted[:68]}..."

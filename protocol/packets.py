@@ -72,7 +72,7 @@ class Joiner:
         return self._join(kind, part, total, packet[_HEAD.size :])
 
     def _join(self, kind: Kind, part: int, total: int, body: bytes) -> tuple[Kind, bytes] | None:
-        if part == 0:
+        if part == 0 and total > 1:
             self._kind, self._total = kind, total
         expected = (self._kind, len(self._parts), self._total)
         if (kind, part, total) != expected or total * _ROOM >= MAX_MESSAGE + _ROOM:

@@ -49,7 +49,7 @@ class BusPeer:
         room: Called when rings that were full may have room again.
     """
 
-    def __init__(  # noqa: PLR0913 - where, who, and two things to tell
+    def __init__(
         self,
         reactor: Reactor,
         context: zmq.Context[zmq.Socket[bytes]],

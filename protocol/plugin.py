@@ -4,6 +4,7 @@ The names follow the SpiralTorch plugin system. A *capability* is something a pl
 what it is allowed to do is a permission and lives elsewhere.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Self
@@ -57,13 +58,13 @@ class PluginCapability:
             return text
         if not isinstance(text, str) or not text.strip() or not text.isprintable():
             raise UsageError(f"{shown(text)} is no capability; use a word such as 'Operators'")
-        if len(text) > 200:  # noqa: PLR2004 - a word, not a text
+        if len(text) > 200:
             raise UsageError(f"{shown(text)} is no capability; it has more than 200 characters")
-        word, _, name = text.strip().replace(":", "(", 1).partition("(")
-        name = name.removesuffix(")").strip()
+        shape = _SHAPE.match(text.strip())
+        word, name = shape.group("word", "name") if shape else ("", "")
         folded = "".join(c for c in word.lower() if c not in "_- ")
         if name and folded in {"backend", "custom"}:
-            return cls(folded.capitalize(), name)
+            return cls(folded.capitalize(), name.strip())
         known = _WORDS.get(folded)
         return known if known and not name else cls("Custom", text.strip())
 
@@ -78,6 +79,7 @@ def _named(kind: str) -> Callable[[str], PluginCapability]:
 PluginCapability.Backend = staticmethod(_named("Backend"))
 PluginCapability.Custom = staticmethod(_named("Custom"))
 
+_SHAPE: Final = re.compile(r"(?P<word>[^(:]+)(?:\(|:)?(?P<name>.*?)\)?\Z")
 _WORDS: Final[dict[str, PluginCapability]] = {}
 for _word in (
     "Operators",

@@ -118,6 +118,9 @@ class Reactor:
         events = select.EPOLLIN if fd in self._readers else 0
         if fd in self._writers:
             events |= select.EPOLLOUT
+        if not events:
+            self._epoll.unregister(fd)  # or its other end's leaving would wake us for ever
+            return
         try:
             self._epoll.modify(fd, events)
         except FileNotFoundError:

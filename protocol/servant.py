@@ -5,12 +5,11 @@ there are no attribute walks.
 """
 
 import traceback
-from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from protocol.calls import pack_error_reply, pack_value_reply, unpack_call
-from protocol.codec import MAX_MESSAGE, new_packer
+from protocol.calls import Pack, pack_error_reply, pack_value_reply, unpack_call
+from protocol.codec import MAX_MESSAGE
 from protocol.errors import (
     DeadlineExceeded,
     LocalProtocolError,
@@ -19,6 +18,9 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.names import parse_service, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_TRACEBACK: Final = 32 * 1024
 """Characters of a traceback that travel; the end is kept, it says most."""
@@ -44,7 +46,6 @@ class Servant:
         self._objects: dict[str, object] = {}
         self._targets: dict[tuple[str, str], Callable[..., Any]] = {}
         self._methods: dict[str, tuple[str, ...]] = {}
-        self._pack = new_packer()
 
     @property
     def offers(self) -> dict[str, tuple[str, ...]]:
@@ -79,8 +80,11 @@ class Servant:
         """Give the object that is offered under a name, or None."""
         return self._objects.get(name)
 
-    def serve(self, frame: bytes) -> bytes:
+    def serve(self, frame: bytes, pack: Pack) -> bytes:
         """Carry out the call in a frame and give the frame of its reply.
+
+        Args:
+            pack: The serving thread's own packer.
 
         Raises:
             RemoteProtocolError: The frame is no call; its lane has to end.
@@ -89,20 +93,20 @@ class Servant:
         self.served += 1
         target = self._targets.get((service, method))
         if target is None:
-            return pack_error_reply(self._pack, number, self._missing(service, method))
+            return pack_error_reply(pack, number, self._missing(service, method))
         if deadline < monotonic():
             late = DeadlineExceeded(f"{service}.{method}", 0.0)
-            return pack_error_reply(self._pack, number, late)
+            return pack_error_reply(pack, number, late)
         try:
             value = target(*arguments, **keywords) if keywords else target(*arguments)
-            reply = pack_value_reply(self._pack, number, value)
+            reply = pack_value_reply(pack, number, value)
             if len(reply) > MAX_MESSAGE:
                 raise LocalProtocolError(
                     f"a result of {len(reply)} bytes; the limit is {MAX_MESSAGE}"
                 )
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises goes to its caller
             self._counter.count_error()
-            return pack_error_reply(self._pack, number, _reported(f"{service}.{method}", error))
+            return pack_error_reply(pack, number, _reported(f"{service}.{method}", error))
         self._counter.count_call()
         return reply
 
@@ -116,7 +120,7 @@ class Servant:
 def public_methods(service: object) -> tuple[str, ...]:
     """Name what may be called: callables of the object's class whose names begin with a letter."""
     kind = type(service)
-    names = (name for name in dir(kind) if not name.startswith("_"))
+    names = (name for name in dir(kind) if name.isascii() and name[0].isalpha())
     return tuple(name for name in names if callable(getattr(kind, name)))
 
 

@@ -52,10 +52,9 @@ class Subscriptions:
     def deliver(self, delivery: Delivery) -> None:
         """Call back for every event of a run, or for the gap where events are missing."""
         if isinstance(delivery, Missing):
-            events = [gap_event(delivery)]
-        else:
-            events = decode_events(delivery)
-        for event in events:
+            self._call_back(delivery.topic, gap_event(delivery))
+            return
+        for event in decode_events(delivery):
             self._call_back(delivery.topic, event)
 
     def _call_back(self, topic: Topic, event: PluginEvent) -> None:

@@ -3,7 +3,7 @@
 The command line imports this package too, and must not wait for ZeroMQ to say its own usage.
 """
 
-from importlib import import_module as _import_module
+from importlib import import_module as _import_module  # noqa: TID251 - our own modules only
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class Bus:
             elif len(frames) == 1:
                 self._told(peer, frames[0])
             else:
-                raise RemoteProtocolError("neither a run nor a message")  # noqa: TRY301
+                raise RemoteProtocolError("neither a run nor a message")
         except RemoteProtocolError:
             self.violations += 1
 

@@ -108,6 +108,7 @@ class Connection:
         self._greeted = False
         self._is_over = False
         self._window = Window()
+        self._unsent: collections.deque[tuple[Topic, bytes | None]] = collections.deque()
         self._room = threading.Condition()
         self._publishing = threading.Lock()
         self.caller = Caller(self)
@@ -138,7 +139,7 @@ class Connection:
             self._context,
             (self._address(EVENTS_IN), self._address(EVENTS_OUT)),
             deliver=self.attendant.deliver,
-            room=lambda: None,
+            room=self._send_unsent,
         )
         self._link = DaemonLink(
             self._reactor,
@@ -214,6 +215,9 @@ class Connection:
 
     def _lost(self) -> None:
         self._peer.lost()
+        self._send_unsent()
+        if not self._ready.done():
+            self._ready.set_exception(NoDaemon(str(self.run_dir), "it ended before it answered"))
         if self._grace is None:
             self._grace = self._reactor.call_later(GRACE_S, self._give_up)
 
@@ -374,19 +378,32 @@ class Connection:
         topic, payload = encode_event(event)
         with self._publishing:
             with self._room:
-                self._room.wait_for(lambda: not self._window.is_full, PUBLISH_WAIT_S)
-                self._window.sent(len(payload))
-            self._do(lambda: self._publish(topic, payload))
+                has_room = self._room.wait_for(lambda: not self._window.is_full, PUBLISH_WAIT_S)
+                if has_room:
+                    self._window.sent(len(payload))
+            self._do(lambda: self._publish(topic, payload if has_room else None))
 
-    def _publish(self, topic: Topic, payload: bytes) -> None:
+    def _publish(self, topic: Topic, payload: bytes | None) -> None:
+        self._unsent.append((topic, payload))
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        """Number what waits, in order; while the ring is full and a daemon is there, it waits."""
         peer, source = self._peer, f"app:{self._name}"
-        if peer.outbox.has_room(source, self._incarnation):
-            peer.publish(source, self._incarnation, topic, [payload])
-        else:
-            peer.outbox.skip(source, self._incarnation, topic, 1)
-        with self._room:
-            self._window.taken(1)
-            self._room.notify()
+        while self._unsent:
+            has_room = peer.outbox.has_room(source, self._incarnation)
+            topic, payload = self._unsent[0]
+            if payload is not None and peer.has_hub and not has_room:
+                return
+            self._unsent.popleft()
+            if payload is not None and has_room:
+                peer.publish(source, self._incarnation, topic, [payload])
+            else:
+                peer.outbox.skip(source, self._incarnation, topic, 1)
+            if payload is not None:
+                with self._room:
+                    self._window.taken(1)
+                    self._room.notify()
 
     def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
         """Have a callback called for events of a type; holds when this returns."""

@@ -10,16 +10,18 @@ run directory: node, workers and lanes live on, and the node tells the new one w
 
 import collections
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from protocol.errors import SpiralHostError
+from protocol.errors import SpiralHostError, UsageError
 from protocol.events import PluginEvent
 from protocol.messages import (
     Answer,
@@ -33,25 +35,28 @@ from protocol.messages import (
     ToNode,
 )
 from protocol.reactor import Reactor
-from spiral_host import store
+from spiral_host import nodes, store
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
 from spiral_host.endpoint import Endpoint, Sent
+from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
-from spiral_host.loading import Gathered, Gathering
 from spiral_host.nodes import ADOPTING_S, NodeKeeper
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Registry
 from spiral_host.relayed import WorkerFrames
-from spiral_host.rundir import NODE, STORE, RunDir
+from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import Supervisor
-from spiral_host.views import plugin_row, status_row
+from spiral_host.views import plugin_row, sandbox_words, status_row
 
 LEAVING_S: Final = 5.0
 """How long the node may take to leave once every plugin has stopped, seconds."""
+
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that mean an orderly stop; a terminal that is closed must leave nothing behind."""
 
 SAMPLE_S: Final = 1.0
 """How long a view waits for fresh figures before it shows the last ones, seconds."""
@@ -65,6 +70,7 @@ class Daemon:
         self._started = time.monotonic()
         self._status = 0
         self._over = False
+        self._serves = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
         self._node_details: NodeDetails | None = None
@@ -73,13 +79,14 @@ class Daemon:
         self._build()
 
     def _take_over(self) -> None:
-        self._run_dir = RunDir(self._config.run_dir)
-        self._run_dir.clear_sockets()
         self._reactor = Reactor()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._reactor.watch(self._wake_in.fileno(), self._woken)
+        self._listen_to_signals()
+        self._run_dir = RunDir(self._config.run_dir)
+        self._run_dir.clear_sockets()
         self._store = Store(self._run_dir.path / STORE, self.call_soon)
         self.epoch = self._store.epoch
         self._endpoint = Endpoint(self._run_dir)
@@ -91,6 +98,10 @@ class Daemon:
         registry, reactor = self._registry, self._reactor
         self._supervisor = Supervisor(registry, self, self, reactor, self._config.data)
         self._supervisor.epoch = self.epoch
+        orders = self._store.requests.values()
+        self._supervisor.restarting = frozenset(
+            order["restarted"] for order in orders if order.get("restarted")
+        )
         self._questions = Questions(
             registry, reactor, self._store.config, self.write, self.tell_node
         )
@@ -130,9 +141,6 @@ class Daemon:
         return self._status
 
     def _watch(self) -> None:
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
         self._endpoint.watch(
             self._reactor,
             self._sessions.received,
@@ -142,6 +150,13 @@ class Daemon:
         )
         if self._config.owner_fd is not None:
             self._reactor.watch(self._config.owner_fd, self._owner_gone)
+
+    def _listen_to_signals(self) -> None:
+        # Before there is anything to clean up: from here on a signal is only read by the loop.
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, lambda *_: None)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have the loop call back; safe from any thread."""
@@ -155,7 +170,7 @@ class Daemon:
         while self._soon:
             self._soon.popleft()()
         for number in numbers:
-            if number in {signal.SIGINT, signal.SIGTERM}:
+            if number in STOPPING:
                 self._asked_to_stop()
 
     def _asked_to_stop(self) -> None:
@@ -222,32 +237,30 @@ class Daemon:
             self._refuse_to_start(details)
             return
         self._node_details = details
+        alive = self._supervisor.adopt(details.workers)
         for exit_ in details.exits:
             self._supervisor.exited(exit_)
-        alive = self._supervisor.adopt(details.workers)
         for report in alive:
             for fact in report.facts:
                 self._workers.received(report.incarnation, fact)
         self._supervisor.resume(report.incarnation for report in alive)
         self._reactor.call_later(ADOPTING_S, self._bus.open)
-        if self._config.plugins and self.epoch == 1:
-            self._load_first()
         self._sessions.let_clients_in()
+        if not self._serves:
+            self._serves = True
+            self._begin()
 
-    def _load_first(self) -> None:
-        places = [Place(path) for path in self._config.plugins]
-        Gathering(places, {}, self._supervisor.describe, self._loaded_first)
-
-    def _loaded_first(self, result: Gathered) -> None:
-        for refused in result.refused:
-            _say(f"{refused.path}: {refused.reason}")
-        wanted = [store.want(manifest) for manifest in result.manifests]
-        self.write(wanted, lambda: self._supervisor.add(result.manifests))
+    def _begin(self) -> None:
+        words = sandbox_words(self._config.sandbox, self._node_details)
+        _say(f"serving {self._config.run_dir}, pid {os.getpid()}, sandbox {words}")
+        places = tuple(Place(path) for path in self._config.plugins)
+        if places and not self._orders.is_leaving:
+            self._orders.load_first(f"daemon:{self.epoch}", places, _say)
 
     def _refuse_to_start(self, details: NodeDetails) -> None:
-        for layer, why in sorted(details.missing.items()):
-            _say(f"sandbox layer {layer} is missing: {why}")
-        _say("refused to start without it; choose --sandbox best-effort to run with what there is")
+        missing = "; ".join(f"{layer}: {why}" for layer, why in sorted(details.missing.items()))
+        cure = "or choose --sandbox best-effort to run with what there is"
+        _say(f"sandbox: layers are missing: {missing}; {cure}")
         self._status = 1
         self._orders.shut_down()
 
@@ -261,7 +274,8 @@ class Daemon:
             self._over = True
 
     def _node_hopeless(self) -> None:
-        _say(f"the node ends as soon as it starts; see {self._config.run_dir}/logs/node.log")
+        why = nodes.last_words(self._config.run_dir)
+        _say(f"the node ends as soon as it starts: {why or 'it says nothing'}; please report it")
         self._status, self._over = 1, True
 
     def _leave(self) -> None:
@@ -322,30 +336,33 @@ def run(config: DaemonConfig) -> int:
     """Serve a run directory in the foreground until SIGINT, SIGTERM or a stop is ordered.
 
     Returns:
-        The process's exit status: 0, or 1 when it could not serve; the reason is on stderr.
+        The process's exit status: 0; 1 when it could not serve; 2 when it could not have been
+        meant, such as a run directory of somebody else. The reason is on stderr.
     """
     try:
         return Daemon(config).run()
     except SpiralHostError as error:
         _say(str(error))
+        return 2 if isinstance(error, UsageError) and not isinstance(error, RunDirTaken) else 1
+    except OSError as error:
+        _say(f"{error.filename or config.run_dir}: {error.strerror or error}; is it yours to use?")
         return 1
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"spiral-host: {line}\n")
+def _say(line: str, traceback: str = "") -> None:
+    """Write where errors belong; a plugin's own words can do no harm there."""
+    sys.stderr.write(f"spiral-host: {harmless_line(line)}\n{harmless_text(traceback)}")
     sys.stderr.flush()
 
 
 def main() -> int:
     """Run the daemon that an application or `spiral-host start` has described in JSON on stdin."""
-    import json  # noqa: PLC0415 - only this way of starting needs it
-    from pathlib import Path  # noqa: PLC0415
-
     said = json.loads(os.read(0, 1 << 20))
     config = DaemonConfig(
         run_dir=Path(said["run_dir"]),
         data_dir=Path(said["data_dir"]) if said["data_dir"] else None,
         sandbox=said["sandbox"],
+        plugins=tuple(said["plugins"]),
         owner_fd=said["owner_fd"],
     )
     return run(config)

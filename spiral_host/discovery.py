@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from protocol.errors import ManifestError
+from protocol.errors import ManifestError, travelling
 from protocol.messages import Place, PluginSource
 from spiral_host.manifest import MANIFEST, Manifest, file_source, read_file, read_folder
 
@@ -34,16 +34,22 @@ def find(place: Place) -> list[Found]:
     if place.entry:
         source = PluginSource(root=place.path, entry=place.entry)
         return [Undeclared(place.entry, source)]
-    path = Path(place.path)
-    if not path.exists():
-        return [Refused(place.path, "there is no such file or folder; give a plugin's path")]
-    if path.is_file() or (path / MANIFEST).exists():
-        return [_read(path)]
-    found = [_read(child) for child in sorted(path.iterdir()) if _may_be_plugin(child)]
+    try:
+        found = _look(Path(place.path))
+    except OSError as error:
+        return [Refused(place.path, f"cannot be read: {error.strerror}")]
     if found:
         return found
     reason = f"no plugin there; a plugin is a folder with {MANIFEST}, or a .py file"
     return [Refused(place.path, reason)]
+
+
+def _look(path: Path) -> list[Found]:
+    if not path.exists():
+        return [Refused(str(path), "there is no such file or folder; give a plugin's path")]
+    if not path.is_dir() or (path / MANIFEST).exists():
+        return [_read(path)]
+    return [_read(child) for child in sorted(path.iterdir()) if _may_be_plugin(child)]
 
 
 def _may_be_plugin(path: Path) -> bool:
@@ -61,4 +67,6 @@ def _read(path: Path) -> Found:
         resolved = path.resolve()
         return read_file(resolved) or Undeclared(str(resolved), file_source(resolved))
     except ManifestError as error:
-        return Refused(str(path), f"{error.field}: {error.text}")
+        return Refused(travelling(str(path)), f"{error.field}: {error.text}")
+    except RuntimeError:  # how pathlib tells of links that go round in a circle
+        return Refused(travelling(str(path)), "is a link to itself")

@@ -33,7 +33,7 @@ from protocol.plugin import PluginCapability
 from protocol.subscriptions import EventCallback, Subscription
 from spiral_host.client import Connection
 from spiral_host.config import DaemonConfig, default_run_dir
-from spiral_host.launch import last_words, start_daemon
+from spiral_host.launch import DaemonProcess, start_daemon
 from spiral_host.loaders import Source, places_of
 from spiral_host.records import LoadResult, PluginInfo, ServiceInfo, load_result, plugin_info
 
@@ -65,7 +65,7 @@ class Host:
         sandbox: str = "standard",
     ) -> None:
         self._temporary = "" if run_dir is not None else tempfile.mkdtemp(prefix="spiral-host-")
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._daemon: DaemonProcess | None = None
         self._owner_fd = -1
         config = DaemonConfig(
             run_dir=Path(run_dir or self._temporary).resolve(),
@@ -106,9 +106,9 @@ class Host:
             NoDaemon: Nobody serves that run directory.
         """
         host = cls.__new__(cls)
-        host._temporary, host._daemon, host._owner_fd = "", None, -1
+        host._temporary, host._daemon, host._owner_fd = "", None, -1  # noqa: SLF001 - its own
         path = Path(run_dir) if run_dir is not None else default_run_dir()
-        host._connection = Connection(path.resolve(), _own_name(), timeout)
+        host._connection = Connection(path.resolve(), _own_name(), timeout)  # noqa: SLF001
         return host
 
     def __enter__(self) -> Self:
@@ -321,21 +321,22 @@ def _own_name() -> str:
     return Path(sys.argv[0]).stem or "python"
 
 
-def _connect_to(daemon: "subprocess.Popen[bytes]", run_dir: Path) -> Connection:
+def _connect_to(daemon: DaemonProcess, run_dir: Path) -> Connection:
     deadline = time.monotonic() + START_S
     while True:
         try:
             return Connection(run_dir, _own_name(), deadline - time.monotonic())
         except NoDaemon as error:
             if daemon.poll() is not None:
-                raise LoadFailed("spiral-host", last_words(run_dir) or "it ended at once") from None
+                why = daemon.last_words().removeprefix("spiral-host: ")
+                raise LoadFailed("spiral-host", why or "it ended at once") from None
             if time.monotonic() > deadline:
                 raise LoadFailed("spiral-host", str(error)) from None
         with contextlib.suppress(subprocess.TimeoutExpired):
             daemon.wait(0.005)
 
 
-def _wait_for(daemon: "subprocess.Popen[bytes]", *, force: bool) -> None:
+def _wait_for(daemon: DaemonProcess, *, force: bool) -> None:
     try:
         daemon.wait(5.0 if force else STOP_S)
     except subprocess.TimeoutExpired:

@@ -111,9 +111,9 @@ class Hub:
         """Wait for a peer no longer, for example because its node is gone."""
         peer = self._names.pop(name, (b"", 0))[0]
         self._expected.discard(name)
-        if self._peers.pop(peer, None) is None:
-            return []
-        return self._settle(now)
+        was_known = self._peers.pop(peer, None) is not None
+        released = self.open(now) if self.is_open and self._held else []
+        return [*released, *(self._settle(now) if was_known else [])]
 
     def arrive(self, peer: bytes, head: Head, frames: Frames) -> list[Action]:
         """Take in a run. What arrived before, or from a peer that has not joined, is dropped."""
@@ -135,7 +135,7 @@ class Hub:
         return [FanOut(frames)]
 
     def pause(self, now: float) -> list[Action]:
-        """Called when nothing more is waiting to arrive: mark the place if somebody waits for it."""
+        """Nothing more is waiting to arrive: mark the place if somebody waits for it."""
         return self._next_mark(now) if self.deadline is None else []
 
     def synced(self, peer: bytes, number: int, now: float) -> list[Action]:

@@ -1,34 +1,68 @@
 """Start a daemon process: detached for an operator, tied to a pipe for an application."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 from spiral_host.config import DaemonConfig
-from spiral_host.rundir import LOGS
+from spiral_host.rundir import DAEMON_LOG, LOGS, prepare
 
 
-def start_daemon(config: DaemonConfig) -> "subprocess.Popen[bytes]":
-    """Start a daemon; its output goes to `logs/daemon.log` of its run directory.
+class DaemonProcess(subprocess.Popen[bytes]):
+    """The daemon itself, as its parent sees it.
 
-    The process is the daemon itself. It ends with the pipe `config.owner_fd`, or else lives on
-    when whoever started it has gone.
+    It writes to `logs/daemon.log`. A daemon that ends removes that file with all others, but not
+    from under us: it is open here, so that the reason for its end can still be read.
     """
-    logs = config.run_dir / LOGS
-    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.run_dir.chmod(0o700)
-    with (logs / "daemon.log").open("wb") as log:
-        daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "spiral_host.daemon"],
+
+    def __init__(self, config: DaemonConfig) -> None:
+        logs = config.run_dir / LOGS
+        logs.mkdir(mode=0o700, exist_ok=True)
+        self._log = (logs / DAEMON_LOG).open("a+b")  # an earlier daemon's words stay readable
+        self._since = self._log.seek(0, os.SEEK_END)
+        weakref.finalize(self, self._log.close)
+        super().__init__(
+            # -P: a file of the user's in the working directory must not stand in for one of ours.
+            [sys.executable, "-P", "-m", "spiral_host.daemon"],
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
+            stdout=self._log,
+            stderr=self._log,
             pass_fds=() if config.owner_fd is None else (config.owner_fd,),
             start_new_session=True,
             env=_environment(),
         )
+
+    def wait_ended(self, timeout: float) -> int | None:
+        """Wait up to so many seconds for its end; give its exit status, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(timeout)
+        return None
+
+    def words(self) -> list[str]:
+        """Give the lines that it has written."""
+        self._log.seek(self._since)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return [line for line in lines if line.strip()]
+
+    def last_words(self) -> str:
+        """Give why it ended: its last line, or nothing."""
+        return next(iter(self.words()[-1:]), "")
+
+
+def start_daemon(config: DaemonConfig) -> DaemonProcess:
+    """Start a daemon; its output goes to `logs/daemon.log` of its run directory.
+
+    It ends with the pipe `config.owner_fd`, or else lives on when whoever started it has gone.
+
+    Raises:
+        UsageError: The run directory is none, is not ours, or is open to others.
+    """
+    prepare(config.run_dir)
+    daemon = DaemonProcess(config)
     said = {
         "run_dir": str(config.run_dir),
         "data_dir": None if config.data_dir is None else str(config.data_dir),
@@ -37,18 +71,9 @@ def start_daemon(config: DaemonConfig) -> "subprocess.Popen[bytes]":
         "owner_fd": config.owner_fd,
     }
     if daemon.stdin is not None:
-        with daemon.stdin:
+        with contextlib.suppress(BrokenPipeError), daemon.stdin:  # it says itself why it ended
             daemon.stdin.write(json.dumps(said).encode())
     return daemon
-
-
-def last_words(run_dir: Path) -> str:
-    """Give the last line that a daemon wrote before it ended, or nothing."""
-    try:
-        lines = (run_dir / LOGS / "daemon.log").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _environment() -> dict[str, str]:

@@ -211,7 +211,8 @@ class Lifecycle:
         if isinstance(event, Block):
             self.reason = event.reason
             return []
-        self._again = isinstance(event, RestartAsked)
+        if isinstance(event, RestartAsked | StopAsked):
+            self._again = isinstance(event, RestartAsked)
         if self._again:
             self._crashes = 0.0  # a person who says "again" forgives
         return self._entered(before, now)

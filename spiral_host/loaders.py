@@ -1,4 +1,4 @@
-"""Where plugins come from: classes known when the application is written, or folders found later."""
+"""Where plugins come from: classes that the application knows, or folders found later."""
 
 import inspect
 import sys
@@ -68,11 +68,15 @@ def places_of(sources: Source | Iterable[Source]) -> tuple[Place, ...]:
 
 
 def _place_of_class(kind: type) -> Place:
-    file = inspect.getsourcefile(kind)
+    try:
+        file = inspect.getsourcefile(kind)
+    except (OSError, TypeError):  # a built-in class has none
+        file = None
     if file is None:
         raise UsageError(f"class {kind.__qualname__} has no file that a worker could import")
     path = Path(file).resolve()
     if kind.__module__ == "__main__":
         return Place(str(path.parent), f"{path.stem}:{kind.__qualname__}")
-    root = path.parents[kind.__module__.count(".")]
+    depth = kind.__module__.count(".") + (path.stem == "__init__")
+    root = path.parents[depth]
     return Place(str(root), f"{kind.__module__}:{kind.__qualname__}")

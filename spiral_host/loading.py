@@ -62,7 +62,9 @@ class Gathering:
         other = self._taken.get(manifest.id)
         if other is not None:
             same = other == manifest.path
-            cure = f"say: restart {manifest.id}" if same else "give one of them another id"
+            cure = (
+                f"say: spiral-host restart {manifest.id}" if same else "give one of them another id"
+            )
             reason = f"plugin {manifest.id} is loaded already, from {other}; {cure}"
             self._result.refused.append(Refused(manifest.path, reason))
             return

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from protocol.errors import ManifestError, UsageError
+from protocol.errors import ManifestError, UsageError, travelling
 from protocol.messages import PluginSource
 from protocol.names import EVERYTHING, parse_topic, shown
 from protocol.plugin import PluginMetadata
@@ -25,9 +25,12 @@ MANIFEST: Final = "plugin.toml"
 MAX_MANIFEST: Final = 256 * 1024
 """Bytes; a manifest is written by hand."""
 
+MAX_CONCURRENCY: Final = 64
+"""Threads of one plugin; Python's lock lets them share little more than waiting."""
+
 _ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z", re.ASCII)
 _INLINE: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-_OWN_FIELDS: Final = frozenset({"entry", "events"})
+_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +40,14 @@ class Manifest:
     Attributes:
         path: The folder or file it was read from, for people.
         events: The types that `on_event` is subscribed to when the plugin overrides it.
+        concurrency: How many of its handlers may run at the same time, 1 to 64.
     """
 
     metadata: PluginMetadata
     source: PluginSource
     path: str
     events: tuple[str, ...] = (EVERYTHING,)
+    concurrency: int = 1
 
     @property
     def id(self) -> str:
@@ -81,7 +86,8 @@ def read_file(path: Path) -> Manifest | None:
         return None
     lines = blocks[0]["content"].splitlines()
     text = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
-    table = _parse(path, text).get("tool", {}).get("spiral-host")
+    tools = _parse(path, text).get("tool", {})
+    table = tools.get("spiral-host") if isinstance(tools, dict) else None
     if table is None:
         return None
     if not isinstance(table, dict) or "entry" in table:
@@ -95,6 +101,11 @@ def file_source(path: Path) -> PluginSource:
 
 
 def _text(path: Path) -> str:
+    if not str(path).isprintable():
+        raise ManifestError(travelling(str(path)), "path", "has characters that cannot be shown")
+    if path.exists() and not path.is_file():
+        # Reading a pipe would wait for ever.
+        raise ManifestError(str(path), path.name, "is no file")
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_MANIFEST + 1)
@@ -109,7 +120,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ManifestError(str(path), "TOML", f"{error}; correct the file") from None
+        raise ManifestError(str(path), path.name, f"is no TOML: {error}; correct it") from None
 
 
 def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manifest:
@@ -118,9 +129,16 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
     try:
         metadata = PluginMetadata.from_wire(declared)
         events = _events(table.get("events"))
+        concurrency = _concurrency(table.get("concurrency", 1))
     except UsageError as error:
         raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
-    return Manifest(metadata=metadata, source=source, path=str(place), events=events)
+    return Manifest(
+        metadata=metadata,
+        source=source,
+        path=str(place),
+        events=events,
+        concurrency=concurrency,
+    )
 
 
 def _events(declared: object) -> tuple[str, ...]:
@@ -131,6 +149,20 @@ def _events(declared: object) -> tuple[str, ...]:
     return tuple(topic if topic == EVERYTHING else parse_topic(topic) for topic in declared)
 
 
+def _concurrency(declared: object) -> int:
+    if type(declared) is not int or not 1 <= declared <= MAX_CONCURRENCY:
+        raise UsageError(f"concurrency: {shown(declared)} is no number from 1 to {MAX_CONCURRENCY}")
+    return declared
+
+
 def _field_named(text: str) -> str:
-    words = ("plugin id", "version", "capability", "event type", "dependencies", "metadata")
+    words = (
+        "plugin id",
+        "version",
+        "concurrency",
+        "capability",
+        "event type",
+        "dependencies",
+        "metadata",
+    )
     return next((word for word in words if word in text), "plugin")

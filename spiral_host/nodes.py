@@ -20,6 +20,7 @@ from spiral_host.config import DaemonConfig
 from spiral_host.rundir import LOGS
 
 _MODULE: Final = "plugin_worker.node"
+_LOG: Final = "node.log"
 
 ADOPTING_S: Final = 2.0
 """How long a new daemon waits for the node of the last one, and the bus for its peers, seconds."""
@@ -142,12 +143,13 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
     """Start a node for this run directory. Its own output goes to a log of its own."""
     logs = config.run_dir / LOGS
     logs.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", _MODULE, str(config.run_dir), name, config.sandbox]
+    # -P: a file of the user's in the working directory must not stand in for one of ours.
+    command = [sys.executable, "-P", "-m", _MODULE, str(config.run_dir), name, config.sandbox]
     inherited: tuple[int, ...] = ()
     if config.owner_fd is not None:
         command.append(str(config.owner_fd))
         inherited = (config.owner_fd,)
-    with (logs / "node.log").open("ab") as log:
+    with (logs / _LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,
             stdin=subprocess.DEVNULL,
@@ -160,6 +162,15 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
     # Reaped through the pidfd; Popen must not wait for it, nor warn that nobody did.
     process.returncode = 0
     return NodeProcess(process.pid, os.pidfd_open(process.pid))
+
+
+def last_words(run_dir: Path) -> str:
+    """Give the last line that a node wrote, or nothing."""
+    try:
+        lines = (run_dir / LOGS / _LOG).read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def find(pid: int, start_time: int) -> NodeProcess | None:

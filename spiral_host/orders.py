@@ -6,7 +6,7 @@ written down before it is carried out, and the second time it only waits for the
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from protocol.errors import SpiralHostError, UsageError, to_wire
 from protocol.events import PluginEvent, SystemInit, SystemShutdown
@@ -14,12 +14,14 @@ from protocol.messages import (
     Answer,
     InitializeAll,
     LoadPlugins,
+    Place,
     Refusal,
     RestartPlugin,
     ShutDown,
     UnloadPlugin,
 )
 from spiral_host import store
+from spiral_host.lifecycle import State
 from spiral_host.loading import Gathered, Gathering
 from spiral_host.questions import Asker
 from spiral_host.registry import SETTLED, Registry
@@ -64,7 +66,7 @@ class Orders:
         """Carry out an order and answer it at its end, or refuse it."""
         try:
             if self.is_leaving and not isinstance(order, ShutDown):
-                raise UsageError("the daemon is stopping; start it again first")  # noqa: TRY301
+                raise UsageError("the daemon is stopping; start it again first")
             self._begin(asker, order)
         except SpiralHostError as error:
             asker.reply(Refusal(order.request, *to_wire(error)))
@@ -93,6 +95,25 @@ class Orders:
         """Call back once something is over; at once if it is."""
         self._waiting.append(_Waiting(is_over, then))
         self.look_again()
+
+    def load_first(
+        self, name: str, places: tuple[Place, ...], say: Callable[[str, str], None]
+    ) -> None:
+        """Load what the daemon was started with and initialize; say which are not ready, and why.
+
+        A daemon that takes over another's run finds some of them loaded already; they stay.
+        """
+        before = {plugin.manifest.path for plugin in self._registry.plugins.values()}
+
+        def loaded(answer: Answer | Refusal) -> None:
+            rows = cast("list[dict[str, str]]", answer.value) if isinstance(answer, Answer) else []
+            for row in rows:
+                if row["state"] != State.READY.value and row["path"] not in before:
+                    what = f"{row['id'] or row['path']}: {row['state']}: {row['reason']}"
+                    say(what, row["traceback"])
+            self.give(Asker(0, name, lambda _: None), InitializeAll(f"{name}:initialize"))
+
+        self.give(Asker(0, name, loaded), LoadPlugins(f"{name}:load", places))
 
     # --- loading ----------------------------------------------------------------------------------
 
@@ -169,8 +190,9 @@ class Orders:
 
     def _restart(self, asker: Asker, order: RestartPlugin) -> None:
         plugin_id, known = order.plugin_id, self._remembered.get(order.request)
-        check_request(self._registry, plugin_id)
-        self._remembered[order.request] = done = {"id": plugin_id}
+        plugin = check_request(self._registry, plugin_id)
+        done = known or {"restarted": plugin.incarnation}
+        self._remembered[order.request] = done
 
         def restart() -> None:
             if known is None and plugin_id in self._registry.plugins:

@@ -201,7 +201,7 @@ class Questions:
 
     def _set(self, asker: Asker, question: SetConfig) -> None:
         key, value = question.key, question.value
-        if not 0 < len(key) <= 200 or not key.isprintable():  # noqa: PLR2004 - see MAX_SETTING
+        if not 0 < len(key) <= 200 or not key.isprintable():
             raise UsageError(f"{shown(key)} is no configuration key; use 1 to 200 characters")
         if value is not None and len(value) > MAX_SETTING:
             raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")

@@ -75,7 +75,7 @@ class Registry:
         for dependency in plugin.manifest.metadata.dependencies:
             state = self.plugins[dependency].state
             if state in SETTLED and state is not State.READY:
-                return f"its dependency {dependency} is {state.value}; see: explain {dependency}"
+                return f"its dependency {dependency} is {state.value}; see: spiral-host plugins"
             waits = waits or state is not State.READY
         return "" if waits else None
 

@@ -19,6 +19,7 @@ NODE: Final = "node.sock"
 STORE: Final = "state.db"
 LOCK: Final = "lock"
 LOGS: Final = "logs"
+DAEMON_LOG: Final = "daemon.log"
 
 _OF_THE_RUN: Final = (
     CONTROL,
@@ -31,16 +32,21 @@ _OF_THE_RUN: Final = (
 )
 
 
+class RunDirTaken(UsageError):
+    """A living daemon serves this run directory."""
+
+
 class RunDir:
     """One daemon's hold on its run directory; lives as long as the daemon.
 
     Raises:
-        UsageError: The directory belongs to somebody else, is open to others, or has a daemon.
+        UsageError: The directory belongs to somebody else, or is open to others.
+        RunDirTaken: It has a daemon.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._made = _make(path)
+        prepare(path)
         self._lock = self._take_lock()
 
     def socket(self, name: str) -> str:
@@ -77,22 +83,27 @@ class RunDir:
                 message = (
                     f"a daemon already serves {self.path}; stop it, or choose another --run-dir"
                 )
-                raise UsageError(message) from None
+                raise RunDirTaken(message) from None
             # A daemon that was just leaving may have removed the file that we have locked.
             if path.exists() and path.stat().st_ino == os.fstat(fd).st_ino:
                 return fd
             os.close(fd)
 
 
-def _make(path: Path) -> bool:
+def prepare(path: Path) -> None:
+    """Make a run directory, or make sure that the one which is there will do.
+
+    Raises:
+        UsageError: It cannot be made, is no directory, is not ours, or is open to others.
+    """
     try:
         path.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         _check(path)
-        return False
     except OSError as error:
-        raise UsageError(f"run directory {path} cannot be made: {error.strerror}") from None
-    return True
+        raise UsageError(
+            f"run directory {path} cannot be made: {error.strerror}; choose another --run-dir"
+        ) from None
 
 
 def _check(path: Path) -> None:

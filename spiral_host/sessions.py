@@ -8,9 +8,8 @@ under the same user; what its workers say comes wrapped in `Relay` and is not.
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from protocol.codec import Conversation
 from protocol.errors import RemoteProtocolError, SpiralHostError
 from protocol.messages import (
     FROM_CLIENT,
@@ -56,6 +55,9 @@ from spiral_host.registry import Registry
 from spiral_host.relayed import WorkerFrames
 from spiral_host.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from protocol.codec import Conversation
+
 MAX_CLIENTS: Final = 512
 """Each costs the node a descriptor or more; libzmq aborts a process that has none left."""
 
@@ -99,7 +101,7 @@ class Host(Protocol):
 class Sessions:
     """Every connection of the control socket; lives as long as the daemon."""
 
-    def __init__(  # noqa: PLR0913 - it ties the daemon's parts to the outside
+    def __init__(
         self,
         host: Host,
         registry: Registry,
@@ -143,7 +145,7 @@ class Sessions:
         client = self._clients.get(peer)
         try:
             if len(frames) != 1:
-                raise RemoteProtocolError("a message of several frames")  # noqa: TRY301
+                raise RemoteProtocolError("a message of several frames")
             if peer == self._node:
                 self._from_node(FROM_NODE.decode(frames[0]))
             elif client is not None:
@@ -219,7 +221,7 @@ class Sessions:
 
     # --- what the node says -----------------------------------------------------------------------
 
-    def _from_node(self, message: FromNode) -> None:
+    def _from_node(self, message: FromNode) -> None:  # noqa: C901 - one line for each message
         if isinstance(message, Hello):
             self._node_greeted(self._node, FROM_NODE.decode(message.body))
         elif isinstance(message, Relay):

@@ -10,10 +10,12 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.plugin import PluginMetadata
 from spiral_host.manifest import Manifest
@@ -41,6 +43,9 @@ class Store:
     Args:
         path: The database file; made when it is not there.
         call_in_loop: Has a function called by the daemon's own thread, soon; safe from any thread.
+
+    Raises:
+        UsageError: The file is no store, or cannot be opened.
     """
 
     def __init__(self, path: Path, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
@@ -50,8 +55,12 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store")
         self.failure = ""
         """Why the last write failed, or empty; supervision goes on without the store."""
-        with self._open() as database:
-            self._load(database)
+        try:
+            with closing(self._open()) as database, database:
+                self._load(database)
+        except sqlite3.Error as error:
+            cure = "move it away to start with no plugins"
+            raise UsageError(f"{path}: cannot be read as a store: {error}; {cure}") from None
         self._thread.start()
 
     def _load(self, database: sqlite3.Connection) -> None:
@@ -155,6 +164,7 @@ def _text(manifest: Manifest) -> str:
             "source": asdict(manifest.source),
             "path": manifest.path,
             "events": list(manifest.events),
+            "concurrency": manifest.concurrency,
         }
     )
 
@@ -166,4 +176,5 @@ def _manifest(text: str) -> Manifest:
         source=PluginSource(**fields["source"]),
         path=fields["path"],
         events=tuple(fields["events"]),
+        concurrency=fields["concurrency"],
     )

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from protocol.errors import UsageError
+from protocol.events import PluginEvent, PluginLoaded, PluginUnloaded
 from protocol.messages import (
     TO_WORKER,
     Broken,
     Described,
-    EndWorker,
     DescribePlugin,
+    EndWorker,
     Exited,
     ExitSeen,
     LoadPlugin,
@@ -28,7 +29,6 @@ from protocol.messages import (
     ToWorker,
     WorkerReport,
 )
-from protocol.events import PluginEvent, PluginLoaded, PluginUnloaded
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.lifecycle import Kill, Lifecycle, Policy, SendStop, Spawn, State, Terminate
@@ -76,6 +76,8 @@ class Supervisor:
         self, registry: Registry, node: Node, outside: Outside, reactor: Reactor, data: Path
     ) -> None:
         self.epoch = 0
+        self.restarting: frozenset[int] = frozenset()
+        """Lives that an earlier daemon was told to end and begin anew."""
         self._registry = registry
         self._node = node
         self._outside = outside
@@ -107,8 +109,10 @@ class Supervisor:
         self._handle(plugin, lifecycle.StopAsked())
 
     def restart(self, plugin_id: str) -> None:
-        """Stop a plugin and start it again."""
-        self._handle(self._registry.plugins[plugin_id], lifecycle.RestartAsked())
+        """Stop a plugin and start it again; one that is to be forgotten goes all the same."""
+        plugin = self._registry.plugins[plugin_id]
+        if not plugin.leaving:
+            self._handle(plugin, lifecycle.RestartAsked())
 
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown."""
@@ -152,10 +156,19 @@ class Supervisor:
             asked.timer.cancel()
             lost = f"its process ended while it was asked for its metadata: {exit_.cause}"
             asked.then(Broken(stage="metadata", error=lost, traceback=""))
-        plugin = self._registry.by_incarnation(exit_.incarnation)
+        plugin = self._registry.by_incarnation(exit_.incarnation) or self._missed(exit_)
         if plugin is not None:
             self._ended(plugin, str(exit_.cause))
         self._outside.write([], lambda: self._node.tell_node(ExitSeen(exit_.incarnation)))
+
+    def _missed(self, exit_: Exited) -> Plugin | None:
+        """Find the plugin whose worker ended, by itself, while no daemon was there."""
+        plugin = self._registry.plugins.get(exit_.plugin_id)
+        is_news = exit_.incarnation >> 32 < self.epoch and exit_.incarnation not in self.restarting
+        if plugin is None or plugin.leaving or plugin.state is not State.DECLARED or not is_news:
+            return None
+        plugin.lifecycle.adopt(time.monotonic())
+        return plugin
 
     def spawn_failed(self, incarnation: int, reason: str) -> None:
         """A worker process could not be made."""
@@ -238,6 +251,8 @@ class Supervisor:
                 self._tell_load(plugin)
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
+            elif plugin.incarnation in self.restarting:
+                self._handle(plugin, lifecycle.RestartAsked())
         self.advance()
 
     # --- carrying out -----------------------------------------------------------------------------
@@ -310,6 +325,7 @@ class Supervisor:
                 metadata=manifest.metadata.to_wire(),
                 data_dir=str(self._data / plugin.id),
                 events=manifest.events,
+                concurrency=manifest.concurrency,
             ),
         )
 

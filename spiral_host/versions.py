@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 from protocol.errors import UsageError
 from protocol.names import shown
 
-_PREFIX: Final = re.compile(r"\s*([\^~])\s*([0-9][0-9.]*)\s*\Z")
+_PREFIX: Final = re.compile(r"\s*([\^~])\s*([0-9]+(?:\.[0-9]+)*)\.?\s*\Z")
 
 
 def parse_requirement(text: str) -> SpecifierSet:
@@ -50,7 +50,7 @@ def _one(part: str) -> str:
     if match is None:
         exact = part[0].isdigit()
         return f"=={part}" if exact else re.sub(r"^=(?!=)", "==", part)
-    numbers = [int(number) for number in match[2].strip(".").split(".")]
+    numbers = [int(number) for number in match[2].split(".")]
     keep = _kept_by_caret(numbers) if match[1] == "^" else min(2, len(numbers))
     ceiling = [*numbers[: keep - 1], numbers[keep - 1] + 1]
     low, high = (".".join(map(str, version)) for version in (numbers, ceiling))

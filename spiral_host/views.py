@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 from protocol.messages import NodeDetails
 from protocol.version import VERSION
@@ -11,6 +12,9 @@ from spiral_host.config import DaemonConfig
 from spiral_host.registry import Plugin, Registry
 
 Row = dict[str, object]
+
+PROFILES: Final = {"standard": "standard", "best-effort": "standard", "off": "NOT SANDBOXED"}
+"""What is in force, for what the operator asked."""
 
 
 def plugin_row(plugin: Plugin, registry: Registry) -> Row:
@@ -67,13 +71,18 @@ def status_row(
     }
 
 
+def sandbox_words(asked: str, node: NodeDetails | None) -> str:
+    """Say in a few words what confinement is in force."""
+    missing = sorted(node.missing) if node and asked != "off" else []
+    return PROFILES[asked] + (f", degraded: no {', no '.join(missing)}" if missing else "")
+
+
 def sandbox_row(asked: str, node: NodeDetails | None) -> Row:
     """Say what confinement was asked for and what this machine lacks of it."""
     missing = dict(node.missing) if node else {}
-    words = {"standard": "standard", "best-effort": "standard", "off": "NOT SANDBOXED"}
     return {
         "asked": asked,
-        "profile": words[asked],
+        "profile": PROFILES[asked],
         "degraded": sorted(missing) if asked != "off" else [],
         "missing": [f"{layer}: {why}" for layer, why in sorted(missing.items())],
     }

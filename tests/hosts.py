@@ -7,7 +7,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spiral_host import Host, LoadResult
+from spiral_host import Host, LoadResult, NoDaemon
 from spiral_host.config import DaemonConfig
-from spiral_host.launch import start_daemon
+from spiral_host.launch import DaemonProcess, start_daemon
 
 DEADLINE: Final = 20.0
 """Seconds for anything that a free machine does in one or two."""
@@ -86,7 +85,7 @@ class Run:
         self.run_dir = self._base / "run"
         self.data_dir = self._base / "data"
         self._hosts: list[Host] = []
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: list[DaemonProcess] = []
 
     def embed(self, *plugins: str, sandbox: str = SANDBOX) -> Host:
         """Start a host as an application does, with these of the tests' plugins."""
@@ -106,7 +105,7 @@ class Run:
         assert all_ready(host.load([plugin(name) for name in plugins]))
         return host
 
-    def start_daemon(self) -> "subprocess.Popen[bytes]":
+    def start_daemon(self) -> DaemonProcess:
         """Start a detached daemon; connect when it answers."""
         daemon = start_daemon(
             DaemonConfig(run_dir=self.run_dir, data_dir=self.data_dir, sandbox=SANDBOX)
@@ -116,10 +115,17 @@ class Run:
 
     def connect(self) -> Host:
         """Connect to the daemon as soon as it answers."""
-        eventually((self.run_dir / "control.sock").exists)
-        host = Host.connect(self.run_dir, DEADLINE)
+        host = eventually(self._try_to_connect)
+        assert host is not None
         self._hosts.append(host)
         return host
+
+    def _try_to_connect(self) -> Host | None:
+        try:
+            return Host.connect(self.run_dir, DEADLINE)
+        except NoDaemon:
+            assert self.daemon.poll() is None, self.daemon.last_words()
+            return None
 
     def kill_daemon(self) -> None:
         """Kill the last daemon that was started; nodes and workers live on."""
@@ -127,7 +133,7 @@ class Run:
         self._daemons[-1].wait(DEADLINE)
 
     @property
-    def daemon(self) -> "subprocess.Popen[bytes]":
+    def daemon(self) -> DaemonProcess:
         """The last daemon that was started."""
         return self._daemons[-1]
 
@@ -143,11 +149,11 @@ class Run:
 
     def finish(self) -> None:
         """End everything in order; complain about whatever is left."""
-        for host in self._hosts:
-            host.shutdown() if host._daemon is not None else host.close()
         for daemon in self._daemons:
             daemon.terminate()
             daemon.wait(DEADLINE)
+        for host in self._hosts:
+            host.shutdown() if host._daemon is not None else host.close()
         left = [*self.files(), *map(psutil.Process, self.processes())]
         log = self.run_dir / "logs" / "daemon.log"
         said = log.read_text(errors="replace") if log.exists() else ""

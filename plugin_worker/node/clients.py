@@ -118,7 +118,7 @@ class Clients:
                 return
             said = accept(message[1], "client", FROM_ENDPOINT)
             if not isinstance(said, ClientTicket) or guest.ticket:
-                raise RemoteProtocolError("a ticket is expected, once")  # noqa: TRY301
+                raise RemoteProtocolError("a ticket is expected, once")
         except (ProtocolError, EOFError, OSError) as error:
             self._send_away(fd, str(error))
             return
@@ -141,7 +141,7 @@ class Clients:
             while (message := umbilical.receive()) is not None:
                 said = FROM_ENDPOINT.decode(message[1])
                 if not isinstance(said, LaneClosed):
-                    raise RemoteProtocolError("a client has nothing else to say here")  # noqa: TRY301
+                    raise RemoteProtocolError("a client has nothing else to say here")
                 self._lane_closed(said.lane, incarnation)
         except (ProtocolError, EOFError, OSError):
             if self.connected.get(incarnation) is umbilical:

@@ -1,4 +1,4 @@
-"""Events between this machine's workers and the bus: stamped on the way up, filtered on the way down.
+"""Events between this machine's workers and the bus: stamped going up, filtered going down.
 
 A publisher may have so many events under way; `Published` gives it room for more once they are
 in its ring here. While the ring is full and a daemon is there, the publisher's packets wait;
@@ -8,20 +8,25 @@ while there is none they are given up at once, and their numbers show as a gap.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from protocol.errors import RemoteProtocolError
 from protocol.feed import Missing, pack_delivery, pack_missing, unpack_publication
 from protocol.follower import Delivery
 from protocol.messages import Published, Subscribed, ToEndpoint
 from protocol.names import EVERYTHING, Topic
-from protocol.peer import BusPeer
 from protocol.window import WINDOW_BYTES, WINDOW_EVENTS
+
+if TYPE_CHECKING:
+    from protocol.peer import BusPeer
 
 SLOW_BYTES: Final = 1 << 20
 """What may wait for one subscriber that does not read; beyond that it is told what it missed."""
 
 MAX_SUBSCRIPTIONS: Final = 10_000
+
+MAX_DROPPED: Final = 1 << 32
+"""Events that a worker may say it gave up; their numbers have to stay below 2**63."""
 
 
 @dataclass(slots=True)
@@ -112,11 +117,9 @@ class Feeds:
             reader = self._readers[incarnation]
             if reader.is_slow:
                 _miss(reader, delivery)
-            elif isinstance(delivery, Missing):
-                reader.send_events(pack_missing(delivery))
-            else:
-                self.tell_missed(incarnation)
-                reader.send_events(pack_delivery(delivery))
+                continue
+            self.tell_missed(incarnation)
+            reader.send_events(_packed(delivery))
 
     def tell_missed(self, incarnation: int) -> None:
         """Tell a worker that reads again which events it missed meanwhile."""
@@ -142,7 +145,13 @@ class Feeds:
         self._enter(incarnation, reader, topic, payloads)
 
     def dropped(self, incarnation: int, topic: Topic, count: int) -> None:
-        """Use up the numbers of events that a worker gave up by itself."""
+        """Use up the numbers of events that a worker gave up by itself.
+
+        Raises:
+            RemoteProtocolError: Nobody gives up so many.
+        """
+        if not 0 < count <= MAX_DROPPED:
+            raise RemoteProtocolError(f"{count} events given up at once")
         name = self._readers[incarnation].name
         self.peer.outbox.skip(name, incarnation, topic, count)
 
@@ -181,6 +190,10 @@ class Feeds:
     def _skip(self, incarnation: int, reader: _Reader, topic: Topic, count: int) -> None:
         self.peer.outbox.skip(reader.name, incarnation, topic, count)
         self._send(incarnation, Published(count))
+
+
+def _packed(delivery: Delivery) -> bytes:
+    return pack_missing(delivery) if isinstance(delivery, Missing) else pack_delivery(delivery)
 
 
 def _miss(reader: _Reader, delivery: Delivery) -> None:

@@ -54,7 +54,8 @@ class Lanes:
 
     def _hindrance(self, grant: GrantLane) -> str:
         for side, name in ((grant.caller, "the caller"), (grant.callee, grant.callee_name)):
-            if sum(side in (lane.caller, lane.callee) for lane in self._lanes.values()) > MAX_LANES:
+            count = sum(side in (lane.caller, lane.callee) for lane in self._lanes.values())
+            if count >= MAX_LANES:
                 return f"{name} has {MAX_LANES} lanes already"
         return ""
 

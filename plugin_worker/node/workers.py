@@ -72,7 +72,7 @@ class Outside(Protocol):
 class Workers:
     """Every worker of this machine; lives as long as the node."""
 
-    def __init__(  # noqa: PLR0913 - the node's parts and this machine's limits
+    def __init__(
         self,
         reactor: Reactor,
         run_dir: Path,
@@ -332,11 +332,12 @@ class Workers:
 
     def _died(self, worker: WorkerProcess) -> None:
         self._hear_out(worker)
-        cause = worker.reap()
-        self._bury(worker)
-        self._outside.ended(
-            Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
+        exit_ = Exited(
+            incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=worker.reap()
         )
+        del self.living[worker.incarnation]
+        self._outside.ended(exit_)  # its callers wait for these words, so they come first
+        self._bury(worker)
 
     def _hear_out(self, worker: WorkerProcess) -> None:
         """Take what a worker had said before it died: it comes before the news of its death."""

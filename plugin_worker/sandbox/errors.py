@@ -28,5 +28,5 @@ class ConfinementError(SpiralHostError):
         return f"{self.layer}: {self.why}" + (f"; cure: {cure}" if cure else "")
 
 
-class MissingLayer(ConfinementError):  # noqa: N818 - named like its siblings in protocol.errors
+class MissingLayer(ConfinementError):
     """This machine, or this installation, does not have the layer at all."""

@@ -6,6 +6,7 @@ Exit status: 0 yes, 1 the answer is no or the call failed, 2 wrong usage, 3 no d
 
 import io
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -37,6 +38,21 @@ class OneLineErrors(click.Group):
         sys.exit(status if isinstance(status, int) else Status.YES)
 
 
+def _say_version(ctx: click.Context, _parameter: click.Parameter, asked: object) -> None:
+    """Read the version only when asked: a clone that is not installed has it in its own file."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415
+    from tomllib import loads  # noqa: PLC0415
+
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if project.is_file():
+        click.echo(f"spiral-host {loads(project.read_text())['project']['version']}")
+    else:
+        click.echo(f"spiral-host {version('spiral-host')}")
+    ctx.exit()
+
+
 @click.group(cls=OneLineErrors, name="spiral-host", no_args_is_help=True)
 @click.option(
     "--run-dir",
@@ -44,7 +60,14 @@ class OneLineErrors(click.Group):
     metavar="DIR",
     help="Which daemon: the directory it runs in.  [env: SPIRAL_HOST_RUN_DIR]",
 )
-@click.version_option(package_name="spiral-host", prog_name="spiral-host")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def app(ctx: click.Context, run_dir: str | None) -> None:
     """Host plugins, each in a sandboxed process of its own."""

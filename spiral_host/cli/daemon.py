@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +11,9 @@ from protocol.errors import NoDaemon
 from spiral_host.cli.door import DaemonProcess, Target
 from spiral_host.cli.failure import Failure, Status
 from spiral_host.cli.options import common, daemon_config, daemon_options, existing, run_dir
-from spiral_host.cli.outcomes import outcomes, report
+from spiral_host.cli.outcomes import Outcome, outcomes, report
 from spiral_host.cli.output import duration, say, say_json, say_table
+from spiral_host.rundir import DAEMON_LOG, LOGS, STORE
 
 if TYPE_CHECKING:
     from spiral_host import Host
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 START_DEADLINE: Final = 15.0
 """Seconds until a new daemon answers; it takes a tenth of one, a busy machine takes more."""
 
-TRY: Final = 0.25
-"""Seconds that one attempt to connect may take, and so the delay in seeing the daemon end."""
+OWN: Final = "spiral-host: "
+"""How the daemon's own lines begin; others are the interpreter's or a library's."""
 
 PAUSE: Final = 0.02
 """Seconds between attempts that failed at once."""
@@ -51,21 +51,24 @@ def start(
 ) -> int:
     """Start a daemon in the background and load the plugins at PATH.
 
-    Returns when every plugin is ready or has failed, and says which failed and why.
+    Returns when every plugin is ready or has failed, and says which failed and why. Where a
+    daemon was killed, the new one takes over: its plugins go on in their processes.
     """
     files = existing(paths)
     config = daemon_config(target, (), sandbox, data_dir)
     _refuse_second(target)
+    takes_over = (target.run_dir / STORE).exists()
     process = target.door.start(config)
     try:
         with closing(_first_contact(target, process)) as host:
-            results = host.load(files) if files else []
-            found = outcomes(results, host.initialize_all())
+            profile = _in_force(host)
+            found = _bring_up(host, files)
     except BaseException:
-        _take_back(process)
+        if not takes_over:
+            _take_back(process)
         raise
     if not as_json:
-        say(f"spiral-host: running, pid {process.pid}, in {target.run_dir}")
+        say(f"spiral-host: running, pid {process.pid}, in {target.run_dir}, sandbox {profile}")
     return report(found, as_json=as_json)
 
 
@@ -115,20 +118,34 @@ def _refuse_second(target: Target) -> None:
         raise _already_runs(target, _pid(host))
 
 
+def _bring_up(host: "Host", files: Sequence[str]) -> list[Outcome]:
+    """Load what is not there yet; what a killed daemon had loaded is, and stays."""
+    there = {info.path for info in host.list_plugins()}
+    results = host.load(files) if files else []
+    new = [result for result in results if result.ok or result.path not in there]
+    return outcomes(new, host.initialize_all())
+
+
+def _in_force(host: "Host") -> str:
+    sandbox = host.status()["sandbox"]
+    lacks = ", no ".join(sandbox.get("degraded", ()))
+    return f"{sandbox['profile']}, degraded: no {lacks}" if lacks else str(sandbox["profile"])
+
+
 def _first_contact(target: Target, process: DaemonProcess) -> "Host":
     """Connect to the daemon just started, watching that it does not end instead."""
     deadline = monotonic() + START_DEADLINE
     while monotonic() < deadline:
         with suppress(NoDaemon):
-            host = target.connect(TRY)
+            host = target.connect(deadline - monotonic())
             if (pid := _pid(host)) == process.pid:
                 return host
             host.close()
             raise _already_runs(target, pid)
         if (ended := process.wait_ended(PAUSE)) is not None:
-            raise _ended(target.run_dir, ended)
+            raise _ended(process.words(), ended)
     what = f"daemon pid {process.pid}: no answer after {START_DEADLINE:g} s"
-    what += f"; read {_log(target.run_dir)}"
+    what += f"; read {target.run_dir / LOGS / DAEMON_LOG}"
     raise Failure(what)
 
 
@@ -143,23 +160,15 @@ def _already_runs(target: Target, pid: int) -> Failure:
     return Failure(f"{target.run_dir}: a daemon (pid {pid}) already runs here; {cure}")
 
 
-def _ended(run_dir: Path, status: int) -> Failure:
-    """Quote why a daemon ended before it answered: the last error line of its log."""
-    log = _log(run_dir)
-    with suppress(OSError):
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        own = [line for line in lines if line.startswith("spiral-host: ")]
-        if own:
-            usage = status == Status.USAGE
-            text = own[-1].removeprefix("spiral-host: ")
-            return Failure(text, Status.USAGE if usage else Status.NO)
-        if lines:
-            return Failure(f"daemon: ended with status {status}: {lines[-1]}; read all of {log}")
-    return Failure(f"daemon: ended with status {status}; see why with: spiral-host run")
-
-
-def _log(run_dir: Path) -> Path:
-    return run_dir / "logs" / "daemon.log"
+def _ended(lines: Sequence[str], status: int) -> Failure:
+    """Quote why a daemon ended before it answered: the last error line that it wrote."""
+    own = [line for line in lines if line.startswith(OWN)]
+    if own and status > 0:
+        usage = status == Status.USAGE
+        return Failure(own[-1].removeprefix(OWN), Status.USAGE if usage else Status.NO)
+    last = f": {lines[-1]}" if lines else ""
+    cure = "see all it says with: spiral-host run"
+    return Failure(f"daemon: ended with status {status}{last}; {cure}")
 
 
 def _pid(host: "Host") -> int:

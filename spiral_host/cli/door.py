@@ -29,6 +29,9 @@ class DaemonProcess(Protocol):
     def wait_ended(self, timeout: float) -> int | None:
         """Wait up to so many seconds for its end; give its exit status, None while it runs."""
 
+    def words(self) -> list[str]:
+        """Give the lines that it has written."""
+
     def terminate(self) -> None:
         """Ask it to end; harmless when it has."""
 
@@ -79,11 +82,9 @@ def _connect(run_dir: Path, timeout: float) -> "Host":
 
 
 def _start(config: DaemonConfig) -> DaemonProcess:
-    from spiral_host.launch import start_daemon  # noqa: PLC0415
+    from spiral_host.launch import start_daemon  # noqa: PLC0415 - only start needs it
 
-    from spiral_host.cli.started import Started  # noqa: PLC0415 - only start needs it
-
-    return Started(start_daemon(config))
+    return start_daemon(config)
 
 
 def _run(config: DaemonConfig) -> int:

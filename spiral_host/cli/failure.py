@@ -23,7 +23,7 @@ from protocol.errors import (
     UsageError,
     WorkerLost,
 )
-from spiral_host.cli.harmless import harmless_line, harmless_text
+from spiral_host.harmless import harmless_line, harmless_text
 
 
 class Status(IntEnum):

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from spiral_host.cli.harmless import harmless_line
+from spiral_host.harmless import harmless_line
 
 COLOURS: Final = {
     "ready": "green",
@@ -81,9 +81,9 @@ def megabytes(size: int | None) -> str | None:
     return None if size is None else f"{size / 1e6:.1f} MB"
 
 
-def percent(share: float | None) -> str | None:
-    """Write a share of one core, given in percent."""
-    return None if share is None else f"{share:.1f} %"
+def seconds(spent: float | None) -> str | None:
+    """Write how much of a core's time was spent."""
+    return None if spent is None else f"{spent:.2f} s"
 
 
 def duration(seconds: float | None) -> str | None:

@@ -12,7 +12,7 @@ from spiral_host.cli.door import Target
 from spiral_host.cli.failure import Failure, Status
 from spiral_host.cli.options import common, existing
 from spiral_host.cli.outcomes import READY, outcomes, report
-from spiral_host.cli.output import duration, megabytes, percent, say, say_json, say_list, say_table
+from spiral_host.cli.output import duration, megabytes, say, say_json, say_list, say_table, seconds
 
 if TYPE_CHECKING:
     from spiral_host import Host
@@ -53,7 +53,7 @@ def health(target: Target, *, as_json: bool) -> None:
         columns,
         [
             (
-                *(i.id, i.state, i.pid, megabytes(i.memory), percent(i.cpu)),
+                *(i.id, i.state, i.pid, megabytes(i.memory), seconds(i.cpu)),
                 *(i.calls, i.errors, i.restarts, duration(i.uptime_s)),
             )
             for i in infos

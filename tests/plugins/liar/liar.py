@@ -3,11 +3,28 @@
 import os
 import socket
 
-from plugin_worker import Plugin, PluginContext
+from plugin_worker import Plugin, PluginContext, SpiralHostError
 
 
 class Service:
     """Lies."""
+
+    def __init__(self, ctx: PluginContext) -> None:
+        self._ctx = ctx
+
+    def to(self, service: str, body: bytes) -> list[object]:
+        """Write bytes on a lane to a service, then go on calling; give what came of the calls."""
+        stub = self._ctx.wait_service(service, 10.0)
+        stub.echo(0)
+        lane = self._ctx._host._caller._mine.by_service[service].lane  # type: ignore[attr-defined]
+        os.write(lane.fd, body)
+        answers: list[object] = []
+        for number in range(5):
+            try:
+                answers.append(stub.echo(number))
+            except SpiralHostError as error:
+                answers.append(type(error).__name__)
+        return answers
 
     def on_umbilical(self, packets: list[bytes]) -> None:
         """Send packets of its own up the umbilical."""
@@ -21,6 +38,14 @@ class Service:
         for lane in lanes:
             os.write(lane, body)
         return len(lanes)
+
+    def lanes(self) -> int:
+        """Say how many lanes there are."""
+        return len(sockets(socket.SOCK_STREAM))
+
+    def echo(self, value: object) -> object:
+        """Give back what came."""
+        return value
 
     def pid(self) -> int:
         """Say which process this is."""
@@ -46,4 +71,4 @@ class Liar(Plugin):
 
     def on_load(self, ctx: PluginContext) -> None:
         """Offer the service."""
-        ctx.register_service("liar", Service())
+        ctx.register_service("liar", Service(ctx))

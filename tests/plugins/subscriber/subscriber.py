@@ -1,5 +1,7 @@
 """A plugin that subscribes as it is told and remembers what came."""
 
+import time
+
 from plugin_worker import Plugin, PluginContext, PluginEvent, Subscription
 
 
@@ -30,6 +32,12 @@ class Service:
     def seen(self, first: int = 0, last: int = 1000) -> list[dict[str, object]]:
         """Give the events that came, from one place in their order to another."""
         return [event.to_dict() for event in self._seen[first:last]]
+
+    def hold(self) -> None:
+        """Read nothing until a file says so; a callback that takes its time looks the same."""
+        (self._ctx.data_dir / "holds").touch()
+        while not (self._ctx.data_dir / "go").exists():
+            time.sleep(0.005)
 
     def _raise(self, event: PluginEvent) -> None:
         raise RuntimeError(event.type)

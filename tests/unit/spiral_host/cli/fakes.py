@@ -143,9 +143,13 @@ class FakeProcess:
     ended: int | None = None
     pid: int = PID
     terminated: bool = False
+    said: list[str] = field(default_factory=list)
 
     def wait_ended(self, timeout: float) -> int | None:
         return self.ended
+
+    def words(self) -> list[str]:
+        return self.said
 
     def terminate(self) -> None:
         self.terminated = True

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from spiral_host.cli.output import duration, megabytes, percent, plain, say_json, say_table
+from spiral_host.cli.output import duration, megabytes, plain, say_json, say_table, seconds
 
 
 def test_every_result_of_a_call_becomes_json() -> None:
@@ -72,5 +72,9 @@ def test_figures_read_as_people_write_them() -> None:
     """
     Units are written out, and an unknown figure stays unknown.
     """
-    assert (megabytes(1_900_000), percent(12.34), duration(3725)) == ("1.9 MB", "12.3 %", "1:02:05")
-    assert (megabytes(None), percent(None), duration(None)) == (None, None, None)
+    assert (megabytes(1_900_000), seconds(12.345), duration(3725)) == (
+        "1.9 MB",
+        "12.35 s",
+        "1:02:05",
+    )
+    assert (megabytes(None), seconds(None), duration(None)) == (None, None, None)

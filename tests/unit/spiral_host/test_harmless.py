@@ -1,6 +1,6 @@
 import pytest
 
-from spiral_host.cli.harmless import harmless_line, harmless_text
+from spiral_host.harmless import harmless_line, harmless_text
 
 ATTACKS = {
     "colour": "\x1b[31mred",

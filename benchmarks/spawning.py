@@ -1,0 +1,182 @@
+"""From a node's order to a worker that is confined and told, and on to a plugin that is ready.
+
+The node's own parts are driven here in this process, without ZeroMQ: what is measured is the
+fork, the confinement, the umbilical and the plugin's import, not the daemon.
+"""
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from benchmarks import bare
+from benchmarks.figures import Figure
+from benchmarks.hosts import PLUGINS
+from benchmarks.rounds import medians
+from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.workers import Workers
+from plugin_worker.node.zygote_link import ZygoteLink
+from plugin_worker.sandbox.policy import LAYER_NAMES
+from plugin_worker.sandbox.probe import probe
+from plugin_worker.sandbox.seccomp import compile_program
+from protocol.messages import (
+    FROM_WORKER,
+    TO_WORKER,
+    Confined,
+    EndWorker,
+    Exited,
+    FromNode,
+    Loaded,
+    LoadPlugin,
+    PluginSource,
+    Relay,
+    SpawnWorker,
+)
+from protocol.peer import BusPeer
+from protocol.plugin import PluginMetadata
+from protocol.reactor import Reactor
+
+ROUNDS: Final = 15
+_PLUGIN: Final = "victim"
+_SOURCE: Final = PluginSource(root=str(PLUGINS / _PLUGIN), entry="victim:Victim")
+
+
+class _Nursery:
+    """A node without a daemon: starts one worker after the other and takes the time."""
+
+    def __init__(self, folder: Path, layers: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._incarnation = 0
+        self._confined_at = self._ready_at = self._gone_at = 0.0
+        self._reactor = Reactor()
+        program = compile_program() if "seccomp" in layers else b""
+        for name in ("tmp", "logs"):
+            (folder / name).mkdir()
+        self._zygote = ZygoteLink(self._reactor, folder / "lib", program, folder / "tmp" / "zygote")
+        feeds = Feeds(lambda _, __: None)
+        address = f"ipc://{folder}/nobody.sock"
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        feeds.peer = BusPeer(
+            self._reactor,
+            self._context,
+            (address, address),
+            deliver=feeds.deliver,
+            room=feeds.room,
+        )
+        self._workers = Workers(self._reactor, folder, self._zygote, layers, feeds, self)
+
+    def tell_daemon(self, message: FromNode) -> None:
+        """Keep when what was waited for came."""
+        now = time.perf_counter()
+        if isinstance(message, Confined):
+            self._confined_at = now
+        elif isinstance(message, Relay) and isinstance(FROM_WORKER.decode(message.body), Loaded):
+            self._ready_at = now
+
+    def ended(self, _: Exited) -> None:
+        """Keep when it ended."""
+        self._gone_at = time.perf_counter()
+
+    def lane_closed(self, lane: int, callee: int) -> None:
+        """Take no notice."""
+
+    def confined_ms(self) -> float:
+        """Give the time from the order to a worker that is confined and listens."""
+        return self._life()[0]
+
+    def ready_ms(self) -> float:
+        """Give the time from the order to the word that the plugin is ready."""
+        return self._life()[1]
+
+    def _life(self) -> tuple[float, float]:
+        self._incarnation += 1
+        self._confined_at = self._ready_at = self._gone_at = 0.0
+        data = str(self._folder / "data")
+        began = time.perf_counter()
+        self._workers.spawn(
+            SpawnWorker(
+                incarnation=self._incarnation, plugin_id=_PLUGIN, source=_SOURCE, data_dir=data
+            )
+        )
+        self._turn_until("_confined_at")
+        metadata = PluginMetadata(_PLUGIN, "1.0.0").to_wire()
+        load = LoadPlugin(
+            source=_SOURCE, metadata=metadata, data_dir=data, events=(), concurrency=1
+        )
+        self._workers.relay(self._incarnation, TO_WORKER.encode(load))
+        self._turn_until("_ready_at")
+        self._workers.end(EndWorker(self._incarnation, "measured", True))
+        self._turn_until("_gone_at")
+        return (self._confined_at - began) * 1e3, (self._ready_at - began) * 1e3
+
+    def _turn_until(self, moment: str) -> None:
+        deadline = time.monotonic() + 20.0
+        while not getattr(self, moment):
+            self._reactor.turn(1.0)
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the worker did not get so far: {moment}")
+
+    def close(self) -> None:
+        """End the zygote and everything else."""
+        self._zygote.close()
+        self._reactor.close()
+        self._context.destroy(linger=0)
+
+
+@contextlib.contextmanager
+def _nursery() -> Iterator[_Nursery]:
+    missing = {layer for layer, why in probe().items() if why}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        nursery = _Nursery(Path(folder), tuple(name for name in LAYER_NAMES if name not in missing))
+        try:
+            yield nursery
+        finally:
+            nursery.close()
+
+
+def _fresh_interpreter_ms() -> float:
+    began = time.perf_counter()
+    with subprocess.Popen(bare.IMPORTS, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        took = time.perf_counter() - began
+    if not said:
+        raise SystemExit("a fresh interpreter could not import zmq and msgpack")
+    return took * 1e3
+
+
+def measure() -> list[Figure]:
+    """Compare with a fresh interpreter that imports ZeroMQ and msgpack."""
+    with _nursery() as nursery:
+        seen = medians(
+            {
+                "confined": nursery.confined_ms,
+                "ready": nursery.ready_ms,
+                "fresh": _fresh_interpreter_ms,
+            },
+            ROUNDS,
+        )
+    fresh = ("fresh interpreter, zmq + msgpack", seen["fresh"])
+    return [
+        Figure(
+            what="spawn to confined and told",
+            value=seen["confined"],
+            unit="ms",
+            baseline=fresh[0],
+            baseline_value=fresh[1],
+            goal=0.15,
+            goal_is_ratio=True,
+        ),
+        Figure(
+            what="spawn to plugin ready",
+            value=seen["ready"],
+            unit="ms",
+            baseline=fresh[0],
+            baseline_value=fresh[1],
+        ),
+    ]
