@@ -26,7 +26,7 @@ from plugin_worker.context import EventCallback, PluginContext, Subscription
 from plugin_worker.desk import Desk
 from plugin_worker.plugin import Plugin
 from plugin_worker.publisher import Publisher
-from protocol.errors import ServiceUnavailable, SpiralHostError, travelling
+from protocol.errors import ServiceUnavailable, travelling
 from protocol.events import PluginEvent
 from protocol.feed import unpack_delivery
 from protocol.flight import FlightWriter
@@ -114,23 +114,31 @@ class Runtime:
         """Serve until told to stop, or until there is nothing to serve."""
         self._reactor.watch(self._desk.fd, self._desk.read)
         self._reactor.watch(self._wake, self._woken)
-        details = WorkerDetails(os.getpid(), tuple(self._spec["layers"]))
+        details = WorkerDetails(tuple(self._spec["layers"]))
         self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
         while not self._is_leaving:
-            self._reactor.turn(0 if self._deliveries or self._orders else None)
+            self._reactor.turn(0 if self._has_work else None)
             self._do_next()
         return 0
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether something has come already, perhaps while the plugin's own code waited."""
+        return bool(self._new_lanes or self._deliveries or self._orders)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
 
     def _do_next(self) -> None:
-        while self._new_lanes:
-            self._lanes.open(*self._new_lanes.popleft())
+        self._open_lanes()
         if self._orders:
             self._obey(self._orders.popleft())
         elif self._deliveries:
             self._deliver(self._deliveries.popleft())
+
+    def _open_lanes(self) -> None:
+        while self._new_lanes:
+            self._lanes.open(*self._new_lanes.popleft())
 
     def _arrived(
         self, kind: Kind, message: ToEndpoint | ToWorker | bytes, descriptors: list[int]
@@ -222,6 +230,7 @@ class Runtime:
 
     def _serve_waiting(self) -> bool:
         before = self._servant.served
+        self._open_lanes()
         self._reactor.turn(0)
         while self._deliveries:
             self._deliver(self._deliveries.popleft())

@@ -176,7 +176,7 @@ class SpawnWorker:
 
 @dataclass(frozen=True, slots=True)
 class EndWorker:
-    """End a worker by force; `rule` says why and becomes part of its cause of death."""
+    """End a worker by SIGTERM, or by SIGKILL when forced; `rule` becomes part of its cause."""
 
     incarnation: int
     rule: str
@@ -625,9 +625,8 @@ FROM_CLIENT: Final[Conversation[FromClient]] = Conversation(
 
 @dataclass(frozen=True, slots=True)
 class WorkerDetails:
-    """What a worker says of itself, once it is confined; its pid is checked, not believed."""
+    """Which layers a worker has applied to itself; the node checks what the kernel shows."""
 
-    pid: int
     layers: tuple[str, ...]
 
 

@@ -72,10 +72,10 @@ class Joiner:
         return self._join(kind, part, total, packet[_HEAD.size :])
 
     def _join(self, kind: Kind, part: int, total: int, body: bytes) -> tuple[Kind, bytes] | None:
-        if part == 0 and total > 1:
+        if part == 0:
             self._kind, self._total = kind, total
         expected = (self._kind, len(self._parts), self._total)
-        if (kind, part, total) != expected or total * _ROOM >= MAX_MESSAGE + _ROOM:
+        if (kind, part, total) != expected or not 0 < total * _ROOM < MAX_MESSAGE + _ROOM:
             raise RemoteProtocolError(f"part {part} of {total} is out of order")
         self._parts.append(body)
         if len(self._parts) < total:

@@ -110,9 +110,12 @@ class BusPeer:
 
     # --- subscribing ------------------------------------------------------------------------------
 
-    def subscribe(self, topic: Topic, then: Callable[[], None]) -> None:
-        """Ask for events of a type; `then` is called once none published from now on is missed."""
+    def subscribe(self, topic: Topic) -> None:
+        """Ask for events of a type."""
         self._down.subscribe(wanted_prefix(topic))
+
+    def confirm(self, then: Callable[[], None]) -> None:
+        """Call back once every subscription holds: no event published from then on is missed."""
         self._echo(then)
 
     def unsubscribe(self, topic: Topic) -> None:

@@ -408,13 +408,18 @@ class Connection:
     def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
         """Have a callback called for events of a type; holds when this returns."""
         subscription, is_first = self.attendant.subscriptions.add(topic, callback)
-        if is_first:
-            holds: Future[None] = Future()
-            self._do(lambda: self._peer.subscribe(topic, lambda: holds.set_result(None)))
-            try:
-                holds.result(CONFIRM_S)
-            except FutureTimeout:
-                raise NoDaemon(str(self.run_dir), "a subscription was not confirmed") from None
+        holds: Future[None] = Future()
+
+        def subscribe() -> None:
+            if is_first:
+                self._peer.subscribe(topic)
+            self._peer.confirm(lambda: holds.set_result(None))
+
+        self._do(subscribe)
+        try:
+            holds.result(CONFIRM_S)
+        except FutureTimeout:
+            raise NoDaemon(str(self.run_dir), "a subscription was not confirmed") from None
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> bool:

@@ -50,7 +50,7 @@ from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import Supervisor
-from spiral_host.views import plugin_row, sandbox_words, status_row
+from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
 
 LEAVING_S: Final = 5.0
 """How long the node may take to leave once every plugin has stopped, seconds."""
@@ -70,6 +70,7 @@ class Daemon:
         self._started = time.monotonic()
         self._status = 0
         self._over = False
+        self._leaves_all_behind = False
         self._serves = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
@@ -155,7 +156,8 @@ class Daemon:
         # Before there is anything to clean up: from here on a signal is only read by the loop.
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in STOPPING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            ignored = signal.getsignal(number) is signal.SIG_IGN
+            if number != signal.SIGHUP or not ignored:  # nohup means what it says
                 signal.signal(number, lambda *_: None)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
@@ -194,7 +196,10 @@ class Daemon:
         signal.set_wakeup_fd(-1)
         self._wake_in.close()
         self._wake_out.close()
-        self._run_dir.remove()
+        if self._leaves_all_behind:
+            self._run_dir.let_go()
+        else:
+            self._run_dir.remove()
 
     # --- what the parts need of the daemon --------------------------------------------------------
 
@@ -233,8 +238,9 @@ class Daemon:
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us: take over what it runs, then let clients in."""
         self._node.arrived()
-        if details.missing and self._config.sandbox == "standard":
-            self._refuse_to_start(details)
+        hindrance = sandbox_hindrance(self._config.sandbox, details)
+        if hindrance:
+            self._refuse_to_start(hindrance, is_fresh=not details.workers)
             return
         self._node_details = details
         alive = self._supervisor.adopt(details.workers)
@@ -257,12 +263,14 @@ class Daemon:
         if places and not self._orders.is_leaving:
             self._orders.load_first(f"daemon:{self.epoch}", places, _say)
 
-    def _refuse_to_start(self, details: NodeDetails) -> None:
-        missing = "; ".join(f"{layer}: {why}" for layer, why in sorted(details.missing.items()))
-        cure = "or choose --sandbox best-effort to run with what there is"
-        _say(f"sandbox: layers are missing: {missing}; {cure}")
+    def _refuse_to_start(self, hindrance: str, *, is_fresh: bool) -> None:
+        _say(f"sandbox: {hindrance}")
         self._status = 1
-        self._orders.shut_down()
+        if is_fresh:
+            self._orders.shut_down()
+        else:
+            # What an earlier daemon started is not ours to end; another one may take it over.
+            self._over = self._leaves_all_behind = True
 
     def _node_gone(self, name: str) -> None:
         self._node_details = None

@@ -6,6 +6,7 @@ written down before it is carried out, and the second time it only waits for the
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from protocol.errors import SpiralHostError, UsageError, to_wire
@@ -21,8 +22,10 @@ from protocol.messages import (
     UnloadPlugin,
 )
 from spiral_host import store
+from spiral_host.discovery import find
 from spiral_host.lifecycle import State
 from spiral_host.loading import Gathered, Gathering
+from spiral_host.manifest import Manifest
 from spiral_host.questions import Asker
 from spiral_host.registry import SETTLED, Registry
 from spiral_host.store import Statement
@@ -194,15 +197,18 @@ class Orders:
         done = known or {"restarted": plugin.incarnation}
         self._remembered[order.request] = done
 
+        changed = _read_again(plugin.manifest)
+
         def restart() -> None:
             if known is None and plugin_id in self._registry.plugins:
+                plugin.manifest = changed
                 self._supervisor.restart(plugin_id)
             self.wait(
                 lambda: self._is_settled(plugin_id),
                 lambda: asker.reply(Answer(order.request, self._loaded(plugin_id))),
             )
 
-        self._write(store.begin(order.request, done), restart)
+        self._write([store.want(changed), *store.begin(order.request, done)], restart)
 
     def _initialize(self, asker: Asker, order: InitializeAll) -> None:
         known = order.request in self._remembered
@@ -241,3 +247,10 @@ class Orders:
 
 def _refused(fields: dict[str, Any]) -> Row:
     return {"id": None, "state": "refused", **fields}
+
+
+def _read_again(manifest: Manifest) -> Manifest:
+    """Give a plugin's manifest as it lies there now; what is not that plugin any more is not it."""
+    found = find(Place(manifest.path)) if Path(manifest.path).exists() else []
+    same = (one for one in found if isinstance(one, Manifest) and one.id == manifest.id)
+    return next(same, manifest)

@@ -142,7 +142,7 @@ class Questions:
         if provider is not None:
             self._grant(asker, question, provider)
             return
-        hopeless = self._registry.will_come_back(question.service)
+        hopeless = self._registry.why_hopeless(question.service)
         if hopeless:
             raise ServiceUnavailable(question.service, hopeless)
         if question.wait_s <= 0:

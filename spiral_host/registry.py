@@ -134,7 +134,7 @@ class Registry:
         offers = self._offers.get(service)
         return offers[-1] if offers else None
 
-    def will_come_back(self, service: str) -> str:
+    def why_hopeless(self, service: str) -> str:
         """Say why nobody will offer a service soon, or nothing when somebody may."""
         plugin = self.plugins.get(self._last_owner.get(service, ""))
         if plugin is None or plugin.state not in SETTLED or plugin.state is State.READY:

@@ -58,6 +58,11 @@ class RunDir:
         for name in (CONTROL, EVENTS_IN, EVENTS_OUT):
             (self.path / name).unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """Leave everything as it is, for another daemon."""
+        self.clear_sockets()
+        os.close(self._lock)
+
     def remove(self) -> None:
         """Remove every file of the run, and the directory if nothing else is in it."""
         for name in _OF_THE_RUN:

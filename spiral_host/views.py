@@ -77,6 +77,20 @@ def sandbox_words(asked: str, node: NodeDetails | None) -> str:
     return PROFILES[asked] + (f", degraded: no {', no '.join(missing)}" if missing else "")
 
 
+def sandbox_hindrance(asked: str, node: NodeDetails) -> str:
+    """Say why a node cannot serve under what the operator asks for, or nothing."""
+    if (asked == "off") != (node.sandbox == "off"):
+        return (
+            f"{asked} was asked for, but the plugins that live were started with {node.sandbox}; "
+            f"say --sandbox {node.sandbox}, or stop them first"
+        )
+    if asked == "standard" and node.missing:
+        missing = "; ".join(f"{layer}: {why}" for layer, why in sorted(node.missing.items()))
+        cure = "or choose --sandbox best-effort to run with what there is"
+        return f"layers are missing: {missing}; {cure}"
+    return ""
+
+
 def sandbox_row(asked: str, node: NodeDetails | None) -> Row:
     """Say what confinement was asked for and what this machine lacks of it."""
     missing = dict(node.missing) if node else {}

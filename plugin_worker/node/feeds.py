@@ -86,15 +86,14 @@ class Feeds:
         if len(reader.topics) >= MAX_SUBSCRIPTIONS:
             raise RemoteProtocolError(f"more than {MAX_SUBSCRIPTIONS} subscriptions")
         reader.topics.add(topic)
-        is_new = topic not in self._wanted
-        self._wanted.setdefault(topic, set()).add(incarnation)
         confirmed = Subscribed(request)
-        if is_new and self.peer.has_hub:
-            self.peer.subscribe(topic, lambda: self._confirm(incarnation, confirmed))
-            return
-        if is_new:
-            self.peer.subscribe(topic, lambda: None)
-        self._send(incarnation, confirmed)
+        if topic not in self._wanted:
+            self.peer.subscribe(topic)
+        self._wanted.setdefault(topic, set()).add(incarnation)
+        if self.peer.has_hub:
+            self.peer.confirm(lambda: self._confirm(incarnation, confirmed))
+        else:
+            self._send(incarnation, confirmed)
 
     def _confirm(self, incarnation: int, confirmed: Subscribed) -> None:
         self._send(incarnation, confirmed)

@@ -42,14 +42,22 @@ class Log:
             self._write(chunk)
         return bool(chunk)
 
-    def close(self) -> None:
-        """Take what is left, then let go of everything."""
-        self.handed_over()
+    def note(self, line: str) -> None:
+        """Write a line of the host's own."""
+        self._write(f"spiral-host: {line}\n".encode())
+
+    def drain_all(self) -> None:
+        """Move everything that is there into the file."""
         try:
             while chunk := os.read(self.read_fd, _CHUNK):
                 self._write(chunk)
         except BlockingIOError:
             pass  # a process that outlives its worker still holds the pipe; it writes to nobody
+
+    def close(self) -> None:
+        """Take what is left, then let go of everything."""
+        self.handed_over()
+        self.drain_all()
         os.close(self.read_fd)
         os.close(self._file)
 

@@ -45,7 +45,7 @@ class WorkerProcess:
     facts: dict[bytes, bytes] = field(default_factory=dict)
 
     def keep(self, body: bytes) -> bytes:
-        """Keep a fact, which comes as `u8 length, key, frame`; an empty frame takes it back.
+        """Keep a fact, which comes as `u8 length, key, frame`; `-key` takes it back.
 
         Returns:
             The frame, to be relayed.

@@ -3,22 +3,16 @@
 import os
 import shutil
 import signal
-import socket
-import sysconfig
 import time
 from pathlib import Path
 from typing import Final, Protocol
 
-import msgpack
-
-from plugin_worker.confine import in_force, scrubbed_environment
+from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds
-from plugin_worker.node.logs import Log
+from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import Order, ZygoteLink
-from plugin_worker.sandbox.confinement import Confinement
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
-from protocol.flight import SIZE as FLIGHT_SIZE
 from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
@@ -29,7 +23,6 @@ from protocol.messages import (
     FromNode,
     Greeted,
     LaneClosed,
-    PluginSource,
     Relay,
     Spawned,
     SpawnFailed,
@@ -44,7 +37,6 @@ from protocol.names import EVERYTHING, Topic, parse_topic
 from protocol.packets import Kind
 from protocol.reactor import Reactor
 from protocol.session import accept
-from protocol.umbilical import Umbilical
 
 _KERNEL_SHOWS: Final = ("rlimits", "capabilities", "no-new-privs", "seccomp")
 """Layers that can be checked from outside; the others are the confined worker's own word."""
@@ -83,7 +75,7 @@ class Workers:
     ) -> None:
         self.living: dict[int, WorkerProcess] = {}
         self._reactor = reactor
-        self._run_dir = run_dir
+        self._spawner = Spawner(run_dir, layers)
         self._zygote = zygote
         self._layers = layers
         self._feeds = feeds
@@ -96,7 +88,7 @@ class Workers:
         if order.incarnation in self.living:
             return
         try:
-            worker, theirs = self._prepare(order)
+            worker, theirs = self._spawner.prepare(order)
         except OSError as error:
             self._outside.tell_daemon(SpawnFailed(order.incarnation, str(error)))
             return
@@ -117,55 +109,12 @@ class Workers:
         self._zygote.fork(
             Order(
                 incarnation=order.incarnation,
-                frame=self._frame(order, worker),
+                frame=self._spawner.frame(order, worker),
                 descriptors=(theirs.fileno(), worker.log.write_fd, worker.flight_fd),
                 taken=taken,
                 answered=lambda pid, error: self._forked(worker, pid, error),
             )
         )
-
-    def _prepare(self, order: SpawnWorker) -> tuple[WorkerProcess, socket.socket]:
-        tmp = self._run_dir / "tmp" / str(order.incarnation)
-        tmp.mkdir(mode=0o700, parents=True)
-        Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        flight_fd = os.memfd_create(f"flight.{order.plugin_id}", os.MFD_CLOEXEC)
-        os.ftruncate(flight_fd, FLIGHT_SIZE)
-        worker = WorkerProcess(
-            incarnation=order.incarnation,
-            plugin_id=order.plugin_id,
-            umbilical=Umbilical(ours, takes_descriptors=False),
-            log=Log(self._run_dir / "logs" / f"{order.plugin_id}.log"),
-            flight_fd=flight_fd,
-            tmp=tmp,
-        )
-        return worker, theirs
-
-    def _frame(self, order: SpawnWorker, worker: WorkerProcess) -> bytes:
-        tmp = str(worker.tmp)
-        confinement = Confinement(
-            read=_readable(order.source),
-            write=(order.data_dir,),
-            tmp=tmp,
-            node_pid=os.getpid(),
-            layers=self._layers,
-        )
-        spec = {
-            "incarnation": order.incarnation,
-            "plugin_id": order.plugin_id,
-            "layers": list(self._layers),
-            "site": list(_site_packages()),
-        }
-        frame: bytes = msgpack.packb(
-            {
-                "kind": "spawn",
-                "incarnation": order.incarnation,
-                "confinement": confinement.to_wire(),
-                "environment": scrubbed_environment(tmp, order.data_dir),
-                "spec": spec,
-            }
-        )
-        return frame
 
     def _forked(self, worker: WorkerProcess, pid: int, error: str) -> None:
         if error:
@@ -337,6 +286,9 @@ class Workers:
         )
         del self.living[worker.incarnation]
         self._outside.ended(exit_)  # its callers wait for these words, so they come first
+        if exit_.cause.kind != "exit" or exit_.cause.code:
+            worker.log.drain_all()
+            worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}")
         self._bury(worker)
 
     def _hear_out(self, worker: WorkerProcess) -> None:
@@ -367,19 +319,6 @@ class Workers:
 
 def _topic(text: str) -> Topic:
     return EVERYTHING if text == EVERYTHING else parse_topic(text)
-
-
-def _readable(source: PluginSource) -> tuple[str, ...]:
-    """The plugin's own folder, or its one file, and what its environment has installed."""
-    own = () if not source.root else (source.root,)
-    if source.entry.endswith(".py"):
-        own = (str(Path(source.root) / source.entry),)
-    return (*own, *_site_packages())
-
-
-def _site_packages() -> tuple[str, ...]:
-    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    return tuple(sorted(path for path in paths if path and Path(path).is_dir()))
 
 
 def _start_time(pid: int) -> int:

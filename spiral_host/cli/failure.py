@@ -35,7 +35,7 @@ class Status(IntEnum):
     NO_DAEMON = 3
 
 
-class Failure(Exception):  # noqa: N818 - it is the outcome of a command, not only an error
+class Failure(Exception):
     """A command ends here.
 
     Attributes:

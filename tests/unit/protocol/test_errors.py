@@ -38,7 +38,7 @@ TRAVELLERS = [
 
 
 class TestErrors:
-    @pytest.mark.parametrize("error", TRAVELLERS, ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize("error", TRAVELLERS, ids=repr)
     def test_an_error_travels_whole(self, error: SpiralHostError) -> None:
         """
         What arrives is of the same class, with the same subject and the same words.
@@ -49,7 +49,7 @@ class TestErrors:
         assert str(arrived) == str(error)
         assert {**vars(arrived)} == {**vars(error)}
 
-    @pytest.mark.parametrize("error", TRAVELLERS, ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize("error", TRAVELLERS, ids=repr)
     def test_an_error_is_said_in_one_line(self, error: SpiralHostError) -> None:
         """
         Every error tells people what is wrong in one line.

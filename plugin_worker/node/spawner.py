@@ -1,0 +1,86 @@
+"""Prepare one worker: its folders, its descriptors, and what the zygote is told of it."""
+
+import os
+import socket
+import sysconfig
+from pathlib import Path
+
+import msgpack
+
+from plugin_worker.confine import scrubbed_environment
+from plugin_worker.node.logs import Log
+from plugin_worker.node.worker import WorkerProcess
+from plugin_worker.sandbox.confinement import Confinement
+from protocol.flight import SIZE as FLIGHT_SIZE
+from protocol.messages import PluginSource, SpawnWorker
+from protocol.umbilical import Umbilical
+
+
+class Spawner:
+    """What every worker of this machine gets; lives as long as the node."""
+
+    def __init__(self, run_dir: Path, layers: tuple[str, ...]) -> None:
+        self._run_dir = run_dir
+        self._layers = layers
+        self._site = _site_packages()
+
+    def prepare(self, order: SpawnWorker) -> tuple[WorkerProcess, socket.socket]:
+        """Make a worker's folders and descriptors; give it, and its own end of the umbilical.
+
+        Raises:
+            OSError: The disk or the descriptors are used up.
+        """
+        tmp = self._run_dir / "tmp" / str(order.incarnation)
+        tmp.mkdir(mode=0o700, parents=True)
+        Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        flight_fd = os.memfd_create(f"flight.{order.plugin_id}", os.MFD_CLOEXEC)
+        os.ftruncate(flight_fd, FLIGHT_SIZE)
+        worker = WorkerProcess(
+            incarnation=order.incarnation,
+            plugin_id=order.plugin_id,
+            umbilical=Umbilical(ours, takes_descriptors=False),
+            log=Log(self._run_dir / "logs" / f"{order.plugin_id}.log"),
+            flight_fd=flight_fd,
+            tmp=tmp,
+        )
+        return worker, theirs
+
+    def frame(self, order: SpawnWorker, worker: WorkerProcess) -> bytes:
+        """Give the order for the zygote."""
+        tmp = str(worker.tmp)
+        confinement = Confinement(
+            read=(*_own_code(order.source), *self._site),
+            write=(order.data_dir,),
+            tmp=tmp,
+            node_pid=os.getpid(),
+            layers=self._layers,
+        )
+        spec = {
+            "incarnation": order.incarnation,
+            "plugin_id": order.plugin_id,
+            "layers": list(self._layers),
+            "site": list(self._site),
+        }
+        frame: bytes = msgpack.packb(
+            {
+                "kind": "spawn",
+                "incarnation": order.incarnation,
+                "confinement": confinement.to_wire(),
+                "environment": scrubbed_environment(tmp, order.data_dir),
+                "spec": spec,
+            }
+        )
+        return frame
+
+
+def _own_code(source: PluginSource) -> tuple[str, ...]:
+    """The plugin's own folder, or its one file."""
+    if source.entry.endswith(".py"):
+        return (str(Path(source.root) / source.entry),)
+    return (source.root,) if source.root else ()
+
+
+def _site_packages() -> tuple[str, ...]:
+    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return tuple(sorted(path for path in paths if path and Path(path).is_dir()))
