@@ -71,7 +71,7 @@ class Desk:
     def __init__(
         self,
         umbilical: Umbilical,
-        other: Callable[[Kind, ToEndpoint | ToWorker | bytes, list[int]], None],
+        other: Callable[[ToEndpoint | ToWorker | bytes, list[int]], None],
     ) -> None:
         self._umbilical = umbilical
         self._other = other
@@ -212,7 +212,7 @@ class Desk:
 
     def _sort(self, kind: Kind, body: bytes, descriptors: list[int]) -> None:
         if kind is Kind.EVENTS:
-            self._other(kind, body, descriptors)
+            self._other(body, descriptors)
         elif kind is Kind.NODE:
             self._from_node(TO_ENDPOINT.decode(body), descriptors)
         else:
@@ -224,7 +224,7 @@ class Desk:
         elif isinstance(message, Refusal):
             self._finish(message.request, None, from_wire(message.kind, message.fields))
         else:
-            self._other(Kind.RELAY, message, [])
+            self._other(message, [])
 
     def _from_node(self, message: ToEndpoint, descriptors: list[int]) -> None:
         if isinstance(message, LaneOpened) and message.request:
@@ -237,7 +237,7 @@ class Desk:
         elif isinstance(message, DaemonChanged):
             self._ask_again(message.epoch)
         else:
-            self._other(Kind.NODE, message, descriptors)
+            self._other(message, descriptors)
 
     def _ask_again(self, epoch: int) -> None:
         if epoch:

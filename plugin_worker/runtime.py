@@ -140,9 +140,7 @@ class Runtime:
         while self._new_lanes:
             self._lanes.open(*self._new_lanes.popleft())
 
-    def _arrived(
-        self, kind: Kind, message: ToEndpoint | ToWorker | bytes, descriptors: list[int]
-    ) -> None:
+    def _arrived(self, message: ToEndpoint | ToWorker | bytes, descriptors: list[int]) -> None:
         """Keep what came for the loop. Called in whichever thread reads the umbilical."""
         if isinstance(message, Published):
             self._publisher.taken(message.count)

@@ -42,7 +42,7 @@ def pack_call(
     """
     try:
         return pack((number, service, method, arguments, keywords or None, deadline))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(
             f"{service}.{method}: an argument cannot travel: {error}"
         ) from None
@@ -78,7 +78,7 @@ def pack_value_reply(pack: Pack, number: int, value: object) -> bytes:
     """
     try:
         return pack((number, _VALUE, value))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"the result cannot travel: {error}") from None
 
 

@@ -38,6 +38,8 @@ def _default(value: object) -> object:
         return to_extension(value)  # type: ignore[arg-type]
     if isinstance(value, set | frozenset):
         raise LocalProtocolError("cannot send a set; send a sorted list")
+    if isinstance(value, int):
+        raise LocalProtocolError("cannot send an integer of more than 64 bits; send text")
     raise LocalProtocolError(f"cannot send a {type(value).__name__}; send plain values or arrays")
 
 

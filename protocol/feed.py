@@ -178,7 +178,8 @@ def unpack_run(topic: bytes, head: bytes, body: bytes) -> Run:
     if type(parts) is not list or len(parts) != 2:
         raise RemoteProtocolError("a run of events without a proper body")
     stamps, payloads = _columns(parts[0], parts[1])
-    if len(payloads) != said.count:
+    stamped = len(stamps) == len(payloads) and all(type(stamp) is float for stamp in stamps)
+    if len(payloads) != said.count or not stamped:
         raise RemoteProtocolError("a run of events that miscounts itself")
     return Run(said.source, said.incarnation, said.topic, said.first, stamps, payloads)
 
@@ -255,7 +256,7 @@ def encode_said(topic: Topic, said: object) -> bytes:
     """
     try:
         payload = new_packer()(said)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"event {topic} cannot travel: {error}") from None
     if len(payload) > MAX_PAYLOAD:
         raise LocalProtocolError(

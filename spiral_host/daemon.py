@@ -89,6 +89,8 @@ class Daemon:
         self._run_dir = RunDir(self._config.run_dir)
         self._run_dir.clear_sockets()
         self._store = Store(self._run_dir.path / STORE, self.call_soon)
+        if self._store.loss:
+            _say(self._store.loss)
         self.epoch = self._store.epoch
         self._endpoint = Endpoint(self._run_dir)
 
@@ -135,7 +137,7 @@ class Daemon:
     def run(self) -> int:
         """Serve until told to stop; give the process's exit status."""
         self._watch()
-        self._node.find_or_start(self._store.node)
+        self._node.find_or_start(self._store.node, is_lost=bool(self._store.loss))
         while not self._over:
             self._reactor.turn()
         self._close()
@@ -237,7 +239,7 @@ class Daemon:
 
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us: take over what it runs, then let clients in."""
-        self._node.arrived()
+        self._node.arrived(details.name, details.pid)
         hindrance = sandbox_hindrance(self._config.sandbox, details)
         if hindrance:
             self._refuse_to_start(hindrance, is_fresh=not details.workers)

@@ -318,7 +318,8 @@ class Host:
 
 
 def _own_name() -> str:
-    return Path(sys.argv[0]).stem or "python"
+    program = Path(sys.argv[0])
+    return (program.parent.name if program.stem == "__main__" else program.stem) or "python"
 
 
 def _connect_to(daemon: DaemonProcess, run_dir: Path) -> Connection:

@@ -85,7 +85,9 @@ def _answer_for(gathering: Gathering, asked: Undeclared) -> Callable[[Described 
 
 def _declared(asked: Undeclared, answer: Described | Broken) -> Found:
     if isinstance(answer, Broken):
-        return Refused(asked.path, f"{answer.stage} raised {answer.error}", answer.traceback)
+        # Without a traceback nothing was raised: its process died, or could not be made.
+        reason = f"{answer.stage} raised {answer.error}" if answer.traceback else answer.error
+        return Refused(asked.path, reason, answer.traceback)
     try:
         metadata = PluginMetadata.from_wire(answer.metadata)
     except UsageError as error:

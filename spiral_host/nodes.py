@@ -89,8 +89,16 @@ class NodeKeeper:
         """Whether there is a node process."""
         return self._process is not None
 
-    def find_or_start(self, last: tuple[str, int, int] | None) -> None:
-        """Take over the node of the last daemon, if it lives; else start one."""
+    def find_or_start(self, last: tuple[str, int, int] | None, *, is_lost: bool = False) -> None:
+        """Take over the node of the last daemon, if it lives; else start one.
+
+        Args:
+            is_lost: Whether the last one was written down and cannot be read any more; if it
+                lives it will greet, and two nodes would be in each other's way.
+        """
+        if is_lost:
+            self._late = self._reactor.call_later(ADOPTING_S, self._start)
+            return
         if last is not None:
             self._name, pid, start_time = last
             self._process = find(pid, start_time)
@@ -101,11 +109,23 @@ class NodeKeeper:
         else:
             self._watch(self._process, ADOPTING_S)
 
-    def arrived(self) -> None:
+    def arrived(self, name: str, pid: int) -> None:
         """It has greeted the daemon."""
         self._failures = 0
         if self._late is not None:
             self._late.cancel()
+        if self._process is None:
+            self._take_over(name, pid)
+
+    def _take_over(self, name: str, pid: int) -> None:
+        start_time = start_time_of(pid)
+        self._process = find(pid, start_time)
+        if self._process is None:
+            self._start()
+            return
+        self._name = name
+        self._remember(name, pid, start_time)
+        self._process.watch(self._reactor, self._ended)
 
     def kill(self) -> None:
         """End it by force; its workers end with it."""

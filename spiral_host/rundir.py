@@ -6,6 +6,7 @@ ours, and flock'ed for as long as the daemon lives.
 
 import fcntl
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ EVENTS_IN: Final = "events-in.sock"
 EVENTS_OUT: Final = "events-out.sock"
 NODE: Final = "node.sock"
 STORE: Final = "state.db"
+ASIDE: Final = ".unreadable"
+"""What the name of a store that was moved aside ends with; a later one takes its place."""
 LOCK: Final = "lock"
 LOGS: Final = "logs"
 DAEMON_LOG: Final = "daemon.log"
@@ -26,10 +29,12 @@ _OF_THE_RUN: Final = (
     EVENTS_IN,
     EVENTS_OUT,
     NODE,
-    STORE,
-    f"{STORE}-wal",
-    f"{STORE}-shm",
+    *(f"{STORE}{aside}{part}" for aside in ("", ASIDE) for part in ("", "-wal", "-shm")),
 )
+
+
+_OF_THE_NODE: Final = ("lib", "tmp")
+"""Folders that a node removes itself, unless it was ended by force."""
 
 
 class RunDirTaken(UsageError):
@@ -67,6 +72,8 @@ class RunDir:
         """Remove every file of the run, and the directory if nothing else is in it."""
         for name in _OF_THE_RUN:
             (self.path / name).unlink(missing_ok=True)
+        for name in _OF_THE_NODE:
+            shutil.rmtree(self.path / name, ignore_errors=True)
         _remove_logs(self.path / LOGS)
         _remove_empty(self.path / "data")
         (self.path / LOCK).unlink(missing_ok=True)

@@ -9,8 +9,8 @@ import json
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.plugin import PluginMetadata
 from spiral_host.manifest import Manifest
+from spiral_host.rundir import ASIDE
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS epoch (number INTEGER NOT NULL);
@@ -33,6 +34,12 @@ CREATE TABLE IF NOT EXISTS request (id TEXT PRIMARY KEY, under_way TEXT NOT NULL
 KEPT: Final = 256
 """Requests that are remembered; a client asks again within seconds or never."""
 
+_UNREADABLE: Final = (sqlite3.Error, UsageError, ValueError, TypeError, LookupError, AttributeError)
+"""What reading raises when SQLite, JSON or a manifest inside cannot make sense of the file."""
+
+_NOT_LOST: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+"""SQLite's words for a file that is whole and only cannot be had now."""
+
 Statement = tuple[str, tuple[object, ...]]
 Write = tuple[list[Statement], Callable[[], None] | None]
 
@@ -45,28 +52,55 @@ class Store:
         call_in_loop: Has a function called by the daemon's own thread, soon; safe from any thread.
 
     Raises:
-        UsageError: The file is no store, or cannot be opened.
+        UsageError: The file is in use, or cannot be opened even as a new one.
     """
 
     def __init__(self, path: Path, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
-        self._path = path
         self._call_in_loop = call_in_loop
         self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store")
         self.failure = ""
         """Why the last write failed, or empty; supervision goes on without the store."""
-        try:
-            with closing(self._open()) as database, database:
-                self._load(database)
-        except sqlite3.Error as error:
-            cure = "move it away to start with no plugins"
-            raise UsageError(f"{path}: cannot be read as a store: {error}; {cure}") from None
+        self.loss = ""
+        """What was moved aside, and why, in one line; empty when the file could be read."""
+        self._database = self._read(path)
         self._thread.start()
 
-    def _load(self, database: sqlite3.Connection) -> None:
+    def _read(self, path: Path) -> sqlite3.Connection:
+        try:
+            return self._open(path, epoch=1)
+        except _UNREADABLE as error:
+            if _code(error) in _NOT_LOST:
+                raise UsageError(f"{path}: {error}; is another program using it?") from None
+            aside = _move_aside(path)
+            self.loss = (
+                f"{path} cannot be read as a store: {error}; moved to {aside}, "
+                "and what it held is forgotten: load the plugins again"
+            )
+        try:
+            # No number that the lost store gave may be given again: workers and events live on.
+            return self._open(path, epoch=int(time.time()))
+        except sqlite3.Error as error:
+            raise UsageError(f"{path}: {error}; choose another --run-dir") from None
+
+    def _open(self, path: Path, epoch: int) -> sqlite3.Connection:
+        # Read here, then written by the thread alone.
+        database = sqlite3.connect(path, check_same_thread=False)
+        try:
+            # WAL keeps a killed daemon's last change whole; the power cord is not our enemy here.
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            with database:
+                self._load(database, epoch)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _load(self, database: sqlite3.Connection, epoch: int) -> None:
         database.executescript(_SCHEMA)
         row = database.execute("SELECT number FROM epoch").fetchone()
-        self.epoch: int = row[0] + 1 if row else 1
+        self.epoch: int = row[0] + 1 if row else epoch
         database.execute("DELETE FROM epoch")
         database.execute("INSERT INTO epoch VALUES (?)", (self.epoch,))
         self.node = database.execute("SELECT name, pid, start_time FROM node").fetchone()
@@ -90,15 +124,8 @@ class Store:
         self._writes.put(None)
         self._thread.join()
 
-    def _open(self) -> sqlite3.Connection:
-        # WAL keeps a killed daemon's last change whole; the power cord is not our enemy here.
-        database = sqlite3.connect(self._path)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        return database
-
     def _run(self) -> None:
-        database = self._open()
+        database = self._database
         while (item := self._writes.get()) is not None:
             statements, then = item
             try:
@@ -113,12 +140,32 @@ class Store:
         database.close()
 
 
+def _code(error: Exception) -> int:
+    # Extended codes carry the plain one in their lowest byte; an error of ours has none.
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _move_aside(path: Path) -> Path:
+    """Make room for a new store. The log goes with its file, or it would be read into the next."""
+    aside = path.with_name(path.name + ASIDE)
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be moved aside: {error.strerror}") from None
+    return aside
+
+
 def want(manifest: Manifest) -> Statement:
     """Want a plugin."""
-    return "INSERT OR REPLACE INTO plugin (id, manifest) VALUES (?, ?)", (
-        manifest.id,
-        _text(manifest),
+    # Known already, it keeps its place in the order, its restarts and whether it is leaving.
+    text = (
+        "INSERT INTO plugin (id, manifest) VALUES (?, ?) "
+        "ON CONFLICT (id) DO UPDATE SET manifest = excluded.manifest"
     )
+    return text, (manifest.id, _text(manifest))
 
 
 def let_go(plugin_id: str) -> Statement:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from protocol.errors import NoDaemon
 from spiral_host.config import DaemonConfig, default_run_dir
+from spiral_host.rundir import STORE
 
 if TYPE_CHECKING:
     from spiral_host import Host
@@ -72,7 +74,13 @@ class Target:
         Raises:
             NoDaemon: Nobody answered within `timeout` seconds.
         """
-        return self.door.connect(self.run_dir, timeout)
+        try:
+            return self.door.connect(self.run_dir, timeout)
+        except NoDaemon as error:
+            if error.why or not (self.run_dir / STORE).exists():
+                raise
+            why = "the last one was killed; the next one takes over its plugins"
+            raise NoDaemon(error.run_dir, why) from None
 
 
 def _connect(run_dir: Path, timeout: float) -> "Host":

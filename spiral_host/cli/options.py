@@ -72,7 +72,7 @@ def existing(paths: Sequence[str]) -> list[str]:
     """
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises on what no path can be
-            what = f"{path}: no such file or folder; check the path"
+            what = f"{path or repr(path)}: no such file or folder; check the path"
             raise Failure(what, Status.USAGE)
     return [str(Path(path).absolute()) for path in paths]
 

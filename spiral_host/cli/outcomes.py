@@ -81,6 +81,7 @@ def _since(info: "PluginInfo") -> Outcome:
 
 
 def _failure(outcome: Outcome, *, traceback: bool) -> Failure:
-    cure = "; fix the plugin and load it again" if outcome.traceback else ""
+    again = f"spiral-host restart {outcome.id}" if outcome.id else "spiral-host load"
+    cure = f"; fix the plugin, then: {again}" if outcome.traceback else ""
     text = f"{outcome.id or outcome.path}: {outcome.state}: {outcome.reason}{cure}"
     return Failure(text, detail=outcome.traceback if traceback else "")

@@ -13,6 +13,8 @@ from typing import IO
 
 import pytest
 
+from tests.hosts import eventually
+
 DEADLINE = 60.0
 """Seconds for any one command; none needs one of them on a free machine."""
 
@@ -29,6 +31,9 @@ class Calc(Plugin):
     def on_load(self, ctx):
         ctx.register_service("calc", Service())
         ctx.log.info("calc \\x1b[31m is up")
+
+    def on_event(self, event, ctx):
+        ctx.log.info(event.type)
 
 
 class Service:
@@ -63,6 +68,27 @@ class Broken(Plugin):
 
     def on_load(self, ctx):
         raise ValueError("not \\x1b[2J today")
+"""
+
+
+STUBBORN = """
+import time
+
+from plugin_worker import Plugin, PluginMetadata
+
+
+class Stubborn(Plugin):
+    def metadata(self):
+        return PluginMetadata("stubborn", "1.0.0")
+
+    def on_load(self, ctx):
+        self.log = ctx.log
+        self.log.info("loaded")
+
+    def on_unload(self, ctx):
+        self.log.info("unloading")
+        while True:
+            time.sleep(60)
 """
 
 
@@ -108,6 +134,11 @@ class Shell:
         assert isinstance(pid, int)
         return pid
 
+    def log_of(self, plugin_id: str) -> str:
+        """Read what a plugin has written, without a command."""
+        path = self.run_dir / "logs" / f"{plugin_id}.log"
+        return path.read_text() if path.exists() else ""
+
     @contextmanager
     def open(self, *words: str) -> "Iterator[subprocess.Popen[str]]":
         """Run a command that goes on; whatever happens it ends with the block."""
@@ -145,6 +176,15 @@ def line_of(stream: IO[str] | None) -> str:
     """Read one line of a running command; pytest's own deadline ends a command that is mute."""
     assert stream is not None
     return stream.readline()
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended may wait a while for the machine's init."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture
@@ -221,20 +261,78 @@ class TestLife:
 
         assert running("stop").returncode == 0
 
-        assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+        assert [pid for pid in pids if is_alive(pid)] == []
         assert running("status").returncode == 3
 
-    def test_foreground_ends_with_ctrl_c(self, shell: Shell, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_foreground_ends_with_a_signal(
+        self, shell: Shell, tmp_path: Path, number: signal.Signals
+    ) -> None:
         """
-        `run` serves until SIGINT, then stops everything in order and leaves with 0.
+        `run` says that it serves, serves until a signal, leaves with 0 and nothing behind.
         """
         path = plugin_file(tmp_path, "calc", CALC)
         with shell.open("run", path, "--sandbox", "best-effort") as daemon:
+            assert str(shell.run_dir) in line_of(daemon.stderr)
+            daemon.send_signal(number)
+            daemon.communicate(timeout=DEADLINE)
+
+            assert daemon.returncode == 0
+        assert not shell.run_dir.exists()
+
+    def test_a_second_ctrl_c_waits_for_nobody(self, shell: Shell, tmp_path: Path) -> None:
+        """
+        A plugin that does not leave is ended with the second SIGINT, and leaves nothing behind.
+        """
+        path = plugin_file(tmp_path, "stubborn", STUBBORN)
+        with shell.open("run", path, "--sandbox", "best-effort") as daemon:
             line_of(daemon.stderr)
+            eventually(lambda: "loaded" in shell.log_of("stubborn"))
+            plugin = shell.pid_of("stubborn")
+            daemon.send_signal(signal.SIGINT)
+            eventually(lambda: "unloading" in shell.log_of("stubborn"))
             daemon.send_signal(signal.SIGINT)
             daemon.communicate(timeout=DEADLINE)
 
             assert daemon.returncode == 0
+        assert not is_alive(plugin)
+        assert not shell.run_dir.exists()
+
+    def test_foreground_says_what_failed(self, shell: Shell, tmp_path: Path) -> None:
+        """
+        A plugin that cannot be loaded is a line on stderr with its traceback; the other serves,
+        and has heard that the system is up.
+        """
+        paths = [plugin_file(tmp_path, "broken", BROKEN), plugin_file(tmp_path, "calc", CALC)]
+        with shell.open("run", *paths, "--sandbox", "best-effort") as daemon:
+            line_of(daemon.stderr)
+            line = line_of(daemon.stderr)
+            assert line.startswith("spiral-host: broken: ")
+            assert line.rstrip("\n").isprintable()
+            assert line_of(daemon.stderr) == "Traceback (most recent call last):\n"
+            eventually(lambda: "SystemInit" in shell.log_of("calc"))
+            assert shell.answer("call", "calc.add", "1", "2") == 3
+            daemon.terminate()
+            daemon.communicate(timeout=DEADLINE)
+
+            assert daemon.returncode == 0
+
+    def test_a_killed_daemon_is_taken_over(self, running: Shell, tmp_path: Path) -> None:
+        """
+        `start` after SIGKILL finds the plugins in their processes, with the same words as before.
+        """
+        figures = running.answer("status")
+        assert isinstance(figures, dict)
+        calc = running.pid_of("calc")
+        os.kill(figures["pid"], signal.SIGKILL)
+        eventually(lambda: not is_alive(figures["pid"]))
+        assert "takes over" in running.refusal(3, "status")
+
+        done = running("start", str(tmp_path / "calc.py"), "--sandbox", "best-effort")
+
+        assert done.returncode == 0, done.stderr
+        assert f"calc: ready, pid {calc}\n" in done.stdout
+        assert running.answer("call", "calc.add", "1", "2") == 3
 
     def test_load_restart_unload(self, running: Shell, tmp_path: Path) -> None:
         """
@@ -474,6 +572,17 @@ class TestBadInput:
         assert isinstance(after, dict)
         assert after["pid"] == before["pid"]
         assert running.answer("call", "calc.add", "1", "2") == 3
+
+    def test_a_run_directory_open_to_others(self, shell: Shell) -> None:
+        """
+        It is refused as it is: neither used nor changed.
+        """
+        shell.run_dir.mkdir(mode=0o755)
+        for command in ("start", "run"):
+            assert "chmod 700" in shell.refusal(2, command, "--sandbox", "best-effort")
+
+        assert shell.run_dir.stat().st_mode & 0o777 == 0o755
+        assert list(shell.run_dir.iterdir()) == []
 
     def test_a_run_directory_too_long_for_a_socket(self, shell: Shell) -> None:
         """

@@ -322,7 +322,9 @@ class TestLosses:
         go.touch()
         holding.join(DEADLINE)
         host.publish(PluginEvent.custom("Big", "last"))
-        eventually(lambda: service.count() and service.seen(service.count() - 1)[0].get("seq") == 501)
+        eventually(
+            lambda: service.count() and service.seen(service.count() - 1)[0].get("seq") == 501
+        )
         expected, gaps = 1, 0
         for number in range(service.count()):
             (row,) = service.seen(number, number + 1)

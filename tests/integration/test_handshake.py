@@ -18,8 +18,10 @@ from protocol.messages import (
     ClientDetails,
     ClientTicket,
     ClientWelcome,
+    GetStatus,
     Hello,
     Refused,
+    WorkerDetails,
 )
 from protocol.packets import Kind, cut
 from protocol.session import greeting
@@ -150,7 +152,7 @@ class TestControlSocket:
         with client(host) as end:
             end.send(body)
             assert refusal(end)
-            end.send(FROM_CLIENT.encode(FROM_CLIENT.decode(b"\x92\x0e\xa1q")))
+            end.send(FROM_CLIENT.encode(GetStatus("q")))
             assert refusal(end)
 
     def test_more_than_one_frame(self, host: Host) -> None:
@@ -177,7 +179,7 @@ class TestControlSocket:
 
     def test_a_greeting_without_details(self, host: Host) -> None:
         """A greeting that carries something else is none."""
-        body = FROM_CLIENT.encode(FROM_CLIENT.decode(b"\x92\x0e\xa1q"))
+        body = FROM_CLIENT.encode(GetStatus("q"))
         with dealer(host, "control.sock") as end:
             end.send(HELLO.encode(Hello(VERSION, "client", body)))
             assert refusal(end)
@@ -277,8 +279,6 @@ class TestNodeSocket:
 
     def test_a_ticket_opens_once(self, host: Host) -> None:
         """A second connection with the same ticket is not let in."""
-        with client(host) as control:
-            control.send(greeting("client", FROM_CLIENT, details()))
         with dealer(host, "control.sock") as control:
             control.send(greeting("client", FROM_CLIENT, details()))
             welcome = TO_CLIENT.decode(control.recv())
@@ -326,9 +326,7 @@ def packet(kind: Kind, body: bytes) -> bytes:
 
 LIES = {
     **PACKETS,
-    "a second greeting": packet(
-        Kind.NODE, FROM_ENDPOINT.encode(FROM_ENDPOINT.decode(b"\x93\x01\x07\x90"))
-    ),
+    "a second greeting": packet(Kind.NODE, FROM_ENDPOINT.encode(WorkerDetails(()))),
     "a ticket": packet(Kind.NODE, FROM_ENDPOINT.encode(ClientTicket(b"x" * 16))),
     "no frame for the daemon": packet(Kind.RELAY, b"\xc1"),
     "deep for the daemon": packet(Kind.RELAY, b"\x91" * 60_000),

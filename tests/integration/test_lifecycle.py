@@ -270,9 +270,7 @@ class TestFailures:
         shared.unload("absent")
 
     @pytest.mark.parametrize("requirement", [">=1.1", "^2.0.0", "~0.9", "==1.0.1", "<1.0.0"])
-    def test_a_wrong_version_is_named(
-        self, shared: Host, tmp_path: Path, requirement: str
-    ) -> None:
+    def test_a_wrong_version_is_named(self, shared: Host, tmp_path: Path, requirement: str) -> None:
         """What is wanted, what is there, and that it has to be changed."""
         make(tmp_path, "base")
         make(tmp_path, "picky", more=needing(base=requirement))

@@ -1,11 +1,11 @@
 import pytest
 
 from protocol.errors import RemoteProtocolError
-from protocol.messages import FROM_ENDPOINT, HELLO, ClientTicket, Hello, WorkerDetails
+from protocol.messages import FROM_ENDPOINT, HELLO, ClientTicket, Hello
 from protocol.session import accept, greeting, read_greeting
 from protocol.version import VERSION
 
-DETAILS = WorkerDetails(7, ("landlock",))
+DETAILS = ClientTicket(b"open")
 
 
 class TestSession:
@@ -30,7 +30,7 @@ class TestSession:
         """
         A client cannot come in by the workers' door.
         """
-        body = greeting("client", FROM_ENDPOINT, ClientTicket(b"x"))
+        body = greeting("client", FROM_ENDPOINT, DETAILS)
         with pytest.raises(RemoteProtocolError, match="a 'client' came where a 'worker'"):
             accept(body, "worker", FROM_ENDPOINT)
 

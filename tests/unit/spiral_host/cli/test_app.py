@@ -107,6 +107,25 @@ class TestEveryCommand:
 
         assert town.host.closed
 
+    def test_version_needs_no_installation(self) -> None:
+        """
+        A clone says its version too.
+        """
+        result = Town().command("--version")
+
+        assert result.exit_code == 0
+        assert result.stdout.startswith("spiral-host ")
+
+    def test_a_killed_daemon_is_told(self, tmp_path: Path) -> None:
+        """
+        Where a daemon left its store behind, the line says that its plugins are not lost.
+        """
+        (tmp_path / "state.db").touch()
+
+        result = Town(runs=False).command("status", "--run-dir", str(tmp_path))
+
+        one_line(result, 3, "takes over", "spiral-host start")
+
 
 class TestStart:
     def test_loads_everything_in_one_request(self, tmp_path: Path) -> None:
@@ -150,6 +169,20 @@ class TestStart:
 
         assert [outcome["state"] for outcome in json.loads(result.stdout)] == ["ready", "failed"]
         one_line(result, 1, "alpha", "taken")
+
+    def test_what_is_there_already_is_no_failure(self, tmp_path: Path) -> None:
+        """
+        A daemon that took over has some plugins already: asking for them again is no mistake.
+        """
+        again = LoadResult(
+            path=READY.path, id=None, state="refused", reason="is loaded already", traceback=""
+        )
+        host = FakeHost(infos=[READY], results=[again])
+
+        result = Town(host, runs=False).command("start", str(tmp_path))
+
+        assert result.exit_code == 0, result.stderr
+        assert "alpha: ready, pid 11\n" in result.stdout
 
     def test_refuses_a_second_daemon(self) -> None:
         """
@@ -196,6 +229,23 @@ class TestStart:
 
         assert town.command("start").exit_code == 130
         assert town.process.terminated
+
+    def test_an_interrupted_takeover_ends_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """
+        Plugins that ran before this command go on after it, whatever becomes of it.
+        """
+        (tmp_path / "state.db").touch()
+        town = Town(runs=False)
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(town.host, "initialize_all", interrupt)
+
+        assert town.command("start", "--run-dir", str(tmp_path)).exit_code == 130
+        assert not town.process.terminated
 
 
 class TestStop:
