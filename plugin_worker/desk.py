@@ -38,8 +38,9 @@ from protocol.umbilical import Umbilical
 ASK_S: Final = 30.0
 """How long a question may take; a daemon that is being started again answers within 2."""
 
-CAUSE_S: Final = 0.005
-"""How long a caller that sees the end of a lane waits for the node's word on why, seconds."""
+CAUSE_S: Final = 0.05
+"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
+comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
 
 _MS: Final = 1000
 

@@ -6,6 +6,7 @@ started anew goes unnoticed; one that stays away is `NoDaemon` after a moment.
 """
 
 import collections
+import contextlib
 import os
 import select
 import socket
@@ -72,7 +73,10 @@ GRACE_S: Final = 3.0
 AGAIN_S: Final = 0.05
 """How soon a daemon that does not read is told again, seconds."""
 
-CAUSE_S: Final = 0.005
+CAUSE_S: Final = 0.05
+"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
+comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
+
 FLUSH_S: Final = 1.0
 """How long a closing connection waits until what it published has reached everybody, seconds."""
 
@@ -107,6 +111,8 @@ class Connection:
         self._gone = ""
         self._greeted = False
         self._is_over = False
+        self._has_left = False
+        self._waking = threading.Lock()
         self._window = Window()
         self._unsent: collections.deque[tuple[Topic, bytes | None]] = collections.deque()
         self._room = threading.Condition()
@@ -157,8 +163,11 @@ class Connection:
         return f"ipc://{self.run_dir / name}"
 
     def _do(self, job: Callable[[], None]) -> None:
-        self._soon.append(job)
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._has_left:
+                raise NoDaemon(str(self.run_dir), "the connection was closed")
+            self._soon.append(job)
+            os.eventfd_write(self._wake, 1)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
@@ -166,6 +175,10 @@ class Connection:
             self._soon.popleft()()
 
     def _leave(self) -> None:
+        with self._waking:
+            self._has_left = True  # nobody wakes a descriptor that is closed, or another's by now
+        while self._soon:
+            self._soon.popleft()()
         self._fail(NoDaemon(str(self.run_dir), "the connection was closed"))
         if self._node is not None:
             self._node.close()
@@ -192,7 +205,8 @@ class Connection:
         deadline = time.monotonic() + FLUSH_S
 
         def look() -> None:
-            if not len(self._peer.outbox) or time.monotonic() > deadline or self._gone:
+            is_sent = not len(self._peer.outbox) and not self._unsent
+            if is_sent or time.monotonic() > deadline or self._gone:
                 done.set_result(None)
             else:
                 self._reactor.call_later(0.001, look)
@@ -310,7 +324,8 @@ class Connection:
             if self._node is not None:
                 self._node.send(Kind.NODE, FROM_ENDPOINT.encode(LaneClosed(number)))
 
-        self._do(tell)
+        with contextlib.suppress(NoDaemon):
+            self._do(tell)
 
     # --- what applications do ---------------------------------------------------------------------
 

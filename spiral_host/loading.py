@@ -27,7 +27,8 @@ class Gathering:
     """One look at some places; lives until everything there is known.
 
     Args:
-        known: Where the plugin of an id was loaded from, for ids that are taken.
+        claim: Takes a plugin's id for it; gives where the one that has it already came from, or
+            nothing. Asked when a plugin is found, because another look may be under way.
         describe: Has a worker asked for a plugin's metadata.
         then: Called once, with the result.
     """
@@ -35,11 +36,11 @@ class Gathering:
     def __init__(
         self,
         places: Iterable[Place],
-        known: dict[str, str],
+        claim: Callable[[Manifest], str],
         describe: Describe,
         then: Callable[[Gathered], None],
     ) -> None:
-        self._taken = dict(known)
+        self._claim = claim
         self._then = then
         self._result = Gathered()
         found = [one for place in places for one in find(place)]
@@ -59,8 +60,8 @@ class Gathering:
             self._take_manifest(found)
 
     def _take_manifest(self, manifest: Manifest) -> None:
-        other = self._taken.get(manifest.id)
-        if other is not None:
+        other = self._claim(manifest)
+        if other:
             same = other == manifest.path
             cure = (
                 f"say: spiral-host restart {manifest.id}" if same else "give one of them another id"
@@ -68,7 +69,6 @@ class Gathering:
             reason = f"plugin {manifest.id} is loaded already, from {other}; {cure}"
             self._result.refused.append(Refused(manifest.path, reason))
             return
-        self._taken[manifest.id] = manifest.path
         self._result.manifests.append(manifest)
 
     def answered(self, asked: Undeclared, answer: Described | Broken) -> None:

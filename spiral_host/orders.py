@@ -64,6 +64,8 @@ class Orders:
         self._leave = leave
         self._waiting: list[_Waiting] = []
         self._gathering: set[str] = set()
+        self._claimed: dict[str, str] = {}
+        """Where the plugins come from that are found and not in the registry yet, by id."""
 
     def give(self, asker: Asker, order: Order) -> None:
         """Carry out an order and answer it at its end, or refuse it."""
@@ -121,29 +123,38 @@ class Orders:
     # --- loading ----------------------------------------------------------------------------------
 
     def _load(self, asker: Asker, order: LoadPlugins) -> None:
+        if order.request in self._gathering:
+            return
         done = self._remembered.get(order.request)
         if done is not None:
             self._answer_load(asker, order.request, done["ids"], done["refused"])
             return
-        if order.request in self._gathering:
-            return
         self._gathering.add(order.request)
-        known = {plugin.id: plugin.manifest.path for plugin in self._registry.plugins.values()}
         describe = self._supervisor.describe
 
         def gathered(result: Gathered) -> None:
             self._gathered(asker, order, result)
 
-        Gathering(order.places, known, describe, gathered)
+        Gathering(order.places, self._claim, describe, gathered)
+
+    def _claim(self, manifest: Manifest) -> str:
+        plugin = self._registry.plugins.get(manifest.id)
+        if plugin is not None:
+            return plugin.manifest.path
+        other = self._claimed.get(manifest.id, "")
+        self._claimed.setdefault(manifest.id, manifest.path)
+        return other
 
     def _gathered(self, asker: Asker, order: LoadPlugins, result: Gathered) -> None:
         ids = [manifest.id for manifest in result.manifests]
         refused = [_refused(asdict(one)) for one in result.refused]
-        self._gathering.discard(order.request)
         self._remembered[order.request] = done = {"ids": ids, "refused": refused}
         wanted = [store.want(manifest) for manifest in result.manifests]
 
         def start() -> None:
+            self._gathering.discard(order.request)
+            for plugin_id in ids:
+                del self._claimed[plugin_id]
             self._supervisor.add(result.manifests)
             self._answer_load(asker, order.request, ids, refused)
 

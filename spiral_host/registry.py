@@ -80,10 +80,10 @@ class Registry:
         return "" if waits else None
 
     def dependents(self, plugin_id: str) -> list[Plugin]:
-        """Give the plugins that depend on one directly and have a worker."""
+        """Give the plugins that depend on one directly and have a worker or will have one again."""
         metadata = (plugin.manifest.metadata for plugin in self.plugins.values())
         plugins = (self.plugins[name] for name in dependents(plugin_id, metadata))
-        return [plugin for plugin in plugins if plugin.state in RUNNING]
+        return [plugin for plugin in plugins if plugin.state in {*RUNNING, State.BACKOFF}]
 
     def settled(self) -> bool:
         """Say whether every plugin is where it stays until something happens."""

@@ -128,7 +128,7 @@ class Supervisor:
             lambda: self._node.tell_node(EndWorker(incarnation, "describe timeout", True)),
         )
         self._asked[incarnation] = _Asked(source, then, timer)
-        self._spawn(incarnation, f"describe.{incarnation & 0xFFFF_FFFF}", source)
+        self._spawn_to_ask(incarnation, source)
 
     # --- what the node reports --------------------------------------------------------------------
 
@@ -191,14 +191,8 @@ class Supervisor:
     def loaded(self, incarnation: int) -> None:
         """A plugin's `on_load` has returned."""
         plugin = self._registry.by_incarnation(incarnation)
-        if plugin is None:
-            return
-        was_ready = plugin.state is State.READY
-        if not was_ready:
+        if plugin is not None and plugin.state is not State.READY:
             self._handle(plugin, lifecycle.Loaded())
-        if plugin.state is State.READY and not was_ready:
-            plugin.ready_at = time.monotonic()
-            self._outside.publish(PluginLoaded(plugin.id))
 
     def broken(self, incarnation: int, broken: Broken) -> None:
         """A plugin's own code raised while it was brought up or taken down."""
@@ -226,6 +220,11 @@ class Supervisor:
         """Take over living workers; give those that are wanted, and end the others."""
         kept = []
         for report in reports:
+            if report.incarnation in self._asked:
+                kept.append(report)
+                if report.confined:
+                    self.confined(report.incarnation, report.layers)
+                continue
             plugin = self._registry.plugins.get(report.plugin_id)
             if plugin is None or plugin.incarnation not in {0, report.incarnation}:
                 self._node.tell_node(EndWorker(report.incarnation, "nobody wants it", True))
@@ -240,6 +239,9 @@ class Supervisor:
     def resume(self, alive: Iterable[int]) -> None:
         """After adoption: count who is missing as lost, go on with what was under way."""
         living = set(alive)
+        for incarnation, asked in self._asked.items():
+            if incarnation not in living:
+                self._spawn_to_ask(incarnation, asked.source)
         for plugin in tuple(self._registry.plugins.values()):
             if plugin.incarnation and plugin.incarnation not in living:
                 if plugin.state is State.STARTING and not plugin.pid:
@@ -269,12 +271,15 @@ class Supervisor:
         hindrance = self._registry.hindrance(plugin)
         if hindrance is None:
             self._handle(plugin, lifecycle.StartAsked())
-        elif hindrance and plugin.lifecycle.reason != hindrance:
+        elif hindrance and (plugin.state, plugin.lifecycle.reason) != (State.BLOCKED, hindrance):
             self._handle(plugin, lifecycle.Block(hindrance))
 
     def _handle(self, plugin: Plugin, event: lifecycle.Event) -> None:
-        actions = plugin.lifecycle.handle(event, time.monotonic())
-        self._carry_out(plugin, actions)
+        before, now = plugin.state, time.monotonic()
+        self._carry_out(plugin, plugin.lifecycle.handle(event, now))
+        if plugin.state is State.READY is not before:
+            plugin.ready_at = now
+            self._outside.publish(PluginLoaded(plugin.id))  # before anybody is told that it is
         if plugin.leaving and plugin.state is State.STOPPED:
             self._forget(plugin)
         self.advance()
@@ -315,6 +320,9 @@ class Supervisor:
                 incarnation=incarnation, plugin_id=plugin_id, source=source, data_dir=data_dir
             )
         )
+
+    def _spawn_to_ask(self, incarnation: int, source: PluginSource) -> None:
+        self._spawn(incarnation, f"describe.{incarnation & 0xFFFF_FFFF}", source)
 
     def _tell_load(self, plugin: Plugin) -> None:
         manifest = plugin.manifest

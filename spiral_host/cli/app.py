@@ -1,10 +1,11 @@
 """Gather the commands under `spiral-host` and turn every error into one line and a status.
 
 Exit status: 0 yes, 1 the answer is no or the call failed, 2 wrong usage, 3 no daemon;
-130 when Ctrl-C ends a command that had not done its work.
+130 when Ctrl-C or SIGTERM ends a command that had not done its work.
 """
 
 import io
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -81,6 +82,7 @@ for _module in (daemon, plugins, calls, events):
 
 def main() -> NoReturn:
     """Be the console script; what the terminal's encoding lacks is printed as an escape."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # undo, as after Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 START_DEADLINE: Final = 15.0
 """Seconds until a new daemon answers; it takes a tenth of one, a busy machine takes more."""
 
+TRY: Final = 2.5
+"""Seconds that one attempt to connect may take; a daemon that takes over needs up to two."""
+
 OWN: Final = "spiral-host: "
 """How the daemon's own lines begin; others are the interpreter's or a library's."""
 
@@ -137,7 +140,7 @@ def _first_contact(target: Target, process: DaemonProcess) -> "Host":
     deadline = monotonic() + START_DEADLINE
     while monotonic() < deadline:
         with suppress(NoDaemon):
-            host = target.connect(deadline - monotonic())
+            host = target.connect(TRY)
             if (pid := _pid(host)) == process.pid:
                 return host
             host.close()

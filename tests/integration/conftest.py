@@ -17,6 +17,6 @@ def run() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Host]:
-    """One host for all tests of a file that leave it as it was: with the polite plugin and no other."""
+    """One host for all tests of a file that leave it as it was, with the polite plugin in it."""
     with new_run() as run:
         yield run.embed("polite")

@@ -34,14 +34,15 @@ def collect(host: Host, event_type: str) -> list[Row]:
 
 def everything(host: Host) -> list[Row]:
     """Give all events that the subscriber plugin has, in order; they come in pages."""
-    service, rows = host.get_service("subscriber"), []
+    service = host.get_service("subscriber")
+    rows: list[Row] = []
     while page := service.seen(len(rows), len(rows) + 1000):
         rows += page
     return rows
 
 
-def numbers(rows: list[Row]) -> list[int]:
-    """Give the data of the events that are counted."""
+def numbers(rows: list[Row]) -> list[object]:
+    """Give what the events carry."""
     return [row["data"] for row in rows]
 
 
@@ -204,7 +205,7 @@ class TestSubscriptions:
             bus.publish(PluginEvent.custom("Echo", event.seq))
 
         bus.subscribe("Knock", answer)
-        bus.publish(PluginEvent.custom("Knock"))
+        bus.publish(PluginEvent.custom("Knock", None))
         eventually(lambda: echoes)
         assert answers[0] == 2
 
@@ -223,7 +224,7 @@ class TestRefusals:
             with pytest.raises(UsageError, match="only the daemon publishes"):
                 bus.publish(event)
         assert bus.get_service("publisher").pretend() == ["UsageError"] * 5
-        bus.publish(PluginEvent.custom("After"))
+        bus.publish(PluginEvent.custom("After", None))
         eventually(lambda: seen)
         assert [row["type"] for row in seen] == ["After"]
 
@@ -243,7 +244,7 @@ class TestRefusals:
     def test_types_that_are_none(self, bus: Host, event_type: str) -> None:
         """Empty, the star, control characters, too long: each is a usage error."""
         with pytest.raises(UsageError):
-            PluginEvent.custom(event_type)
+            PluginEvent.custom(event_type, None)
         if event_type != "*":
             with pytest.raises(UsageError):
                 bus.subscribe(event_type, print)

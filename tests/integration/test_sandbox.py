@@ -81,7 +81,9 @@ with tempfile.NamedTemporaryFile("w", delete=False) as file:
     file.write("gone")
 answer = [str(ctx.data_dir), file.name]
 """
-        data, temporary = attempt(confined, write)  # type: ignore[misc]
+        folders = attempt(confined, write)
+        assert isinstance(folders, list)
+        data, temporary = folders
         assert data == str(Path(confined.status()["data_dir"]) / "snoop")
         assert Path(temporary).exists()
         assert confined.restart("snoop").ok

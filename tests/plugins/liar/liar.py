@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 from plugin_worker import Plugin, PluginContext, SpiralHostError
 
@@ -31,6 +32,11 @@ class Service:
         (umbilical,) = sockets(socket.SOCK_SEQPACKET)
         for packet in packets:
             os.write(umbilical, packet)
+
+    def lie_and_hang(self, packet: bytes) -> None:
+        """Send a packet up the umbilical and never answer."""
+        self.on_umbilical([packet])
+        threading.Event().wait()
 
     def on_lanes(self, body: bytes) -> int:
         """Write bytes of its own on every lane; give how many lanes there were."""

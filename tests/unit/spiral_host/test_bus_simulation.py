@@ -145,6 +145,7 @@ STEPS = st.lists(
     | st.tuples(st.just("reconnect"), WHO)
     | st.tuples(st.just("restart"))
     | st.tuples(st.just("wait"), st.sampled_from([0.01, 0.5, 1.5])),
+    min_size=25,
     max_size=60,
 )
 
@@ -196,7 +197,7 @@ def check_lines(peer: Peer) -> dict[tuple[str, Topic], list[Delivery]]:
 
 
 class TestBus:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(STEPS)
     def test_every_number_is_seen_once_or_named(self, steps: list[tuple[object, ...]]) -> None:
         """
@@ -208,7 +209,7 @@ class TestBus:
         for peer in bus.peers:
             check_lines(peer)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(STEPS)
     def test_a_restarted_hub_loses_nothing(self, steps: list[tuple[object, ...]]) -> None:
         """

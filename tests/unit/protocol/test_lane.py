@@ -1,0 +1,164 @@
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.codec import MAX_MESSAGE
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.lane import MAX_OUTBOX, Lane
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Lane, Lane]]:
+    """Two ends of a lane."""
+    one, other = map(Lane, socket.socketpair())
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[tuple[socket.socket, Lane]]:
+    """A peer that may say anything, and our end."""
+    peer, ours = socket.socketpair()
+    lane = Lane(ours)
+    yield peer, lane
+    peer.close()
+    lane.close()
+
+
+def frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+class TestLane:
+    def test_frames_arrive_in_order(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        Both ends send, and each frame arrives whole.
+        """
+        one, other = pair
+        assert one.send(b"first")
+        assert one.send(b"")
+        assert other.send(b"back")
+
+        assert [other.receive(), other.receive(), other.receive()] == [b"first", b"", None]
+        assert one.receive() == b"back"
+
+    @given(st.lists(st.binary(max_size=20), max_size=5), st.data())
+    def test_any_chunking_is_put_together(self, bodies: list[bytes], data: st.DataObject) -> None:
+        """
+        However the kernel cuts the stream, the same frames come out.
+        """
+        peer, ours = socket.socketpair()
+        lane = Lane(ours)
+        stream = b"".join(map(frame, bodies))
+        received = []
+        with peer:
+            while stream:
+                size = data.draw(st.integers(1, len(stream)))
+                peer.send(stream[:size])
+                stream = stream[size:]
+                while (body := lane.receive()) is not None:
+                    received.append(body)
+        with pytest.raises(EOFError):
+            lane.receive()
+        lane.close()
+
+        assert received == bodies
+
+    def test_only_a_whole_frame_is_more(self, raw: tuple[socket.socket, Lane]) -> None:
+        """
+        Who waits for a frame is told of one that is here, and not of a part, which would spin.
+        """
+        peer, lane = raw
+        peer.send(frame(b"one") + frame(b"two") + frame(b"three")[:5])
+
+        assert lane.receive() == b"one"
+        assert lane.has_more()
+        assert lane.receive() == b"two"
+        assert not lane.has_more()
+        assert lane.receive() is None
+        peer.send(frame(b"three")[5:] + b"\0")
+        assert lane.receive() == b"three"
+        assert not lane.has_more()
+
+    @pytest.mark.parametrize("before", [b"", frame(b"fine")])
+    def test_a_frame_that_is_too_long_is_refused(
+        self, raw: tuple[socket.socket, Lane], before: bytes
+    ) -> None:
+        """
+        A length beyond the limit ends the lane before anything is kept for it.
+        """
+        peer, lane = raw
+        peer.send(before + (MAX_MESSAGE + 1).to_bytes(4, "big"))
+        if before:
+            assert lane.receive() == b"fine"
+            assert lane.has_more()
+
+        with pytest.raises(RemoteProtocolError):
+            lane.receive()
+
+    def test_our_own_long_frame_is_not_sent(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        A frame beyond the limit is refused, and the lane goes on.
+        """
+        one, other = pair
+        with pytest.raises(LocalProtocolError):
+            one.send(bytes(MAX_MESSAGE + 1))
+
+        one.send(b"next")
+        assert other.receive() == b"next"
+
+    def test_what_there_is_no_room_for_is_kept(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        Large frames leave piece by piece, in order, while the peer reads.
+        """
+        one, other = pair
+        assert not one.send(b"a" * MAX_MESSAGE)
+        assert not one.send(b"b")
+        received: list[bytes] = []
+        while len(received) < 2:
+            one.flush()
+            if (body := other.receive()) is not None:
+                received.append(body)
+
+        assert received == [b"a" * MAX_MESSAGE, b"b"]
+        assert one.flush()
+
+    def test_a_peer_that_does_not_read_is_given_up(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        What waits for a peer is bounded.
+        """
+        one, _ = pair
+        with pytest.raises(RemoteProtocolError, match="does not read"):
+            for _ in range(MAX_OUTBOX // MAX_MESSAGE + 2):
+                one.send(bytes(MAX_MESSAGE))
+
+    def test_the_end_comes_after_the_last_word(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        What a peer said before it left is still heard.
+        """
+        one, other = pair
+        one.send(b"bye")
+        one.close()
+
+        assert other.receive() == b"bye"
+        with pytest.raises(EOFError):
+            other.receive()
+        with pytest.raises(BrokenPipeError):
+            other.send(b"too late")
+
+    def test_a_peer_that_left_without_reading_is_at_its_end(
+        self, raw: tuple[socket.socket, Lane]
+    ) -> None:
+        """
+        A connection that was reset is an end like any other.
+        """
+        peer, lane = raw
+        lane.send(b"never read")
+        peer.close()
+
+        with pytest.raises(EOFError):
+            lane.receive()
