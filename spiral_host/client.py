@@ -287,13 +287,15 @@ class Connection:
 
     def _open_node(self, welcome: ClientWelcome) -> None:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        hello = greeting("client", FROM_ENDPOINT, ClientTicket(welcome.ticket))
         try:
             end.connect(welcome.node_socket)
+            node = Umbilical(end, takes_descriptors=True)
+            node.send(Kind.NODE, hello)
         except OSError:
             end.close()
             return  # the node is being started again; then the daemon welcomes us once more
-        node = self._node = Umbilical(end, takes_descriptors=True)
-        node.send(Kind.NODE, greeting("client", FROM_ENDPOINT, ClientTicket(welcome.ticket)))
+        self._node = node
         self._reactor.watch(node.fd, lambda: self._read_node(node))
 
     def _read_node(self, node: Umbilical) -> None:
@@ -322,7 +324,8 @@ class Connection:
     def _lane_closed(self, number: int) -> None:
         def tell() -> None:
             if self._node is not None:
-                self._node.send(Kind.NODE, FROM_ENDPOINT.encode(LaneClosed(number)))
+                with contextlib.suppress(OSError):  # the node has gone, and its lanes with it
+                    self._node.send(Kind.NODE, FROM_ENDPOINT.encode(LaneClosed(number)))
 
         with contextlib.suppress(NoDaemon):
             self._do(tell)

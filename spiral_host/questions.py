@@ -116,7 +116,8 @@ class Questions:
         parse_service(offer.service)
         for method in offer.methods:
             parse_method(method)
-        if len(self._registry.services_of(asker.incarnation)) >= MAX_OFFERS:
+        mine = self._registry.services_of(asker.incarnation)
+        if len(mine) >= MAX_OFFERS and offer.service not in mine:
             raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
         offered = Offered(offer.service, offer.methods, asker.incarnation, asker.name)
         self._registry.offer(offered)
@@ -145,7 +146,7 @@ class Questions:
         hopeless = self._registry.why_hopeless(question.service)
         if hopeless:
             raise ServiceUnavailable(question.service, hopeless)
-        if question.wait_s <= 0:
+        if not question.wait_s > 0:  # nor if it is no number
             asker.reply(Answer(question.request, None))
             return
         mine = sum(item.asker.incarnation == asker.incarnation for item in self._parked)

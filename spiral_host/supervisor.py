@@ -231,8 +231,9 @@ class Supervisor:
                 continue
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
-                plugin.incarnation, plugin.pid = report.incarnation, report.pid
-            plugin.layers, plugin.confined = report.layers, report.confined
+                plugin.incarnation = report.incarnation
+            plugin.pid, plugin.layers = report.pid, report.layers
+            plugin.confined = report.confined
             kept.append(report)
         return kept
 

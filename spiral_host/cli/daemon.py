@@ -153,9 +153,13 @@ def _first_contact(target: Target, process: DaemonProcess) -> "Host":
 
 
 def _take_back(process: DaemonProcess) -> None:
-    """End a daemon whose start did not work out; nobody knows of it yet."""
+    """End a daemon whose start did not work out; a second Ctrl-C ends its plugins by force."""
     process.terminate()
-    process.wait_ended(START_DEADLINE)
+    try:
+        process.wait_ended(START_DEADLINE)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
 
 
 def _already_runs(target: Target, pid: int) -> Failure:

@@ -1,4 +1,5 @@
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -43,7 +44,7 @@ class Math:
 class Callee:
     """A process that offers `math`, and serves while its caller waits."""
 
-    def __init__(self, incarnation: int) -> None:
+    def __init__(self, incarnation: int, lanes: list[Lane]) -> None:
         self.incarnation = incarnation
         self.servant = Servant(Counter())
         self.servant.offer("math", Math())
@@ -51,7 +52,7 @@ class Callee:
         self.replies: list[bytes] = []
         """Sent before the proper reply."""
         self.is_dead = self.hangs = False
-        self.lanes: list[Lane] = []
+        self.lanes = lanes
 
     def open(self) -> OpenLane:
         ours, theirs = map(Lane, socket.socketpair())
@@ -74,7 +75,8 @@ class Process:
     """What a process gives to its stubs: whoever is the provider now."""
 
     def __init__(self) -> None:
-        self.callee: Callee | None = Callee(1)
+        self.lanes: list[Lane] = []
+        self.callee: Callee | None = Callee(1, self.lanes)
         self.opened = 0
 
     def open_lane(self, service: str, deadline: float) -> OpenLane:
@@ -90,13 +92,18 @@ class Process:
 
 
 @pytest.fixture
-def process() -> Process:
-    return Process()
+def process() -> Iterator[Process]:
+    process = Process()
+    yield process
+    for lane in process.lanes:
+        lane.close()
 
 
 @pytest.fixture
-def caller(process: Process) -> Caller:
-    return Caller(process)
+def caller(process: Process) -> Iterator[Caller]:
+    caller = Caller(process)
+    yield caller
+    caller.close()
 
 
 def stub(caller: Caller, process: Process, service: str = "math") -> Stub:
@@ -116,7 +123,6 @@ class TestStub:
 
         assert math.add(1, b=2) == 3
         assert math.add(3, 4) == 7
-        caller.close()
 
     def test_nobody_is_no_stub(self, caller: Caller) -> None:
         """
@@ -182,7 +188,7 @@ class TestStub:
         math = stub(caller, process)
         assert process.callee is not None
         process.callee.lanes[0].close()
-        process.callee = Callee(2)
+        process.callee = Callee(2, process.lanes)
 
         assert math.add(1, 2) == 3
         assert process.opened == 1

@@ -1,0 +1,322 @@
+import pytest
+
+from spiral_host.lifecycle import (
+    TRANSITIONS,
+    Block,
+    Broke,
+    Event,
+    Exited,
+    Kill,
+    Lifecycle,
+    LifecycleError,
+    Loaded,
+    Policy,
+    RestartAsked,
+    SendStop,
+    Spawn,
+    StartAsked,
+    State,
+    StopAsked,
+    Terminate,
+)
+
+CRASH = Exited("SIGSEGV")
+LONG = Policy(half_life=1e9)
+OBSERVED = [Loaded(), Broke("on_load raised", "Traceback"), CRASH]
+
+
+def ready(policy: Policy = LONG) -> Lifecycle:
+    """A plugin that has loaded."""
+    plugin = Lifecycle(policy)
+    plugin.handle(StartAsked(), now=0.0)
+    plugin.handle(Loaded(), now=0.0)
+    return plugin
+
+
+def crash(plugin: Lifecycle, now: float) -> None:
+    """Crash, and start again as soon as that is allowed."""
+    plugin.handle(CRASH, now)
+    if plugin.deadline is not None:
+        plugin.expire(plugin.deadline)
+
+
+class TestStart:
+    def test_a_plugin_starts_and_is_ready(self) -> None:
+        """
+        A start spawns a worker with a deadline, and loading ends it.
+        """
+        plugin = Lifecycle(Policy(start=60.0))
+
+        assert plugin.handle(StartAsked(), now=10.0) == [Spawn()]
+        assert plugin.deadline == 70.0
+        assert plugin.handle(Loaded(), now=11.0) == []
+        assert (plugin.state, plugin.deadline, plugin.restarts) == (State.READY, None, 0)
+
+    def test_a_start_that_takes_too_long_is_ended(self) -> None:
+        """
+        A worker that does not load in time is killed, again and again until it is gone.
+        """
+        plugin = Lifecycle(Policy(start=60.0, terminate=5.0))
+        plugin.handle(StartAsked(), now=0.0)
+
+        assert plugin.expire(now=59.9) == []
+        assert plugin.expire(now=60.0) == [Kill("start timeout")]
+        assert plugin.expire(now=65.0) == [Kill("start timeout")]
+        assert plugin.state is State.STARTING
+
+    def test_a_blocked_plugin_says_why_and_starts_later(self) -> None:
+        """
+        What it waits for is its reason until it starts.
+        """
+        plugin = Lifecycle(Policy())
+
+        assert plugin.handle(Block("needs base"), now=0.0) == []
+        assert (plugin.state, plugin.reason) == (State.BLOCKED, "needs base")
+        assert plugin.handle(StartAsked(), now=1.0) == [Spawn()]
+        assert plugin.reason == ""
+
+    def test_a_broken_plugin_is_not_tried_again(self) -> None:
+        """
+        Code that raised once will raise again: quarantine, with the author's traceback.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.handle(StartAsked(), now=0.0)
+        plugin.handle(Broke("on_load raised", "Traceback"), now=0.0)
+
+        assert plugin.handle(CRASH, now=1.0) == []
+        assert plugin.state is State.QUARANTINED
+        assert (plugin.reason, plugin.traceback) == ("on_load raised", "Traceback")
+        assert plugin.deadline is None
+
+    def test_a_living_worker_is_adopted(self) -> None:
+        """
+        A worker that an earlier daemon started has the time of any start to say that it loaded.
+        """
+        plugin = Lifecycle(Policy(start=60.0), restarts=3)
+        plugin.adopt(now=5.0)
+
+        assert (plugin.state, plugin.deadline, plugin.restarts) == (State.STARTING, 65.0, 3)
+        plugin.handle(Loaded(), now=6.0)
+        assert plugin.state is State.READY
+
+
+class TestCrash:
+    def test_the_first_crash_restarts_at_once_and_the_next_waits(self) -> None:
+        """
+        A first crash costs no wait; one soon after it waits for the backoff, and not less.
+        """
+        plugin = ready(Policy(backoff=0.5, half_life=1e9))
+
+        assert plugin.handle(CRASH, now=20.0) == []
+        assert (plugin.state, plugin.deadline) == (State.BACKOFF, 20.0)
+        assert plugin.expire(now=20.0) == [Spawn()]
+        plugin.handle(CRASH, now=21.0)
+        assert plugin.deadline == pytest.approx(21.5)
+        assert plugin.expire(now=21.4) == []
+        assert plugin.expire(now=21.6) == [Spawn()]
+        assert plugin.restarts == 2
+
+    def test_no_wait_is_longer_than_the_longest(self) -> None:
+        """
+        Backoff doubles up to its limit.
+        """
+        plugin = ready(Policy(backoff=10.0, backoff_max=15.0, half_life=1e9))
+        for now in (0.0, 100.0, 200.0):
+            crash(plugin, now)
+        plugin.handle(CRASH, now=300.0)
+
+        assert plugin.deadline == 315.0
+
+    def test_a_crash_loop_is_quarantined(self) -> None:
+        """
+        Crashing faster than the budget decays ends in quarantine, with no deadline left.
+        """
+        plugin = ready(Policy(threshold=2.5, half_life=1e9))
+        crash(plugin, 1.0)
+        crash(plugin, 2.0)
+
+        assert plugin.handle(CRASH, now=3.0) == []
+        assert (plugin.state, plugin.deadline) == (State.QUARANTINED, None)
+        assert plugin.reason == "crashed 3.0 times lately, last: SIGSEGV"
+        assert plugin.expire(now=1e9) == []
+
+    def test_rare_crashes_are_forgiven(self) -> None:
+        """
+        One crash an hour, for ever, never reaches quarantine.
+        """
+        plugin = ready(Policy(threshold=2.0, half_life=30.0))
+        for hour in range(100):
+            crash(plugin, 3600.0 * hour)
+
+        assert plugin.state is State.STARTING
+
+    def test_a_reason_ends_when_the_plugin_is_ready(self) -> None:
+        """
+        A plugin that came back has no complaint left.
+        """
+        plugin = ready()
+        plugin.handle(CRASH, now=1.0)
+        assert plugin.reason == "SIGSEGV"
+        plugin.expire(now=1.0)
+        plugin.handle(Loaded(), now=2.0)
+
+        assert plugin.reason == ""
+
+
+class TestStop:
+    def test_a_plugin_is_asked_then_told_then_killed(self) -> None:
+        """
+        A stop is gentle first; each step has its time, and the last is repeated.
+        """
+        plugin = ready(Policy(drain=10.0, terminate=5.0))
+
+        assert plugin.handle(StopAsked(), now=0.0) == [SendStop()]
+        assert plugin.expire(now=9.9) == []
+        assert plugin.expire(now=10.0) == [Terminate("it did not leave when asked")]
+        assert plugin.state is State.STOPPING
+        assert plugin.expire(now=15.0) == [Kill("it ignored SIGTERM")]
+        assert plugin.expire(now=20.0) == [Kill("it ignored SIGTERM")]
+        assert plugin.handle(CRASH, now=21.0) == []
+        assert (plugin.state, plugin.deadline) == (State.STOPPED, None)
+
+    def test_asking_again_does_not_win_time(self) -> None:
+        """
+        A second stop repeats the request and leaves the deadline where it was.
+        """
+        plugin = ready(Policy(drain=10.0))
+        plugin.handle(StopAsked(), now=0.0)
+
+        assert plugin.handle(StopAsked(), now=5.0) == [SendStop()]
+        assert plugin.deadline == 10.0
+
+    def test_news_that_crosses_the_stop_changes_nothing(self) -> None:
+        """
+        A worker that loads or breaks while it is to stop still stops.
+        """
+        for news in (Loaded(), Broke("on_unload raised", "")):
+            plugin = Lifecycle(Policy(drain=10.0, terminate=5.0))
+            plugin.handle(StartAsked(), now=0.0)
+            plugin.handle(StopAsked(), now=1.0)
+            plugin.handle(news, now=2.0)
+            assert (plugin.state, plugin.deadline) == (State.DRAINING, 11.0)
+            plugin.expire(now=11.0)
+            plugin.handle(news, now=12.0)
+            assert (plugin.state, plugin.deadline) == (State.STOPPING, 16.0)
+            plugin.handle(CRASH, now=13.0)
+            assert plugin.state is State.STOPPED
+
+    def test_a_plugin_that_waits_to_restart_is_not_restarted(self) -> None:
+        """
+        A stop during backoff is the end.
+        """
+        plugin = ready()
+        plugin.handle(CRASH, now=0.0)
+
+        assert plugin.handle(StopAsked(), now=0.0) == []
+        assert (plugin.state, plugin.deadline) == (State.STOPPED, None)
+
+
+class TestRestart:
+    def test_a_restart_stops_and_starts(self) -> None:
+        """
+        A person's restart is a stop with a start behind it, and counts as nobody's crash.
+        """
+        plugin = ready()
+
+        assert plugin.handle(RestartAsked(), now=0.0) == [SendStop()]
+        assert plugin.handle(Exited("exit status 0"), now=1.0) == [Spawn()]
+        assert (plugin.state, plugin.restarts) == (State.STARTING, 0)
+
+    @pytest.mark.parametrize("news", [Loaded(), Broke("on_load raised", "")], ids=repr)
+    def test_a_restart_is_not_forgotten(self, news: Event) -> None:
+        """
+        What the worker says on its way out does not turn a restart into a stop.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.handle(StartAsked(), now=0.0)
+        plugin.handle(RestartAsked(), now=1.0)
+        plugin.handle(news, now=2.0)
+
+        assert plugin.handle(CRASH, now=3.0) == [Spawn()]
+
+    def test_the_last_word_counts(self) -> None:
+        """
+        A stop after a restart is a stop, a restart after a stop is a restart.
+        """
+        plugin = ready()
+        plugin.handle(RestartAsked(), now=0.0)
+        plugin.handle(StopAsked(), now=1.0)
+        assert plugin.handle(CRASH, now=2.0) == []
+
+        plugin = ready()
+        plugin.handle(StopAsked(), now=0.0)
+        plugin.handle(RestartAsked(), now=1.0)
+        assert plugin.handle(CRASH, now=2.0) == [Spawn()]
+
+    def test_quarantine_ends_when_a_person_says_so(self) -> None:
+        """
+        A restart out of quarantine forgives the crashes before it.
+        """
+        plugin = ready(Policy(threshold=1.5, half_life=1e9))
+        crash(plugin, 0.0)
+        plugin.handle(CRASH, now=1.0)
+        assert plugin.state is State.QUARANTINED
+
+        assert plugin.handle(RestartAsked(), now=2.0) == [Spawn()]
+        plugin.handle(CRASH, now=3.0)
+        assert plugin.state is State.BACKOFF
+
+    def test_a_plugin_without_a_worker_is_looked_at_anew(self) -> None:
+        """
+        Restarting what is blocked lets it try; what is stopped starts.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.handle(Block("needs base"), now=0.0)
+        assert plugin.handle(RestartAsked(), now=0.0) == []
+        assert plugin.state is State.DECLARED
+
+        plugin.handle(StopAsked(), now=0.0)
+        assert plugin.handle(RestartAsked(), now=0.0) == [Spawn()]
+
+
+class TestEveryState:
+    @pytest.mark.parametrize("state", State)
+    @pytest.mark.parametrize("request_", [StopAsked(), RestartAsked()], ids=repr)
+    def test_a_persons_request_is_always_legal(self, state: State, request_: Event) -> None:
+        """
+        People may ask at any moment; only observations can be impossible.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.state = state
+
+        plugin.handle(request_, now=0.0)
+
+        assert plugin.state in {State.DRAINING, State.STOPPING, State.STOPPED} or isinstance(
+            request_, RestartAsked
+        )
+
+    @pytest.mark.parametrize("state", State)
+    @pytest.mark.parametrize("event", OBSERVED, ids=lambda event: type(event).__name__)
+    def test_an_impossible_observation_changes_nothing(self, state: State, event: Event) -> None:
+        """
+        What cannot have happened is our bug: it raises and leaves the state as it was.
+        """
+        if (state, type(event)) in TRANSITIONS:
+            return
+        plugin = Lifecycle(Policy())
+        plugin.state = state
+
+        with pytest.raises(LifecycleError, match=f"{type(event).__name__} while {state.value}"):
+            plugin.handle(event, now=0.0)
+        assert plugin.state is state
+
+    @pytest.mark.parametrize("state", State)
+    def test_early_and_superfluous_calls_are_harmless(self, state: State) -> None:
+        """
+        Nothing expires where nothing is pending.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.state = state
+
+        assert plugin.expire(now=1e12) == []
+        assert plugin.state is state

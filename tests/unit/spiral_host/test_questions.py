@@ -1,0 +1,258 @@
+from collections.abc import Iterator
+
+import pytest
+
+from protocol.errors import UsageError
+from protocol.messages import (
+    FindByCapability,
+    GetConfig,
+    GrantLane,
+    LaneFailed,
+    ListServices,
+    Offer,
+    Refusal,
+    Resolve,
+    SetConfig,
+)
+from protocol.reactor import Reactor
+from spiral_host.lifecycle import Lifecycle, Policy, State
+from spiral_host.questions import MAX_OFFERS, MAX_PARKED, MAX_SETTING, Questions
+from spiral_host.registry import Offered, Plugin, Registry
+from tests.unit.spiral_host.parts import Client, FakeNode, FakeOutside, manifest
+
+
+def resolve(request: str = "1", wait_s: float = 0.0) -> Resolve:
+    return Resolve(request=request, service="math", wait_s=wait_s)
+
+
+class Desk:
+    """Questions and everything around them."""
+
+    def __init__(self) -> None:
+        self.registry, self.node, self.outside = Registry(), FakeNode(), FakeOutside()
+        self.reactor, self.config = Reactor(), {"a.x": "1", "a.y": "2", "b": "3"}
+        self.questions = Questions(
+            self.registry, self.reactor, self.config, self.outside.write, self.node.tell_node
+        )
+
+    def offer(self, incarnation: int = 9) -> None:
+        self.registry.offer(Offered("math", ("add",), incarnation, "calculator"))
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.reactor.close()
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+class TestResolve:
+    def test_a_lane_is_granted_to_the_provider(self, desk: Desk, client: Client) -> None:
+        """
+        Who asks for a service that is there gets a lane to it, by the node.
+        """
+        desk.offer()
+        desk.questions.ask(client.asker, resolve("q"))
+
+        (grant,) = desk.node.all_of(GrantLane)
+        assert (grant.request, grant.caller, grant.callee) == ("q", 1, 9)
+        assert (grant.caller_name, grant.callee_name) == ("app", "calculator")
+        assert client.answers == []
+
+    def test_nobody_is_an_answer(self, desk: Desk, client: Client) -> None:
+        """
+        Who does not want to wait is told at once that nobody offers it.
+        """
+        desk.questions.ask(client.asker, resolve())
+
+        assert client.last is None
+
+    def test_who_waits_is_served_when_it_is_there(self, desk: Desk, client: Client) -> None:
+        """
+        A parked question is taken up when something changes, and only once.
+        """
+        desk.questions.ask(client.asker, resolve(wait_s=60.0))
+        desk.questions.look_again()
+        assert (client.answers, desk.node.told) == ([], [])
+
+        desk.offer()
+        desk.questions.look_again()
+        desk.questions.look_again()
+
+        assert len(desk.node.all_of(GrantLane)) == 1
+
+    def test_who_waits_in_vain_is_told(self, desk: Desk, client: Client) -> None:
+        """
+        When its time is up, a parked question is answered with nobody.
+        """
+        desk.questions.ask(client.asker, resolve(wait_s=1e-9))
+        desk.reactor.turn()
+        desk.questions.look_again()
+
+        assert client.last is None
+        assert len(client.answers) == 1
+
+    def test_who_left_is_not_answered(self, desk: Desk, client: Client) -> None:
+        """
+        Questions of one that is gone are dropped; others' stay.
+        """
+        other = Client(2)
+        desk.questions.ask(client.asker, resolve(wait_s=60.0))
+        desk.questions.ask(other.asker, resolve(wait_s=60.0))
+        desk.questions.forget(1)
+        desk.offer()
+        desk.questions.look_again()
+
+        assert [grant.caller for grant in desk.node.all_of(GrantLane)] == [2]
+
+    def test_nobody_waits_for_what_will_not_come(self, desk: Desk, client: Client) -> None:
+        """
+        A service whose plugin is in quarantine is refused with its reason.
+        """
+        plugin = Plugin(manifest("calculator"), Lifecycle(Policy()))
+        desk.registry.plugins["calculator"] = plugin
+        desk.offer()
+        desk.registry.withdraw_all(9)
+        plugin.lifecycle.state, plugin.lifecycle.reason = State.QUARANTINED, "crashed"
+
+        desk.questions.ask(client.asker, resolve(wait_s=60.0))
+
+        assert "calculator is quarantined: crashed" in client.refused()
+
+    def test_waiting_questions_are_bounded(self, desk: Desk, client: Client) -> None:
+        """
+        One process cannot park questions without end.
+        """
+        for number in range(MAX_PARKED + 1):
+            desk.questions.ask(client.asker, resolve(str(number), wait_s=60.0))
+
+        assert client.refused().startswith("Overloaded")
+        assert len(client.answers) == 1
+
+
+class TestLaneFailed:
+    def test_a_callee_that_has_just_gone_may_have_a_successor(
+        self, desk: Desk, client: Client
+    ) -> None:
+        """
+        A lane that failed because its callee went is asked for again.
+        """
+        desk.offer()
+        desk.questions.ask(client.asker, resolve())
+        desk.registry.withdraw_all(9)
+        desk.offer(10)
+        desk.questions.lane_failed(LaneFailed(1, "its process is leaving", gone=True))
+        desk.reactor.turn()
+
+        assert [grant.callee for grant in desk.node.all_of(GrantLane)] == [9, 10]
+
+    def test_too_many_lanes_are_told(self, desk: Desk, client: Client) -> None:
+        """
+        A lane that cannot be made for another reason is refused with it, once.
+        """
+        desk.offer()
+        desk.questions.ask(client.asker, resolve())
+        for _ in range(2):
+            desk.questions.lane_failed(LaneFailed(1, "the caller has 512 lanes", gone=False))
+
+        assert client.refused() == "ServiceUnavailable: math the caller has 512 lanes"
+        assert len(client.answers) == 1
+
+
+class TestOffer:
+    @pytest.mark.parametrize(
+        "offer",
+        [
+            Offer(service="a b", methods=("add",)),
+            Offer(service="math", methods=("add", "_hidden")),
+        ],
+    )
+    def test_names_are_checked(self, desk: Desk, client: Client, offer: Offer) -> None:
+        """
+        A worker cannot offer what could not be called.
+        """
+        with pytest.raises(UsageError):
+            desk.questions.offer(client.asker, offer)
+
+    def test_offers_are_bounded(self, desk: Desk, client: Client) -> None:
+        """
+        One process offers so many services and not one more.
+        """
+        for number in range(MAX_OFFERS):
+            desk.questions.offer(client.asker, Offer(service=f"s{number}", methods=("a",)))
+
+        with pytest.raises(UsageError, match="offers more than"):
+            desk.questions.offer(client.asker, Offer(service="more", methods=("a",)))
+
+
+class TestLookUp:
+    def test_services_are_listed(self, desk: Desk, client: Client) -> None:
+        """
+        Every service is listed with its owner and methods.
+        """
+        desk.offer()
+        desk.questions.ask(client.asker, ListServices("1"))
+
+        assert client.last == [["math", "calculator", ["add"]]]
+
+    @pytest.mark.parametrize("text", ["Custom(a)", "custom:a"])
+    def test_capabilities_are_found(self, desk: Desk, client: Client, text: str) -> None:
+        """
+        However a capability is written, the ready plugins that have it are named.
+        """
+        plugin = Plugin(manifest("a"), Lifecycle(Policy()))
+        plugin.lifecycle.state = State.READY
+        desk.registry.plugins["a"] = plugin
+        desk.questions.ask(client.asker, FindByCapability("1", text))
+
+        assert client.last == ["a"]
+
+    def test_a_wrong_question_is_refused(self, desk: Desk, client: Client) -> None:
+        """
+        What is no capability is the asker's mistake.
+        """
+        desk.questions.ask(client.asker, FindByCapability("1", ""))
+
+        assert client.refused().startswith("UsageError")
+
+
+class TestConfig:
+    def test_values_are_found_by_prefix(self, desk: Desk, client: Client) -> None:
+        """
+        All keys that begin alike come in order.
+        """
+        desk.questions.ask(client.asker, GetConfig("1", "a."))
+
+        assert client.last == {"a.x": "1", "a.y": "2"}
+
+    def test_a_value_is_set_and_taken_away(self, desk: Desk, client: Client) -> None:
+        """
+        A change holds once it is on disk; None takes a value away, twice too.
+        """
+        desk.questions.ask(client.asker, SetConfig("1", "c", "4"))
+        assert desk.config["c"] == "4"
+        desk.questions.ask(client.asker, SetConfig("2", "c", None))
+        desk.questions.ask(client.asker, SetConfig("3", "c", None))
+
+        assert "c" not in desk.config
+        assert [answer.request for answer in client.answers] == ["1", "2", "3"]
+        assert len(desk.outside.written) == 3
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("", "x"), ("k" * 201, "x"), ("a\nb", "x"), ("k", "x" * (MAX_SETTING + 1))]
+    )
+    def test_what_is_no_setting_is_refused(
+        self, desk: Desk, client: Client, key: str, value: str
+    ) -> None:
+        """
+        Keys and values have limits, and nothing is written beyond them.
+        """
+        desk.questions.ask(client.asker, SetConfig("1", key, value))
+
+        assert isinstance(client.last, Refusal)
+        assert desk.outside.written == []

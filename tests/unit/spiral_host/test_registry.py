@@ -1,0 +1,177 @@
+import pytest
+
+from protocol.messages import PluginSource
+from protocol.plugin import PluginCapability, PluginMetadata
+from spiral_host.lifecycle import Lifecycle, Policy, State
+from spiral_host.manifest import Manifest
+from spiral_host.registry import Offered, Plugin, Registry
+
+
+def install(registry: Registry, name: str, *needs: str, state: State = State.READY) -> Plugin:
+    """Put a plugin into the registry; its incarnation is its place in it."""
+    metadata = PluginMetadata(name, "1.0.0", dependencies=dict.fromkeys(needs, "*"))
+    metadata = metadata.with_capability(PluginCapability.Custom(name))
+    source = PluginSource(root="/p", entry="m:P")
+    manifest = Manifest(metadata=metadata, source=source, path=f"/p/{name}")
+    plugin = Plugin(manifest, Lifecycle(Policy()), incarnation=len(registry.plugins) + 1)
+    plugin.lifecycle.state = state
+    registry.plugins[name] = plugin
+    return plugin
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+class TestPlugins:
+    def test_a_worker_is_found_by_its_life(self, registry: Registry) -> None:
+        """
+        Reports name an incarnation; the registry knows whose it is.
+        """
+        plugin = install(registry, "a")
+
+        assert registry.by_incarnation(1) is plugin
+        assert registry.by_incarnation(2) is None
+
+    @pytest.mark.parametrize(
+        ("state", "hindrance"),
+        [
+            (State.READY, None),
+            (State.STARTING, ""),
+            (State.BACKOFF, ""),
+            (State.DECLARED, ""),
+            (State.BLOCKED, "its dependency base is blocked"),
+            (State.QUARANTINED, "its dependency base is quarantined"),
+            (State.STOPPED, "its dependency base is stopped"),
+        ],
+    )
+    def test_a_plugin_waits_for_what_it_needs(
+        self, registry: Registry, state: State, hindrance: str | None
+    ) -> None:
+        """
+        It starts when its dependency is ready, waits while that may come, and says when not.
+        """
+        install(registry, "base", state=state)
+        plugin = install(registry, "a", "base", state=State.DECLARED)
+
+        found = registry.hindrance(plugin)
+
+        assert found == hindrance or (hindrance and str(found).startswith(hindrance))
+
+    def test_what_can_never_start_says_why(self, registry: Registry) -> None:
+        """
+        A dependency that is not there is a reason at once.
+        """
+        plugin = install(registry, "a", "base")
+
+        assert "depends on base *, which is not there" in str(registry.hindrance(plugin))
+
+    def test_those_who_would_miss_it_are_named(self, registry: Registry) -> None:
+        """
+        Direct dependents that run, or will again, hold a plugin back from its unload.
+        """
+        install(registry, "base")
+        install(registry, "b", "base", state=State.BACKOFF)
+        install(registry, "c", "base", state=State.STOPPED)
+        install(registry, "d", "b")
+        install(registry, "e", "base")
+
+        assert [plugin.id for plugin in registry.dependents("base")] == ["b", "e"]
+
+    def test_all_is_settled_when_nobody_is_on_the_way(self, registry: Registry) -> None:
+        """
+        A plugin that starts or waits to start again keeps the whole from being settled.
+        """
+        install(registry, "a", state=State.QUARANTINED)
+        assert registry.settled()
+
+        install(registry, "b", state=State.BACKOFF)
+        assert not registry.settled()
+
+    def test_capabilities_are_those_of_ready_plugins(self, registry: Registry) -> None:
+        """
+        Only who is ready can do what it says.
+        """
+        install(registry, "a")
+        install(registry, "b", state=State.STARTING)
+
+        assert registry.find_by_capability("Custom(a)") == ["a"]
+        assert registry.find_by_capability("Custom(b)") == []
+
+
+class TestServices:
+    def test_the_newest_offer_is_called(self, registry: Registry) -> None:
+        """
+        A later offer of a name covers the earlier one until it is withdrawn.
+        """
+        first = Offered("math", ("add",), 1, "a")
+        second = Offered("math", ("sub",), 2, "b")
+        registry.offer(first)
+        registry.offer(second)
+        assert registry.provider("math") == second
+
+        registry.withdraw("math", 2)
+        assert registry.provider("math") == first
+        registry.withdraw("math", 1)
+        registry.withdraw("math", 1)
+        assert registry.provider("math") is None
+
+    def test_offering_again_replaces(self, registry: Registry) -> None:
+        """
+        One life offers a name once, with the methods it named last.
+        """
+        registry.offer(Offered("math", ("add",), 1, "a"))
+        registry.offer(Offered("math", ("sub",), 1, "a"))
+        registry.withdraw("math", 1)
+
+        assert list(registry.services()) == []
+
+    def test_a_life_that_ends_takes_its_services_with_it(self, registry: Registry) -> None:
+        """
+        All services of one life go at once, and no others.
+        """
+        registry.offer(Offered("b", ("x",), 1, "one"))
+        registry.offer(Offered("a", ("x",), 1, "one"))
+        registry.offer(Offered("c", ("x",), 2, "two"))
+        assert registry.services_of(1) == ["a", "b"]
+
+        registry.withdraw_all(1)
+        registry.withdraw_all(9)
+
+        assert [offer.service for offer in registry.services()] == ["c"]
+
+    @pytest.mark.parametrize(
+        ("state", "why"),
+        [
+            (State.READY, ""),
+            (State.STARTING, ""),
+            (State.QUARANTINED, "its plugin a is quarantined: crashed"),
+        ],
+    )
+    def test_who_asks_is_told_when_it_is_hopeless(
+        self, registry: Registry, state: State, why: str
+    ) -> None:
+        """
+        A service whose plugin will not come back by itself is not waited for.
+        """
+        plugin = install(registry, "a")
+        registry.offer(Offered("math", ("add",), plugin.incarnation, "a"))
+        registry.withdraw_all(plugin.incarnation)
+        plugin.lifecycle.state, plugin.lifecycle.reason = state, "crashed"
+
+        assert registry.why_hopeless("math") == why
+
+    def test_nobody_knows_of_a_service_that_never_was(self, registry: Registry) -> None:
+        """
+        What was never offered, or by somebody who is forgotten, may still come.
+        """
+        plugin = install(registry, "a", state=State.STOPPED)
+        registry.offer(Offered("math", ("add",), plugin.incarnation, "a"))
+        registry.withdraw_all(plugin.incarnation)
+        assert registry.why_hopeless("math") == "its plugin a is stopped"
+
+        registry.forget_owner("a")
+
+        assert registry.why_hopeless("math") == ""
+        assert registry.why_hopeless("other") == ""
