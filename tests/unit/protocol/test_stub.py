@@ -1,8 +1,9 @@
 import socket
+from collections.abc import Iterator
 
 import pytest
 
-from protocol.calls import pack_value_reply
+from protocol.calls import pack_value_reply, unpack_call
 from protocol.codec import new_packer
 from protocol.errors import (
     DeadlineExceeded,
@@ -66,7 +67,7 @@ class Callee:
         if (frame := lane.receive()) is not None:
             for reply in self.replies:
                 lane.send(reply)
-            lane.send(self.servant.serve(frame, new_packer()))
+            lane.send(self.servant.serve(unpack_call(frame), 0, "caller", new_packer()))
         return True
 
 
@@ -95,8 +96,10 @@ def process() -> Process:
 
 
 @pytest.fixture
-def caller(process: Process) -> Caller:
-    return Caller(process)
+def caller(process: Process) -> Iterator[Caller]:
+    caller = Caller(process)
+    yield caller
+    caller.close()
 
 
 def stub(caller: Caller, process: Process, service: str = "math") -> Stub:
@@ -216,7 +219,7 @@ class TestStub:
         """
         math = stub(caller, process)
         assert process.callee is not None
-        process.callee.replies = [pack_value_reply(new_packer(), 99, "stale")]
+        process.callee.replies = [pack_value_reply(new_packer(), 1 << 40, "stale")]
 
         assert math.add(1, 2) == 3
 
