@@ -62,6 +62,7 @@ from protocol.serving import LaneServer, ServingThread
 from protocol.session import greeting
 from protocol.stub import Caller, OpenLane
 from protocol.subscriptions import CONFIRM_S, Subscriptions
+from protocol.turn import TURN
 from protocol.umbilical import Umbilical
 
 MAX_TRACEBACK: Final = 64 * 1024
@@ -96,14 +97,14 @@ class Runtime:
         self._reactor = Reactor()
         self._desk = Desk(Umbilical(umbilical, takes_descriptors=True), self._arrived)
         self._servant = Servant(FlightWriter(flight_fd))
-        self._lanes = LaneServer(self._reactor, self._servant, self._lane_closed)
+        self._lanes = LaneServer(self._reactor, self._servant, self._own, self._lane_closed)
         self._crew: list[ServingThread] = []
         self._caller = Caller(self)
         self._publisher = Publisher(self._desk)
         self._subscriptions = Subscriptions()
         self._orders: collections.deque[ToWorker] = collections.deque()
         self._deliveries: collections.deque[bytes] = collections.deque()
-        self._new_lanes: collections.deque[tuple[int, int]] = collections.deque()
+        self._new_lanes: collections.deque[tuple[LaneOpened, int]] = collections.deque()
         self._main = threading.get_ident()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._plugin: Plugin | None = None
@@ -112,6 +113,7 @@ class Runtime:
 
     def run(self) -> int:
         """Serve until told to stop, or until there is nothing to serve."""
+        TURN.reactor = self._reactor
         self._reactor.watch(self._desk.fd, self._desk.read)
         self._reactor.watch(self._wake, self._woken)
         details = WorkerDetails(tuple(self._spec["layers"]))
@@ -124,13 +126,15 @@ class Runtime:
     @property
     def _has_work(self) -> bool:
         """Whether something has come already, perhaps while the plugin's own code waited."""
-        return bool(self._new_lanes or self._deliveries or self._orders)
+        return bool(self._new_lanes or self._deliveries or self._orders or self._lanes.has_held)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
+        self._open_lanes()
 
     def _do_next(self) -> None:
         self._open_lanes()
+        self._lanes.serve_held()
         if self._orders:
             self._obey(self._orders.popleft())
         elif self._deliveries:
@@ -146,12 +150,14 @@ class Runtime:
             self._publisher.taken(message.count)
             return
         if isinstance(message, LaneOpened):
-            self._serve_lane(message.lane, descriptors[0])
+            self._serve_lane(message, descriptors[0])
         elif isinstance(message, bytes):
             self._deliveries.append(message)
         elif isinstance(message, DescribePlugin | LoadPlugin | StopPlugin):
             self._orders.append(message)
-        if threading.get_ident() != self._main:
+        if threading.get_ident() == self._main:
+            self._open_lanes()  # at once: this thread may be waiting for what comes on them
+        else:
             os.eventfd_write(self._wake, 1)
 
     # --- what the daemon orders -------------------------------------------------------------------
@@ -184,7 +190,8 @@ class Runtime:
             loader.check_metadata(plugin, declared)
             stage.name = "on_load"
             self._context = PluginContext(self, declared.id, Path(order.data_dir))
-            self._crew = [self._hire(number) for number in range(1, order.concurrency)]
+            self._lanes.is_reentrant = order.reentrant
+            self._crew = [self._hire(number, order) for number in range(1, order.concurrency)]
             plugin.on_load(self._context)
             self._subscribe_plugin(plugin, self._context, order.events)
             self._plugin = plugin
@@ -236,16 +243,22 @@ class Runtime:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def _serve_lane(self, number: int, fd: int) -> None:
+    def _own(self) -> int:
+        incarnation: int = self._spec["incarnation"]
+        return incarnation
+
+    def _serve_lane(self, opened: LaneOpened, fd: int) -> None:
         """Give a lane to whoever of the plugin's threads serves fewest; in any of them."""
         idlest = min(self._crew, key=lambda thread: thread.lanes, default=None)
         if idlest is not None and idlest.lanes < len(self._lanes) + len(self._new_lanes):
-            idlest.serve(number, fd)
+            idlest.serve(opened, fd)
         else:
-            self._new_lanes.append((number, fd))
+            self._new_lanes.append((opened, fd))
 
-    def _hire(self, number: int) -> ServingThread:
-        thread = ServingThread(f"crew {number}", self._servant, self._lane_closed)
+    def _hire(self, number: int, order: LoadPlugin) -> ServingThread:
+        thread = ServingThread(f"crew {number}", self._servant, self._own, self._lane_closed)
+        if not order.reentrant:
+            thread.refuse_reentry()
         # While the others are busy, it is the one that hears of new lanes.
         thread.watch(self._desk.fd, self._desk.read)
         return thread

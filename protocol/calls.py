@@ -1,9 +1,10 @@
 """Calls and replies as they lie in a lane's frames; no I/O.
 
-    call   [number, service, method, arguments, keyword arguments or nil, deadline]
+    call   [number, service, method, arguments, keyword arguments or nil, deadline, chain or nil]
     reply  [number, 0, value]   or   [number, 1, kind of error, [its fields]]
 
-The deadline is on the machine's monotonic clock, seconds: both ends of a lane share it.
+The deadline is on the machine's monotonic clock, seconds: both ends of a lane share it. The chain
+lists the calls that led to this one, outermost first; a call that nothing led to has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +18,13 @@ from protocol.errors import (
     from_wire,
     to_wire,
 )
+from protocol.turn import MAX_CHAIN, Link
 
 Pack = Callable[[object], bytes]
 
 _VALUE: Final = 0
 _ERROR: Final = 1
-_CALL_PARTS: Final = 6
+_CALL_PARTS: Final = 7
 _ERROR_PARTS: Final = 4
 
 
@@ -34,6 +36,7 @@ def pack_call(
     arguments: Sequence[object],
     keywords: Mapping[str, object],
     deadline: float,
+    chain: Sequence[object],
 ) -> bytes:
     """Build a call's frame.
 
@@ -41,14 +44,18 @@ def pack_call(
         LocalProtocolError: An argument cannot travel; nothing was sent.
     """
     try:
-        return pack((number, service, method, arguments, keywords or None, deadline))
+        return pack((number, service, method, arguments, keywords or None, deadline, chain or None))
     except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(
             f"{service}.{method}: an argument cannot travel: {error}"
         ) from None
 
 
-def unpack_call(frame: bytes) -> tuple[int, str, str, list[Any], dict[str, Any] | None, float]:
+Call = tuple[int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None]
+"""A call as it arrived: number, service, method, arguments, keywords, deadline, chain."""
+
+
+def unpack_call(frame: bytes) -> Call:
     """Read a call's frame.
 
     Raises:
@@ -57,7 +64,7 @@ def unpack_call(frame: bytes) -> tuple[int, str, str, list[Any], dict[str, Any] 
     parts = unpack_value(frame)
     if type(parts) is not list or len(parts) != _CALL_PARTS:
         raise RemoteProtocolError("a frame that is no call")
-    number, service, method, arguments, keywords, deadline = parts
+    number, service, method, arguments, keywords, deadline, chain = parts
     if (
         type(number) is not int
         or type(service) is not str
@@ -65,9 +72,18 @@ def unpack_call(frame: bytes) -> tuple[int, str, str, list[Any], dict[str, Any] 
         or type(arguments) is not list
         or not (keywords is None or type(keywords) is dict)
         or type(deadline) is not float
+        or not (chain is None or _is_chain(chain))
     ):
         raise RemoteProtocolError("a call with parts of the wrong type")
-    return number, service, method, arguments, keywords, deadline
+    return number, service, method, arguments, keywords, deadline, chain
+
+
+def _is_chain(chain: object) -> bool:
+    return (
+        type(chain) is list
+        and len(chain) <= MAX_CHAIN
+        and all(type(link) is list and [*map(type, link)] == [int, int, str] for link in chain)
+    )
 
 
 def pack_value_reply(pack: Pack, number: int, value: object) -> bytes:

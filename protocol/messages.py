@@ -388,6 +388,7 @@ class LoadPlugin:
         metadata: What the manifest declares; the class may repeat it but not contradict it.
         events: The types that `on_event` is subscribed to when it is overridden.
         concurrency: How many of the plugin's handlers may run at the same time.
+        reentrant: Whether calls that its own calls lead to are served while it waits.
     """
 
     source: PluginSource
@@ -395,6 +396,7 @@ class LoadPlugin:
     data_dir: str
     events: tuple[str, ...]
     concurrency: int
+    reentrant: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,27 @@ class Reactor:
         if self._timers:
             self._run_due(time.monotonic())
 
+    def wait_for(self, fd: int, deadline: float) -> bool:
+        """Wait until one watched descriptor can be read, calling back for all the others.
+
+        Called from inside a callback or before the loop runs; its own callback is not called.
+
+        Returns:
+            False when `time.monotonic()` has reached `deadline`.
+        """
+        while (left := deadline - time.monotonic()) > 0:
+            is_ready = False
+            for ready, happened in self._wait(left):
+                if ready == fd:
+                    is_ready = True
+                elif happened & _WRITABLE and (callback := self._writers.get(ready)):
+                    callback()
+                elif callback := self._readers.get(ready):
+                    callback()
+            if is_ready:
+                return True
+        return False
+
     def close(self) -> None:
         """Let go of the kernel's side; watched descriptors stay open."""
         self._epoll.close()

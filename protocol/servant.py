@@ -8,7 +8,7 @@ import traceback
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from protocol.calls import Pack, pack_error_reply, pack_value_reply, unpack_call
+from protocol.calls import Call, Pack, pack_error_reply, pack_value_reply
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import (
     DeadlineExceeded,
@@ -18,6 +18,7 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.names import parse_service, shown
+from protocol.turn import TURN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,16 +81,14 @@ class Servant:
         """Give the object that is offered under a name, or None."""
         return self._objects.get(name)
 
-    def serve(self, frame: bytes, pack: Pack) -> bytes:
-        """Carry out the call in a frame and give the frame of its reply.
+    def serve(self, call: Call, peer: int, peer_name: str, pack: Pack) -> bytes:
+        """Carry out a call and give the frame of its reply.
 
         Args:
+            peer: The caller's incarnation, `peer_name` its name; its lane says so, not the frame.
             pack: The serving thread's own packer.
-
-        Raises:
-            RemoteProtocolError: The frame is no call; its lane has to end.
         """
-        number, service, method, arguments, keywords, deadline = unpack_call(frame)
+        number, service, method, arguments, keywords, deadline, chain = call
         self.served += 1
         target = self._targets.get((service, method))
         if target is None:
@@ -97,6 +96,9 @@ class Servant:
         if deadline < monotonic():
             late = DeadlineExceeded(f"{service}.{method}", 0.0)
             return pack_error_reply(pack, number, late)
+        turn = TURN
+        outer = turn.chain, turn.deadline
+        turn.chain, turn.deadline = (*(chain or ()), [peer, number, peer_name]), deadline
         try:
             value = target(*arguments, **keywords) if keywords else target(*arguments)
             reply = pack_value_reply(pack, number, value)
@@ -107,6 +109,8 @@ class Servant:
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises goes to its caller
             self._counter.count_error()
             return pack_error_reply(pack, number, _reported(f"{service}.{method}", error))
+        finally:
+            turn.chain, turn.deadline = outer
         self._counter.count_call()
         return reply
 

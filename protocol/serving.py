@@ -8,35 +8,74 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
+from protocol.calls import Call, pack_error_reply, unpack_call
 from protocol.codec import new_packer
-from protocol.errors import SpiralHostError
+from protocol.errors import ServiceUnavailable, SpiralHostError
 from protocol.lane import Lane
+from protocol.messages import LaneOpened
 from protocol.reactor import Reactor
 from protocol.servant import Servant
+from protocol.turn import TURN, belongs, spelled
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """The callee's end of one lane, and who is at the other."""
+
+    number: int
+    lane: Lane
+    peer: int
+    peer_name: str
 
 
 class LaneServer:
     """The callee's ends of some lanes, all served by the thread of one loop.
 
     Args:
+        own: Gives this process's incarnation.
         closed: Called with the number of a lane whose caller is gone or broke the protocol.
     """
 
-    def __init__(self, reactor: Reactor, servant: Servant, closed: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        servant: Servant,
+        own: Callable[[], int],
+        closed: Callable[[int], object],
+    ) -> None:
+        self.is_reentrant = True
+        """Whether calls that its own calls lead to are served while it waits, or refused."""
         self._reactor = reactor
         self._servant = servant
+        self._own = own
         self._closed = closed
         self._lanes: dict[int, Lane] = {}
+        self._held: list[tuple[_Served, Call]] = []
         self._pack = new_packer()
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def open(self, number: int, fd: int) -> None:
+    @property
+    def has_held(self) -> bool:
+        """Whether calls came while the thread waited that are still to be served."""
+        return bool(self._held)
+
+    def open(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more."""
-        lane = self._lanes[number] = Lane(socket.socket(fileno=fd))
-        self._reactor.watch(fd, lambda: self._serve(number, lane))
+        lane = self._lanes[opened.lane] = Lane(socket.socket(fileno=fd))
+        served = _Served(opened.lane, lane, opened.peer, opened.peer_name)
+        self._reactor.watch(fd, lambda: self._serve(served))
+
+    def serve_held(self) -> None:
+        """Serve what was held, now that the thread waits no longer."""
+        held, self._held = self._held, []
+        for served, call in held:
+            self._reactor.watch(served.lane.fd, partial(self._serve, served))
+            self._answer(served, call)
 
     def close(self) -> None:
         """Close every lane, telling nobody: this process is leaving."""
@@ -45,39 +84,68 @@ class LaneServer:
             lane.close()
         self._lanes.clear()
 
-    def _serve(self, number: int, lane: Lane) -> None:
+    def _serve(self, served: _Served) -> None:
+        lane = served.lane
         try:
             while (frame := lane.receive()) is not None:
-                if not lane.send(self._servant.serve(frame, self._pack)):
-                    self._reactor.watch_writable(lane.fd, lambda: self._flush(number, lane))
+                call = unpack_call(frame)
+                if TURN.waiting and not belongs(call[-1], self._own()):
+                    self._held.append((served, call))
+                    self._reactor.forget(lane.fd)
+                    return
+                self._answer(served, call)
                 if not lane.has_more():
                     return
         except (EOFError, OSError, SpiralHostError):
-            self._end(number, lane)
+            self._end(served)
 
-    def _flush(self, number: int, lane: Lane) -> None:
+    def _answer(self, served: _Served, call: Call) -> None:
+        if TURN.waiting and not self.is_reentrant:
+            reply = self._refusal(served, call)
+        else:
+            reply = self._servant.serve(call, served.peer, served.peer_name, self._pack)
         try:
-            if lane.flush():
-                self._reactor.forget_writable(lane.fd)
-        except OSError:
-            self._end(number, lane)
+            if not served.lane.send(reply):
+                self._reactor.watch_writable(served.lane.fd, lambda: self._flush(served))
+        except (OSError, SpiralHostError):
+            self._end(served)
 
-    def _end(self, number: int, lane: Lane) -> None:
-        self._reactor.forget(lane.fd)
-        self._lanes.pop(number, None)
-        lane.close()
-        self._closed(number)
+    def _refusal(self, served: _Served, call: Call) -> bytes:
+        number, service, *_, chain = call
+        circle = spelled(chain or [], served.peer_name, "here")
+        why = f"it takes no calls while it waits for one of its own: {circle}"
+        return pack_error_reply(self._pack, number, ServiceUnavailable(service, why))
+
+    def _flush(self, served: _Served) -> None:
+        try:
+            if served.lane.flush():
+                self._reactor.forget_writable(served.lane.fd)
+        except OSError:
+            self._end(served)
+
+    def _end(self, served: _Served) -> None:
+        if self._lanes.pop(served.number, None) is None:
+            return
+        self._reactor.forget(served.lane.fd)
+        served.lane.close()
+        self._closed(served.number)
 
 
 class ServingThread:
     """A thread that serves lanes and does what else it is given; starts with the first of it."""
 
-    def __init__(self, name: str, servant: Servant, closed: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        servant: Servant,
+        own: Callable[[], int],
+        closed: Callable[[int], object],
+    ) -> None:
         self.lanes = 0
         """How many lanes it serves, or is about to."""
         self._closed = closed
         self._reactor = Reactor()
-        self._lanes = LaneServer(self._reactor, servant, self._lane_closed)
+        self._lanes = LaneServer(self._reactor, servant, own, self._lane_closed)
         self._jobs: collections.deque[Callable[[], None]] = collections.deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._reactor.watch(self._wake, self._woken)
@@ -85,10 +153,14 @@ class ServingThread:
         self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def serve(self, number: int, fd: int) -> None:
+    def serve(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more; from any thread."""
         self.lanes += 1
-        self.do(lambda: self._lanes.open(number, fd))
+        self.do(lambda: self._lanes.open(opened, fd))
+
+    def refuse_reentry(self) -> None:
+        """Refuse calls that its own calls lead to, instead of serving them while it waits."""
+        self._lanes.is_reentrant = False
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back in this thread whenever `fd` can be read; from any thread."""
@@ -120,8 +192,11 @@ class ServingThread:
         self._closed(number)
 
     def _run(self) -> None:
+        TURN.reactor = self._reactor
         while not self._is_over:
-            self._reactor.turn()
+            self._reactor.turn(0 if self._jobs else None)
+            self._lanes.serve_held()
+            self._work()
         self._leave()
 
     def _leave(self) -> None:
@@ -131,5 +206,8 @@ class ServingThread:
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
-        while self._jobs and not self._is_over:
+
+    def _work(self) -> None:
+        # One job a turn, and none while an earlier one waits: jobs never run inside each other.
+        if self._jobs and not self._is_over:
             self._jobs.popleft()()

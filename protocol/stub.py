@@ -9,6 +9,7 @@ Who the process is (a worker or an application) hides behind `Connector`.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,10 @@ from protocol.errors import (
 )
 from protocol.lane import Lane
 from protocol.names import parse_method
+from protocol.turn import NUMBERS, TURN
+
+IDLE_S: Final = 60.0
+"""A lane that was not used for so long is closed when its thread opens another."""
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 """Long for a call and short for a person: half of gunicorn's patience, all of RPyC's."""
@@ -37,8 +42,10 @@ class OpenLane:
     wait: Callable[[float], bool]
     """Waits for the lane until a deadline while the process's other duties go on; False when the
     time is up."""
-    sent: int = 0
     pack: Pack = field(default_factory=new_packer)
+    early: list[bytes] = field(default_factory=list)
+    """Frames that came while a call made later, by the same thread, waited on another lane."""
+    used: float = 0.0
 
 
 class Connector(Protocol):
@@ -84,11 +91,16 @@ class Caller:
             LocalProtocolError: An argument cannot travel; nothing was sent.
         """
         service, name = method.service, method.name
-        deadline = monotonic() + DEFAULT_TIMEOUT_S
+        turn = TURN
+        now = monotonic()
+        deadline = min(now + DEFAULT_TIMEOUT_S, turn.deadline)
+        number = next(NUMBERS)
         while True:
             opened = self._mine.by_service.get(service) or self._open(service, deadline)
-            opened.sent = number = opened.sent + 1
-            frame = pack_call(opened.pack, number, service, name, arguments, keywords, deadline)
+            opened.used = now
+            frame = pack_call(
+                opened.pack, number, service, name, arguments, keywords, deadline, turn.chain
+            )
             try:
                 if not opened.lane.send(frame):
                     self._finish_sending(opened, deadline)
@@ -96,13 +108,17 @@ class Caller:
                 # The callee was gone before the frame left, so nothing ran: try its successor.
                 self._mine.drop(opened)
                 continue
-            return self._outcome(opened, number, method, deadline)
+            turn.waiting.append(number)
+            try:
+                return self._outcome(opened, number, method, deadline)
+            finally:
+                turn.waiting.pop()
 
     def _outcome(self, opened: OpenLane, number: int, method: "Method", deadline: float) -> object:
         lane = opened.lane
-        while lane.has_more() or opened.wait(deadline):
+        while opened.early or lane.has_more() or opened.wait(deadline):
             try:
-                frame = lane.receive()
+                frame = opened.early.pop(0) if opened.early else lane.receive()
                 if frame is None:
                     continue
                 answered, value, error = unpack_reply(frame)
@@ -118,11 +134,10 @@ class Caller:
             if error is not None:
                 raise error
             return value
-        raise DeadlineExceeded(str(method), DEFAULT_TIMEOUT_S)
+        raise DeadlineExceeded(str(method), round(deadline - opened.used, 3))
 
     def _open(self, service: str, deadline: float) -> OpenLane:
-        fresh = self._connector.open_lane(service, deadline)
-        return self._mine.keep(service, fresh)
+        return self._mine.keep(service, self._connector.open_lane(service, deadline))
 
     def _finish_sending(self, opened: OpenLane, deadline: float) -> None:
         # A frame larger than the socket's buffer: the callee reads while we write the rest.
@@ -145,13 +160,36 @@ class _Lanes(threading.local):
         self._by_peer: dict[int, OpenLane] = {}
 
     def keep(self, service: str, fresh: OpenLane) -> OpenLane:
+        self._close_idle()
         known = self._by_peer.setdefault(fresh.peer, fresh)
         if known is not fresh:
             fresh.lane.close()
+        elif TURN.reactor is not None:
+            # This thread serves calls: while it waits, its loop goes on.
+            fresh.wait = partial(TURN.reactor.wait_for, fresh.lane.fd)
+            TURN.reactor.watch(fresh.lane.fd, partial(self._came_early, fresh))
         self.by_service[service] = known
         return known
 
+    def _came_early(self, opened: OpenLane) -> None:
+        """Take in what comes while nobody waits for this lane: a late reply, or its end."""
+        try:
+            frame = opened.lane.receive()
+        except (EOFError, RemoteProtocolError):
+            self.drop(opened)
+            return
+        if frame is not None and TURN.waiting:
+            opened.early.append(frame)
+
+    def _close_idle(self) -> None:
+        idle = monotonic() - IDLE_S
+        for opened in tuple(self._by_peer.values()):
+            if 0.0 < opened.used < idle and not TURN.waiting:
+                self.drop(opened)
+
     def drop(self, opened: OpenLane) -> None:
+        if TURN.reactor is not None:
+            TURN.reactor.forget(opened.lane.fd)
         opened.lane.close()
         self._by_peer.pop(opened.peer, None)
         gone = [name for name, lane in self.by_service.items() if lane is opened]

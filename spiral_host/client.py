@@ -118,7 +118,7 @@ class Connection:
         self._room = threading.Condition()
         self._publishing = threading.Lock()
         self.caller = Caller(self)
-        self.attendant = Attendant(self._lane_closed)
+        self.attendant = Attendant(lambda: self._incarnation, self._lane_closed)
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="spiral-host", daemon=True)
         self._thread.start()
@@ -310,7 +310,7 @@ class Connection:
     def _node_said(self, body: bytes, descriptors: list[int]) -> None:
         message = TO_ENDPOINT.decode(body)
         if isinstance(message, LaneOpened) and not message.request:
-            self.attendant.serve(message.lane, descriptors[0])
+            self.attendant.serve(message, descriptors[0])
         elif isinstance(message, LaneOpened):
             if not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])

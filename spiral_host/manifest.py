@@ -30,7 +30,7 @@ MAX_CONCURRENCY: Final = 64
 
 _ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z", re.ASCII)
 _INLINE: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events"})
+_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events", "reentrant"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Manifest:
         path: The folder or file it was read from, for people.
         events: The types that `on_event` is subscribed to when the plugin overrides it.
         concurrency: How many of its handlers may run at the same time, 1 to 64.
+        reentrant: Whether calls that its own calls lead to are served while it waits for those.
     """
 
     metadata: PluginMetadata
@@ -48,6 +49,7 @@ class Manifest:
     path: str
     events: tuple[str, ...] = (EVERYTHING,)
     concurrency: int = 1
+    reentrant: bool = True
 
     @property
     def id(self) -> str:
@@ -130,6 +132,7 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         metadata = PluginMetadata.from_wire(declared)
         events = _events(table.get("events"))
         concurrency = _concurrency(table.get("concurrency", 1))
+        reentrant = _reentrant(table.get("reentrant", True))
     except UsageError as error:
         raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
     return Manifest(
@@ -138,6 +141,7 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         path=str(place),
         events=events,
         concurrency=concurrency,
+        reentrant=reentrant,
     )
 
 
@@ -152,6 +156,12 @@ def _events(declared: object) -> tuple[str, ...]:
 def _concurrency(declared: object) -> int:
     if type(declared) is not int or not 1 <= declared <= MAX_CONCURRENCY:
         raise UsageError(f"concurrency: {shown(declared)} is no number from 1 to {MAX_CONCURRENCY}")
+    return declared
+
+
+def _reentrant(declared: object) -> bool:
+    if type(declared) is not bool:
+        raise UsageError(f"reentrant: {shown(declared)} is neither true nor false")
     return declared
 
 

@@ -212,6 +212,7 @@ def _text(manifest: Manifest) -> str:
             "path": manifest.path,
             "events": list(manifest.events),
             "concurrency": manifest.concurrency,
+            "reentrant": manifest.reentrant,
         }
     )
 
@@ -224,4 +225,5 @@ def _manifest(text: str) -> Manifest:
         path=fields["path"],
         events=tuple(fields["events"]),
         concurrency=fields["concurrency"],
+        reentrant=fields["reentrant"],
     )

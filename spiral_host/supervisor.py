@@ -335,6 +335,7 @@ class Supervisor:
                 data_dir=str(self._data / plugin.id),
                 events=manifest.events,
                 concurrency=manifest.concurrency,
+                reentrant=manifest.reentrant,
             ),
         )
 

@@ -20,17 +20,17 @@ class TestCalls:
         """
         Service, method, arguments and deadline reach the callee.
         """
-        frame = pack_call(PACK, 3, "math", "add", (1, 2), {"c": 4}, 9.5)
+        frame = pack_call(PACK, 3, "math", "add", (1, 2), {"c": 4}, 9.5, [[1, 2, "a"]])
 
-        assert unpack_call(frame) == (3, "math", "add", [1, 2], {"c": 4}, 9.5)
-        assert unpack_call(pack_call(PACK, 3, "math", "add", (), {}, 9.5))[4] is None
+        assert unpack_call(frame) == (3, "math", "add", [1, 2], {"c": 4}, 9.5, [[1, 2, "a"]])
+        assert unpack_call(pack_call(PACK, 3, "math", "add", (), {}, 9.5, ()))[4] is None
 
     def test_an_argument_that_cannot_travel_is_named(self) -> None:
         """
         The caller is told in which call the trouble was.
         """
         with pytest.raises(LocalProtocolError, match=r"math\.add: an argument cannot travel"):
-            pack_call(PACK, 3, "math", "add", ({1},), {}, 9.5)
+            pack_call(PACK, 3, "math", "add", ({1},), {}, 9.5, ())
 
     @pytest.mark.parametrize(
         "parts",

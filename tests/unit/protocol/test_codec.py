@@ -135,7 +135,9 @@ class TestValues:
         with pytest.raises(RemoteProtocolError):
             unpack_value(b"\x91" * depth + b"\xc0")
 
-    @pytest.mark.parametrize("body", [b"\xc7\x00\x05", b"\xd4\x02x", b"\x81\x90\x01", b"", b"\x01\x01"])
+    @pytest.mark.parametrize(
+        "body", [b"\xc7\x00\x05", b"\xd4\x02x", b"\x81\x90\x01", b"", b"\x01\x01"]
+    )
     def test_odd_values_are_refused(self, body: bytes) -> None:
         """
         Unknown extensions, lists as keys, nothing, and two values at once are no value.

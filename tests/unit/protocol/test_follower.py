@@ -104,7 +104,10 @@ class TestFollower:
         follower.arrive(run(5, 5), 2.0)
 
         assert follower.replayed(KEY, [run(2, 2)], last=2) == []
-        assert numbers(follower.replayed(KEY, [run(4, 4)], last=4)) == [("Run", 4, 4), ("Run", 5, 5)]
+        assert numbers(follower.replayed(KEY, [run(4, 4)], last=4)) == [
+            ("Run", 4, 4),
+            ("Run", 5, 5),
+        ]
         assert follower.replayed(KEY, [run(4, 4)], last=4) == []
         assert follower.replayed(("b", 1, LOSS), [], last=4) == []
 

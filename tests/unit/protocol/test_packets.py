@@ -11,7 +11,9 @@ LENGTHS = st.integers(0, 100) | st.sampled_from(
     [MAX_PACKET - 5, MAX_PACKET - 4, 2 * (MAX_PACKET - 5), MAX_MESSAGE - 1, MAX_MESSAGE]
 )
 HEADS = st.builds(
-    lambda kind, part, total, body: kind + part.to_bytes(2, "big") + total.to_bytes(2, "big") + body,
+    lambda kind, part, total, body: (
+        kind + part.to_bytes(2, "big") + total.to_bytes(2, "big") + body
+    ),
     st.sampled_from([b"n", b"r", b"f", b"e", b"x"]),
     st.integers(0, 3),
     st.integers(0, 4) | st.just(65_535),

@@ -1,15 +1,15 @@
 import pytest
 
-from protocol.calls import pack_call, unpack_reply
+from protocol.calls import pack_call, unpack_call, unpack_reply
 from protocol.codec import MAX_MESSAGE, new_packer
 from protocol.errors import (
     DeadlineExceeded,
     RemoteError,
-    RemoteProtocolError,
     SpiralHostError,
     UsageError,
 )
 from protocol.servant import MAX_TRACEBACK, Servant, public_methods
+from protocol.turn import TURN
 
 FOREVER = 1e12
 PACK = new_packer()
@@ -80,8 +80,8 @@ def call(
     keywords: dict[str, object] | None = None,
     deadline: float = FOREVER,
 ) -> tuple[object, SpiralHostError | None]:
-    frame = pack_call(PACK, 7, "math", method, arguments, keywords or {}, deadline)
-    number, value, error = unpack_reply(servant.serve(frame, PACK))
+    frame = pack_call(PACK, 7, "math", method, arguments, keywords or {}, deadline, ())
+    number, value, error = unpack_reply(servant.serve(unpack_call(frame), 2, "caller", PACK))
     assert number == 7
     return value, error
 
@@ -196,13 +196,22 @@ class TestServant:
         with pytest.raises(UsageError, match="no service name"):
             servant.offer("a b", Math())
 
-    def test_what_is_no_call_ends_the_lane(self, servant: Servant) -> None:
+    def test_a_handler_knows_whose_calls_led_to_it(self, servant: Servant) -> None:
         """
-        A frame that is no call is not answered.
+        While a handler runs, the chain ends with its own call, and its deadline is the call's.
         """
-        with pytest.raises(RemoteProtocolError):
-            servant.serve(b"\xc0", PACK)
-        assert servant.served == 0
+        seen: list[object] = []
+
+        class Looker:
+            def look(self) -> None:
+                seen.append((TURN.chain, TURN.deadline))
+
+        servant.offer("looker", Looker())
+        frame = pack_call(PACK, 7, "looker", "look", (), {}, FOREVER, [[1, 5, "app"]])
+        servant.serve(unpack_call(frame), 2, "caller", PACK)
+
+        assert seen == [(([1, 5, "app"], [2, 7, "caller"]), FOREVER)]
+        assert TURN.chain == ()
 
     def test_methods_are_found_on_the_class(self) -> None:
         """

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.calls import pack_value_reply
+from protocol.calls import pack_value_reply, unpack_call
 from protocol.codec import new_packer
 from protocol.errors import (
     DeadlineExceeded,
@@ -67,7 +67,7 @@ class Callee:
         if (frame := lane.receive()) is not None:
             for reply in self.replies:
                 lane.send(reply)
-            lane.send(self.servant.serve(frame, new_packer()))
+            lane.send(self.servant.serve(unpack_call(frame), 0, "caller", new_packer()))
         return True
 
 
@@ -222,7 +222,7 @@ class TestStub:
         """
         math = stub(caller, process)
         assert process.callee is not None
-        process.callee.replies = [pack_value_reply(new_packer(), 99, "stale")]
+        process.callee.replies = [pack_value_reply(new_packer(), 1 << 40, "stale")]
 
         assert math.add(1, 2) == 3
 

@@ -219,5 +219,3 @@ class Desk:
         reply = self.take()
         assert isinstance(reply, Refusal), reply
         return " ".join((reply.kind, *reply.fields))
-
-

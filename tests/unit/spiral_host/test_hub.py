@@ -7,7 +7,9 @@ from spiral_host.hub import BUDGET, LATE_S, MAX_REPLAY, Accept, Action, FanOut, 
 LOSS = Topic("Loss")
 
 
-def frames(number: int, *, source: str = "s", transmission: int = 0, payload: bytes = b"") -> Frames:
+def frames(
+    number: int, *, source: str = "s", transmission: int = 0, payload: bytes = b""
+) -> Frames:
     return pack_run(Run(source, 1, LOSS, number, [0.0], [payload]), transmission or number)
 
 
