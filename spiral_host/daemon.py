@@ -88,11 +88,18 @@ class Daemon:
         self._listen_to_signals()
         self._run_dir = RunDir(self._config.run_dir)
         self._run_dir.clear_sockets()
+        self._forget_last_run()
         self._store = Store(self._run_dir.path / STORE, self.call_soon)
         if self._store.loss:
             _say(self._store.loss)
         self.epoch = self._store.epoch
         self._endpoint = Endpoint(self._run_dir)
+
+    def _forget_last_run(self) -> None:
+        """An application that embeds us begins afresh, whatever an earlier one left in its place."""
+        if self._config.owner_fd is not None:
+            for name in (STORE, f"{STORE}-wal", f"{STORE}-shm"):
+                (self._run_dir.path / name).unlink(missing_ok=True)
 
     def _build(self) -> None:
         expected = [self._store.node[0]] if self._store.node else []
@@ -129,8 +136,8 @@ class Daemon:
             self._node_gone,
             self._node_hopeless,
         )
-        for manifest, restarts, leaving in self._store.plugins:
-            self._supervisor.remember(manifest, restarts, leaving=leaving)
+        for wanted in self._store.plugins:
+            self._supervisor.remember(wanted)
 
     # --- the main loop ----------------------------------------------------------------------------
 

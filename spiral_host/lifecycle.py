@@ -136,6 +136,22 @@ class Policy:
     backoff_max: float = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What of a lifecycle outlives its daemon: the record, not the moment.
+
+    Attributes:
+        crashes: Decayed crash count as of `last_crash`, a time on the machine's monotonic clock.
+        quarantine: Why it is in quarantine; empty when it is not.
+    """
+
+    restarts: int = 0
+    crashes: float = 0.0
+    last_crash: float = 0.0
+    quarantine: str = ""
+    traceback: str = ""
+
+
 TRANSITIONS: Final[Mapping[tuple[State, type[Event]], State]] = {
     (State.DECLARED, StartAsked): State.STARTING,
     (State.DECLARED, Block): State.BLOCKED,
@@ -177,20 +193,32 @@ TRANSITIONS: Final[Mapping[tuple[State, type[Event]], State]] = {
 class Lifecycle:
     """One plugin's life under one host, from its declaration until it is forgotten."""
 
-    def __init__(self, policy: Policy, *, restarts: int = 0) -> None:
-        self.state = State.DECLARED
+    def __init__(self, policy: Policy, memory: Memory = Memory()) -> None:  # noqa: B008 - frozen
+        self.state = State.QUARANTINED if memory.quarantine else State.DECLARED
         self.deadline: float | None = None
         """When to call `expire`, in the caller's clock; None while nothing is pending."""
-        self.restarts = restarts
+        self.restarts = memory.restarts
         """How often it was started again without anybody asking."""
-        self.reason = ""
+        self.reason = memory.quarantine
         """Why it is not ready, in one line, or empty."""
-        self.traceback = ""
+        self.traceback = memory.traceback
         self._policy = policy
         self._broken = False
         self._again = False
-        self._crashes = 0.0
-        self._last_crash = 0.0
+        self._crashes = memory.crashes
+        self._last_crash = memory.last_crash
+
+    @property
+    def memory(self) -> Memory:
+        """What another daemon has to know of it."""
+        is_quarantined = self.state is State.QUARANTINED
+        return Memory(
+            restarts=self.restarts,
+            crashes=self._crashes,
+            last_crash=self._last_crash,
+            quarantine=self.reason if is_quarantined else "",
+            traceback=self.traceback if is_quarantined else "",
+        )
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in one event and say what to do about it.
@@ -268,7 +296,7 @@ class Lifecycle:
     def _crashed(self, now: float) -> list[Action]:
         # A crash weighs 1 and halves every half_life: a plugin that fails once an hour is never
         # punished, and one that fails in a loop is caught within seconds.
-        age = now - self._last_crash
+        age = max(0.0, now - self._last_crash)  # the clock begins anew when the machine does
         self._crashes = 1.0 + self._crashes * 0.5 ** (age / self._policy.half_life)
         self._last_crash = now
         if self._crashes > self._policy.threshold:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages import Sample
 from spiral_host.graph import dependents, problem
-from spiral_host.lifecycle import Lifecycle, State
+from spiral_host.lifecycle import Lifecycle, Memory, State
 from spiral_host.manifest import Manifest
 
 SETTLED = frozenset({State.READY, State.QUARANTINED, State.BLOCKED, State.STOPPED})
@@ -28,6 +28,10 @@ class Plugin:
     """Whether it has said hello from inside its confinement, so that it may be told to load."""
     layers: tuple[str, ...] = ()
     figures: Sample | None = None
+    announced: int = 0
+    """The incarnation that was last announced as loaded."""
+    remembered: Memory = field(default_factory=Memory)
+    """What the store knows of its lifecycle."""
     leaving: bool = False
     """Whether it is to be forgotten once its worker is gone."""
 

@@ -11,13 +11,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.plugin import PluginMetadata
+from spiral_host.lifecycle import Memory
 from spiral_host.manifest import Manifest
 from spiral_host.rundir import ASIDE
 
@@ -25,8 +26,8 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS epoch (number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS node (name TEXT PRIMARY KEY, pid INTEGER, start_time INTEGER);
 CREATE TABLE IF NOT EXISTS plugin (
-    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, restarts INTEGER NOT NULL DEFAULT 0,
-    leaving INTEGER NOT NULL DEFAULT 0);
+    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, memory TEXT NOT NULL DEFAULT '{}',
+    announced INTEGER NOT NULL DEFAULT 0, leaving INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS config (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS request (id TEXT PRIMARY KEY, under_way TEXT NOT NULL);
 """
@@ -42,6 +43,21 @@ _NOT_LOST: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite
 
 Statement = tuple[str, tuple[object, ...]]
 Write = tuple[list[Statement], Callable[[], None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A plugin that an earlier daemon was told to want.
+
+    Attributes:
+        announced: The incarnation that was last announced as loaded, or 0.
+        leaving: Whether it was being unloaded.
+    """
+
+    manifest: Manifest
+    memory: Memory
+    announced: int
+    leaving: bool
 
 
 class Store:
@@ -104,10 +120,10 @@ class Store:
         database.execute("DELETE FROM epoch")
         database.execute("INSERT INTO epoch VALUES (?)", (self.epoch,))
         self.node = database.execute("SELECT name, pid, start_time FROM node").fetchone()
-        query = "SELECT manifest, restarts, leaving FROM plugin ORDER BY rowid"
+        query = "SELECT manifest, memory, announced, leaving FROM plugin ORDER BY rowid"
         self.plugins = [
-            (_manifest(text), restarts, bool(leaving))
-            for text, restarts, leaving in database.execute(query)
+            Wanted(_manifest(text), Memory(**json.loads(memory)), announced, bool(leaving))
+            for text, memory, announced, leaving in database.execute(query)
         ]
         self.config = dict(database.execute("SELECT key, value FROM config"))
         self.requests = {
@@ -178,9 +194,14 @@ def forget(plugin_id: str) -> Statement:
     return "DELETE FROM plugin WHERE id = ?", (plugin_id,)
 
 
-def count_restarts(plugin_id: str, restarts: int) -> Statement:
-    """Keep how often a plugin was started again."""
-    return "UPDATE plugin SET restarts = ? WHERE id = ?", (restarts, plugin_id)
+def keep_memory(plugin_id: str, memory: Memory) -> Statement:
+    """Keep a plugin's crash budget and quarantine."""
+    return "UPDATE plugin SET memory = ? WHERE id = ?", (json.dumps(asdict(memory)), plugin_id)
+
+
+def announce(plugin_id: str, incarnation: int) -> Statement:
+    """Keep that a life of a plugin's has been announced as loaded."""
+    return "UPDATE plugin SET announced = ? WHERE id = ?", (incarnation, plugin_id)
 
 
 def configure(key: str, value: str | None) -> Statement:

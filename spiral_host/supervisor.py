@@ -34,7 +34,7 @@ from spiral_host import lifecycle, store
 from spiral_host.lifecycle import Kill, Lifecycle, Policy, SendStop, Spawn, State, Terminate
 from spiral_host.manifest import Manifest
 from spiral_host.registry import RUNNING, Plugin, Registry
-from spiral_host.store import Statement
+from spiral_host.store import Statement, Wanted
 
 DESCRIBE_S: Final = 60.0
 """How long a plugin may take to be imported for its metadata, seconds."""
@@ -97,10 +97,15 @@ class Supervisor:
             self._registry.plugins[manifest.id] = plugin
         self.advance()
 
-    def remember(self, manifest: Manifest, restarts: int, *, leaving: bool) -> None:
+    def remember(self, wanted: Wanted) -> None:
         """Want again what an earlier daemon was told to want."""
-        plugin = Plugin(manifest, Lifecycle(self._policy, restarts=restarts), leaving=leaving)
-        self._registry.plugins[manifest.id] = plugin
+        self._registry.plugins[wanted.manifest.id] = Plugin(
+            wanted.manifest,
+            Lifecycle(self._policy, wanted.memory),
+            announced=wanted.announced,
+            remembered=wanted.memory,
+            leaving=wanted.leaving,
+        )
 
     def stop(self, plugin_id: str) -> None:
         """Stop a plugin and forget it once its worker is gone."""
@@ -280,10 +285,26 @@ class Supervisor:
         self._carry_out(plugin, plugin.lifecycle.handle(event, now))
         if plugin.state is State.READY is not before:
             plugin.ready_at = now
-            self._outside.publish(PluginLoaded(plugin.id))  # before anybody is told that it is
+            self._announce(plugin)  # before anybody is told that it is
         if plugin.leaving and plugin.state is State.STOPPED:
             self._forget(plugin)
+        else:
+            self._keep_memory(plugin)
         self.advance()
+
+    def _announce(self, plugin: Plugin) -> None:
+        """Publish PluginLoaded, once for each life, whichever daemon sees it begin."""
+        if plugin.announced != plugin.incarnation:
+            plugin.announced = plugin.incarnation
+            self._outside.write([store.announce(plugin.id, plugin.incarnation)])
+            self._outside.publish(PluginLoaded(plugin.id))
+
+    def _keep_memory(self, plugin: Plugin) -> None:
+        """Have the next daemon know of crashes and quarantine, too."""
+        memory = plugin.lifecycle.memory
+        if memory != plugin.remembered:
+            plugin.remembered = memory
+            self._outside.write([store.keep_memory(plugin.id, memory)])
 
     def _carry_out(self, plugin: Plugin, actions: list[lifecycle.Action]) -> None:
         for action in actions:
@@ -356,11 +377,8 @@ class Supervisor:
     def _expire(self) -> None:
         now = time.monotonic()
         for plugin in tuple(self._registry.plugins.values()):
-            restarts = plugin.lifecycle.restarts
             self._carry_out(plugin, plugin.lifecycle.expire(now))
-            if plugin.lifecycle.restarts != restarts:
-                counted = store.count_restarts(plugin.id, plugin.lifecycle.restarts)
-                self._outside.write([counted])
+            self._keep_memory(plugin)
         self.advance()
 
 

@@ -244,7 +244,8 @@ class TestConfig:
         assert len(desk.outside.written) == 3
 
     @pytest.mark.parametrize(
-        ("key", "value"), [("", "x"), ("k" * 201, "x"), ("a\nb", "x"), ("k", "x" * (MAX_SETTING + 1))]
+        ("key", "value"),
+        [("", "x"), ("k" * 201, "x"), ("a\nb", "x"), ("k", "x" * (MAX_SETTING + 1))],
     )
     def test_what_is_no_setting_is_refused(
         self, desk: Desk, client: Client, key: str, value: str

@@ -11,13 +11,15 @@ import pytest
 
 from protocol.errors import UsageError
 from spiral_host import store
-from spiral_host.store import KEPT, Statement, Store
+from spiral_host.lifecycle import Memory
+from spiral_host.store import KEPT, Statement, Store, Wanted
 from tests.unit.spiral_host.fakes import manifest
 
 DEADLINE = 10.0
 """Seconds for a thread to do what takes it a millisecond."""
 
 BASE = manifest("base", {"other": ">=1"}, capabilities=("Operators", "Backend(cuda)"))
+MEMORY = Memory(restarts=4, crashes=2.5, last_crash=17.0, quarantine="crashed", traceback="T")
 GARBAGE = b"no store at all" * 1000
 
 
@@ -28,6 +30,7 @@ class Disk:
         self.path = path
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._open: list[Store] = []
+        self._next: list[Disk] = []
 
     def open(self) -> Store:
         """Start as a daemon does."""
@@ -48,10 +51,11 @@ class Disk:
         if without:
             log = folder / "state.db-wal"
             log.write_bytes(log.read_bytes()[:-without])
-        return Disk(folder / "state.db")
+        self._next.append(Disk(folder / "state.db"))
+        return self._next[-1]
 
     def close(self) -> None:
-        for opened in self._open:
+        for opened in (*self._open, *self._next):
             opened.close()
 
 
@@ -63,7 +67,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def ids(opened: Store) -> list[str]:
-    return [kept.id for kept, _, _ in opened.plugins]
+    return [wanted.manifest.id for wanted in opened.plugins]
 
 
 class TestMemory:
@@ -71,9 +75,14 @@ class TestMemory:
         """
         Everything that its manifest said, without its files being read again.
         """
-        disk.write(disk.open(), store.want(BASE), store.count_restarts("base", 4))
+        disk.write(
+            disk.open(),
+            store.want(BASE),
+            store.keep_memory("base", MEMORY),
+            store.announce("base", 7),
+        )
 
-        assert disk.open().plugins == [(BASE, 4, False)]
+        assert disk.open().plugins == [Wanted(BASE, MEMORY, 7, leaving=False)]
 
     def test_plugins_keep_the_order_in_which_they_were_loaded(self, disk: Disk) -> None:
         """
@@ -86,17 +95,18 @@ class TestMemory:
         again = disk.open()
 
         assert ids(again) == ["c", "a", "b"]
-        assert again.plugins[0][0].metadata.version == "2.0.0"
+        assert again.plugins[0].manifest.metadata.version == "2.0.0"
 
     def test_a_newer_manifest_changes_nothing_else(self, disk: Disk) -> None:
         """
-        A plugin that is leaving leaves, and its restarts are counted on.
+        A plugin that is leaving leaves, and its crashes are not forgiven.
         """
         first = disk.open()
-        disk.write(first, store.want(BASE), store.count_restarts("base", 4), store.let_go("base"))
+        disk.write(first, store.want(BASE), store.keep_memory("base", MEMORY))
+        disk.write(first, store.announce("base", 7), store.let_go("base"))
         disk.write(first, store.want(BASE))
 
-        assert disk.open().plugins == [(BASE, 4, True)]
+        assert disk.open().plugins == [Wanted(BASE, MEMORY, 7, leaving=True)]
 
     def test_one_that_is_forgotten_is_gone(self, disk: Disk) -> None:
         """
@@ -157,7 +167,6 @@ class TestKilled:
         next_disk = disk.killed(tmp_path / "after")
 
         assert ids(next_disk.open()) == ["base"]
-        next_disk.close()
 
     @pytest.mark.parametrize("without", [1, 100, 5000])
     def test_a_change_cut_short_never_happened(
@@ -174,7 +183,6 @@ class TestKilled:
         opened = next_disk.open()
 
         assert (ids(opened), opened.requests, opened.loss) == (["base"], {}, "")
-        next_disk.close()
 
     def test_a_change_that_fails_is_not_there_in_part(self, disk: Disk) -> None:
         """
@@ -248,7 +256,6 @@ class TestUnreadable:
 
         assert next_disk.open().plugins == []
         assert Path(f"{next_disk.path}.unreadable-wal").exists()
-        next_disk.close()
 
     @pytest.mark.parametrize(
         "text",

@@ -19,8 +19,9 @@ from protocol.messages import (
     WorkerReport,
 )
 from protocol.reactor import Reactor
-from spiral_host.lifecycle import State
+from spiral_host.lifecycle import Memory, State
 from spiral_host.registry import Offered, Registry
+from spiral_host.store import Wanted
 from spiral_host.supervisor import Supervisor, check_request
 from tests.unit.spiral_host.parts import FakeNode, FakeOutside, manifest
 
@@ -51,9 +52,7 @@ class House:
             self.supervisor.loaded(self.life(name))
 
     def crash(self, name: str) -> None:
-        self.supervisor.exited(
-            Exited(incarnation=self.life(name), plugin_id=name, cause=CRASH)
-        )
+        self.supervisor.exited(Exited(incarnation=self.life(name), plugin_id=name, cause=CRASH))
 
     def events(self) -> list[str]:
         return [f"{event.type} {event.fields()['plugin_id']}" for event in self.outside.published]
@@ -160,7 +159,7 @@ class TestCrash:
         assert house.state("a") is State.STARTING
         assert house.life("a") > before
         assert house.registry.plugins["a"].lifecycle.restarts == 1
-        assert any("restarts" in statement for statement, _ in house.outside.written)
+        assert any("memory" in statement for statement, _ in house.outside.written)
 
     def test_a_death_is_acknowledged_however_often_it_is_told(self, house: House) -> None:
         """
@@ -319,7 +318,7 @@ class TestAdoption:
         """
         A worker of an earlier daemon goes on in its life, and is asked to load if it has not.
         """
-        house.supervisor.remember(manifest("a"), 2, leaving=False)
+        house.supervisor.remember(Wanted(manifest("a"), Memory(restarts=2), 0, leaving=False))
         kept = house.supervisor.adopt([report("a", 77)])
         house.supervisor.resume([77])
 
@@ -342,8 +341,8 @@ class TestAdoption:
         """
         A plugin without a living worker starts; one that was to leave is gone.
         """
-        house.supervisor.remember(manifest("a"), 0, leaving=False)
-        house.supervisor.remember(manifest("b"), 0, leaving=True)
+        house.supervisor.remember(Wanted(manifest("a"), Memory(), 0, leaving=False))
+        house.supervisor.remember(Wanted(manifest("b"), Memory(), 0, leaving=True))
         house.supervisor.adopt([])
         house.supervisor.resume([])
 

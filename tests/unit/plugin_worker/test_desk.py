@@ -1,0 +1,223 @@
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from plugin_worker import desk as desk_module
+from plugin_worker.desk import Desk
+from protocol.errors import DeadlineExceeded, UsageError, to_wire
+from protocol.messages import (
+    FROM_ENDPOINT,
+    FROM_WORKER,
+    TO_ENDPOINT,
+    TO_WORKER,
+    Answer,
+    Cause,
+    DaemonChanged,
+    Down,
+    FromWorker,
+    LaneOpened,
+    ListServices,
+    Loaded,
+    Published,
+    Refusal,
+    StopPlugin,
+    Subscribe,
+    Subscribed,
+    ToEndpoint,
+    ToWorker,
+    Unsubscribe,
+)
+from protocol.packets import Kind
+from protocol.umbilical import Umbilical
+
+MINUTE = 60.0
+
+
+class Node:
+    """The node's end of the umbilical, and what the desk passed on."""
+
+    def __init__(self) -> None:
+        up, down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.umbilical = Umbilical(up, takes_descriptors=False)
+        self.lower = Umbilical(down, takes_descriptors=True)
+        self.other: list[ToEndpoint | ToWorker | bytes] = []
+        self.desk = Desk(self.lower, lambda message, _: self.other.append(message))
+
+    def say(self, message: ToEndpoint, *descriptors: int) -> None:
+        self.umbilical.send(Kind.NODE, TO_ENDPOINT.encode(message), descriptors)
+
+    def relay(self, message: ToWorker) -> None:
+        self.umbilical.send(Kind.RELAY, TO_WORKER.encode(message))
+
+    def heard(self) -> tuple[Kind, bytes]:
+        message = self.umbilical.receive()
+        assert message is not None
+        return message[0], message[1]
+
+    def frames(self) -> list[FromWorker]:
+        """Give everything the worker has said to the daemon."""
+        found = []
+        while (message := self.umbilical.receive()) is not None:
+            found.append(FROM_WORKER.decode(message[1]))
+        return found
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    yield node
+    node.umbilical.close()
+    node.lower.close()
+
+
+class TestSending:
+    def test_each_message_goes_to_whom_it_is_for(self, node: Node) -> None:
+        """
+        The node is told its own, the daemon's frames pass through it, facts carry their key.
+        """
+        node.desk.tell_node(Unsubscribe("Loss"))
+        node.desk.tell_daemon(Loaded())
+        node.desk.state("state", Loaded())
+        node.desk.retract("state", Loaded())
+        loaded = FROM_WORKER.encode(Loaded())
+
+        assert node.heard() == (Kind.NODE, FROM_ENDPOINT.encode(Unsubscribe("Loss")))
+        assert node.heard() == (Kind.RELAY, loaded)
+        assert node.heard() == (Kind.FACT, b"\x05state" + loaded)
+        assert node.heard() == (Kind.FACT, b"\x06-state" + loaded)
+
+
+class TestAsking:
+    def test_an_answer_reaches_who_asked(self, node: Node) -> None:
+        """
+        Each question has its name, and each answer finds its question.
+        """
+        node.relay(Answer("1", ["math"]))
+        node.relay(Answer("2", []))
+
+        assert node.desk.ask(ListServices, MINUTE) == ["math"]
+        node.relay(Answer("2", ["late"]))
+        assert node.desk.ask(ListServices, MINUTE) == ["late"]
+        assert node.frames() == [ListServices("1"), ListServices("2")]
+
+    def test_a_refusal_is_raised(self, node: Node) -> None:
+        """
+        What the daemon refuses is raised as the error that it gave.
+        """
+        node.relay(Refusal("1", *to_wire(UsageError("no such thing"))))
+
+        with pytest.raises(UsageError, match="no such thing"):
+            node.desk.ask(ListServices, MINUTE)
+
+    def test_silence_has_an_end(self, node: Node) -> None:
+        """
+        A question that nobody answers costs its time and no more.
+        """
+        with pytest.raises(DeadlineExceeded):
+            node.desk.ask(ListServices, 0.0)
+
+    def test_the_node_confirms_a_subscription(self, node: Node) -> None:
+        """
+        A question to the node is answered by the node.
+        """
+        node.say(Subscribed("1"))
+
+        assert node.desk.ask_node(lambda name: Subscribe(name, "Loss"), MINUTE) is None
+
+    def test_a_lane_comes_with_its_descriptor(self, node: Node) -> None:
+        """
+        The answer to a question for a service is a lane, and one that nobody asked for is closed.
+        """
+        ours, theirs = socket.socketpair()
+        opened = LaneOpened(lane=3, request="1", peer=9, peer_name="math")
+        node.say(LaneOpened(lane=2, request="0", peer=9, peer_name="math"), theirs.fileno())
+        node.say(opened, theirs.fileno())
+        theirs.close()
+
+        answer, fd = node.desk.ask(ListServices, MINUTE)
+        os.close(fd)
+
+        assert answer == opened
+        with ours:
+            assert ours.recv(1) == b""
+
+    def test_the_next_daemon_is_asked_again(self, node: Node) -> None:
+        """
+        A question that was on its way to a daemon that died goes to the one that took over.
+        """
+        node.say(DaemonChanged(0))
+        node.say(DaemonChanged(8))
+        node.relay(Answer("1", None))
+        node.desk.ask(ListServices, MINUTE)
+
+        assert node.frames() == [ListServices("1"), ListServices("1")]
+
+    def test_what_the_node_was_asked_is_not_asked_again(self, node: Node) -> None:
+        """
+        The node did not die with the daemon: it still knows the question.
+        """
+        node.say(DaemonChanged(8))
+        node.say(Subscribed("1"))
+        node.desk.ask_node(lambda name: Subscribe(name, "Loss"), MINUTE)
+
+        assert node.heard()[0] is Kind.NODE
+        assert node.umbilical.receive() is None
+
+
+class TestReading:
+    def test_what_nobody_waits_for_is_passed_on(self, node: Node) -> None:
+        """
+        Orders, events and news that are no answers go to the worker's loop, in order.
+        """
+        node.relay(StopPlugin())
+        node.umbilical.send(Kind.EVENTS, b"events")
+        node.say(Published(3))
+        node.desk.read()
+
+        assert node.other == [StopPlugin(), b"events", Published(3)]
+
+    def test_one_thread_reads_at_a_time(self, node: Node) -> None:
+        """
+        Who finds another thread reading leaves it to that thread.
+        """
+        node.relay(StopPlugin())
+        with node.desk._reading:
+            node.desk.read()
+
+        assert node.other == []
+
+    def test_the_end_of_the_node_is_the_end(self, node: Node) -> None:
+        """
+        A worker whose node is gone is told so by whatever it does next.
+        """
+        node.umbilical.close()
+
+        with pytest.raises(EOFError):
+            node.desk.read()
+        with pytest.raises(BrokenPipeError):
+            node.desk.ask(ListServices, MINUTE)
+
+    def test_a_peers_death_is_known_with_its_cause(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Who asks how a peer ended is given the node's word, or says that it is unknown.
+        """
+        monkeypatch.setattr(desk_module, "CAUSE_S", 0.0)
+        assert node.desk.cause_of_death(9) == "unknown cause"
+        node.say(Down(9, "math", Cause(kind="signal", code=11)))
+        node.desk.read()
+
+        assert node.desk.cause_of_death(9) == "SIGSEGV"
+
+    def test_waiting_for_news_has_an_end(self, node: Node) -> None:
+        """
+        Who waits reads what comes, and stops when the time is up.
+        """
+        assert not node.desk.wait_for_news(0.0)
+        node.say(Published(1))
+
+        assert node.desk.wait_for_news(float(2**20))
+        assert node.other == [Published(1)]

@@ -1,0 +1,114 @@
+import os
+import socket
+
+import pytest
+
+from plugin_worker.node.lanes import MAX_LANES, Lanes
+from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
+
+
+class Machine:
+    """The endpoints of a machine, and what became of their lanes."""
+
+    def __init__(self, *gone: int) -> None:
+        self.ends: dict[int, list[tuple[LaneOpened, socket.socket]]] = {}
+        self.failed: list[LaneFailed] = []
+        self.lanes = Lanes(self.send, self.failed.append)
+        self._gone = gone
+
+    def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
+        if incarnation in self._gone:
+            return False
+        assert isinstance(message, LaneOpened)
+        (fd,) = descriptors
+        end = socket.socket(fileno=os.dup(fd))
+        self.ends.setdefault(incarnation, []).append((message, end))
+        return True
+
+    def close(self) -> None:
+        for ends in self.ends.values():
+            for _, end in ends:
+                end.close()
+
+
+def grant(lane: int, caller: int = 1, callee: int = 2) -> GrantLane:
+    return GrantLane(
+        lane=lane,
+        request="q",
+        caller=caller,
+        callee=callee,
+        caller_name="app",
+        callee_name="math",
+    )
+
+
+class TestLanes:
+    def test_a_lane_ties_a_caller_to_a_callee(self) -> None:
+        """
+        Each side gets one end and learns who is at the other; only the caller's answers a question.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5))
+        ((to_caller, caller),) = machine.ends[1]
+        ((to_callee, callee),) = machine.ends[2]
+        caller.send(b"x")
+
+        assert callee.recv(1) == b"x"
+        assert to_caller == LaneOpened(lane=5, request="q", peer=2, peer_name="math")
+        assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app")
+        machine.close()
+
+    def test_a_callee_that_is_gone_may_have_a_successor(self) -> None:
+        """
+        A lane whose callee has just left fails in a way that lets the daemon look again.
+        """
+        machine = Machine(2)
+        machine.lanes.grant(grant(5))
+
+        (failed,) = machine.failed
+        assert (failed.lane, failed.gone) == (5, True)
+        assert machine.lanes.forget(1) == set()
+
+    @pytest.mark.parametrize(("side", "who"), [(1, "the caller"), (2, "math")])
+    def test_lanes_are_bounded_on_both_sides(self, side: int, who: str) -> None:
+        """
+        No endpoint has more lanes than it has descriptors to spare.
+        """
+        machine = Machine()
+        for lane in range(MAX_LANES):
+            other = 100 + lane
+            machine.lanes.grant(grant(lane, *((1, other) if side == 1 else (other, 2))))
+            machine.close()
+        machine.lanes.grant(grant(MAX_LANES))
+
+        assert machine.failed == [
+            LaneFailed(MAX_LANES, f"{who} has {MAX_LANES} lanes already", gone=False)
+        ]
+
+    def test_only_the_callee_closes_a_lane(self) -> None:
+        """
+        A lane is forgotten on the word of the one who served it, and of nobody else.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5))
+        machine.lanes.closed(5, callee=1)
+        machine.lanes.closed(6, callee=2)
+        assert machine.lanes.forget(1) == {2}
+
+        machine.lanes.grant(grant(7))
+        machine.lanes.closed(7, callee=2)
+        assert machine.lanes.forget(1) == set()
+        machine.close()
+
+    def test_who_had_lanes_with_the_dead_is_known(self) -> None:
+        """
+        An endpoint's end is news to those at the other ends of its lanes.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5, caller=1, callee=2))
+        machine.lanes.grant(grant(6, caller=3, callee=1))
+        machine.lanes.grant(grant(7, caller=3, callee=4))
+
+        assert machine.lanes.forget(1) == {2, 3}
+        assert machine.lanes.forget(4) == {3}
+        machine.close()

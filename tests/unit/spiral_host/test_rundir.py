@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import UsageError
+from spiral_host.rundir import CONTROL, LOGS, NODE, STORE, RunDir, RunDirTaken
+
+
+class TestRunDir:
+    def test_it_is_made_for_us_alone(self, tmp_path: Path) -> None:
+        """
+        A run directory is 0700, its parents are made with it, and it names its sockets.
+        """
+        run = RunDir(tmp_path / "deep" / "run")
+
+        assert run.path.stat().st_mode & 0o777 == 0o700
+        assert run.socket(CONTROL) == f"ipc://{run.path}/control.sock"
+        run.remove()
+
+    def test_one_daemon_lives_there(self, tmp_path: Path) -> None:
+        """
+        A second daemon is refused while the first one holds it, and let in afterwards.
+        """
+        path = tmp_path / "run"
+        first = RunDir(path)
+        with pytest.raises(RunDirTaken, match="already serves"):
+            RunDir(path)
+        first.remove()
+
+        RunDir(path).remove()
+
+    def test_nothing_is_left_of_a_run(self, tmp_path: Path) -> None:
+        """
+        Sockets, store, logs and empty data folders go, and the directory with them.
+        """
+        run = RunDir(tmp_path / "run")
+        for name in (CONTROL, NODE, STORE, f"{STORE}-wal"):
+            (run.path / name).touch()
+        (run.path / LOGS).mkdir()
+        (run.path / LOGS / "a.log").touch()
+        (run.path / "data" / "a").mkdir(parents=True)
+
+        run.remove()
+
+        assert not run.path.exists()
+
+    def test_what_is_not_ours_stays(self, tmp_path: Path) -> None:
+        """
+        A plugin's data and a file of the operator's outlive the run.
+        """
+        run = RunDir(tmp_path / "run")
+        (run.path / "data" / "a").mkdir(parents=True)
+        (run.path / "data" / "a" / "model.bin").touch()
+        (run.path / "data" / "b").mkdir()
+        (run.path / "notes").touch()
+
+        run.remove()
+
+        left = {str(path.relative_to(run.path)) for path in run.path.rglob("*")}
+        assert left == {"data", "data/a", "data/a/model.bin", "notes"}
+
+    def test_a_killed_daemons_sockets_are_cleared(self, tmp_path: Path) -> None:
+        """
+        What would keep us from binding goes; the node's socket is the node's.
+        """
+        run = RunDir(tmp_path / "run")
+        (run.path / CONTROL).touch()
+        (run.path / NODE).touch()
+
+        run.clear_sockets()
+
+        assert not (run.path / CONTROL).exists()
+        assert (run.path / NODE).exists()
+        run.remove()
+
+    def test_a_directory_that_is_open_to_others_is_refused(self, tmp_path: Path) -> None:
+        """
+        Whoever could come in could take the sockets' places.
+        """
+        path = tmp_path / "run"
+        path.mkdir(mode=0o755)
+
+        with pytest.raises(UsageError, match="chmod 700"):
+            RunDir(path)
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_what_is_no_directory_is_refused(self, tmp_path: Path, kind: str) -> None:
+        """
+        Neither a file nor a link, wherever it leads, is a run directory.
+        """
+        path = tmp_path / "run"
+        if kind == "file":
+            path.touch()
+        else:
+            path.symlink_to(tmp_path)
+
+        with pytest.raises(UsageError, match="is no directory"):
+            RunDir(path)
+
+    def test_what_cannot_be_made_is_refused(self, tmp_path: Path) -> None:
+        """
+        A path below a file says why nothing can be made there.
+        """
+        (tmp_path / "file").touch()
+        with pytest.raises(UsageError, match="cannot be made"):
+            RunDir(tmp_path / "file" / "run")
