@@ -123,9 +123,9 @@ class Reactor:
             for ready, happened in self._wait(left):
                 if ready == fd:
                     is_ready = True
-                elif happened & _WRITABLE and (callback := self._writers.get(ready)):
-                    callback()
-                elif callback := self._readers.get(ready):
+                elif (happened & _WRITABLE and (callback := self._writers.get(ready))) or (
+                    callback := self._readers.get(ready)
+                ):
                     callback()
             if is_ready:
                 return True

@@ -197,6 +197,8 @@ class ServingThread:
             self._reactor.turn(0 if self._jobs else None)
             self._lanes.serve_held()
             self._work()
+        for end in TURN.at_end:
+            end()
         self._leave()
 
     def _leave(self) -> None:

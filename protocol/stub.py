@@ -168,6 +168,8 @@ class _Lanes(threading.local):
             # This thread serves calls: while it waits, its loop goes on.
             fresh.wait = partial(TURN.reactor.wait_for, fresh.lane.fd)
             TURN.reactor.watch(fresh.lane.fd, partial(self._came_early, fresh))
+            if self.close not in TURN.at_end:
+                TURN.at_end.append(self.close)
         self.by_service[service] = known
         return known
 

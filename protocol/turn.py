@@ -6,6 +6,7 @@ two apart.
 """
 
 import threading
+from collections.abc import Callable
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -29,6 +30,8 @@ class _Turn(threading.local):
         self.deadline = float("inf")
         self.waiting: list[int] = []
         self.reactor: Reactor | None = None
+        self.at_end: list[Callable[[], None]] = []
+        """Called when a serving thread ends, by itself: lanes belong to their thread."""
 
 
 TURN: Final = _Turn()

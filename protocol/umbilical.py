@@ -80,7 +80,7 @@ class Umbilical:
             except BlockingIOError:
                 return None
             except ConnectionResetError:
-                packet = b""
+                continue  # told once, and before the other end's last words: they are still here
             if not packet:
                 raise EOFError
             message = self._joiner.feed(packet)

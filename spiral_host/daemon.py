@@ -96,7 +96,7 @@ class Daemon:
         self._endpoint = Endpoint(self._run_dir)
 
     def _forget_last_run(self) -> None:
-        """An application that embeds us begins afresh, whatever an earlier one left in its place."""
+        """An application that embeds us begins afresh, whatever an earlier one left behind."""
         if self._config.owner_fd is not None:
             for name in (STORE, f"{STORE}-wal", f"{STORE}-shm"):
                 (self._run_dir.path / name).unlink(missing_ok=True)

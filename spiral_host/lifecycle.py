@@ -193,7 +193,7 @@ TRANSITIONS: Final[Mapping[tuple[State, type[Event]], State]] = {
 class Lifecycle:
     """One plugin's life under one host, from its declaration until it is forgotten."""
 
-    def __init__(self, policy: Policy, memory: Memory = Memory()) -> None:  # noqa: B008 - frozen
+    def __init__(self, policy: Policy, memory: Memory = Memory()) -> None:
         self.state = State.QUARANTINED if memory.quarantine else State.DECLARED
         self.deadline: float | None = None
         """When to call `expire`, in the caller's clock; None while nothing is pending."""

@@ -1,4 +1,4 @@
-"""A store that cannot be read is moved aside: its plugins are forgotten, and supervision goes on."""
+"""A store that cannot be read is moved aside: its plugins are forgotten, supervision goes on."""
 
 import psutil
 

@@ -70,10 +70,10 @@ class TestPublisher:
             heard(node)
         publisher.publish(PluginEvent.EpochStart(0))
         publisher.publish(PluginEvent.EpochStart(0))
-        publisher.publish(PluginEvent.custom("Mine"))
+        publisher.publish(PluginEvent.custom("Mine", None))
         assert heard(node) == []
 
         publisher.taken(1)
-        publisher.publish(PluginEvent.custom("Mine"))
+        publisher.publish(PluginEvent.custom("Mine", None))
 
         assert heard(node) == [Dropped("EpochStart", 2), Dropped("Mine", 1), "Mine"]

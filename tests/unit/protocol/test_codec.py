@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from protocol.messages import (
     TO_WORKER,
 )
 
-CONVERSATIONS: list[Conversation[object]] = [  # type: ignore[assignment]
+CONVERSATIONS: list[Conversation[Any]] = [
     FROM_CLIENT,
     FROM_ENDPOINT,
     FROM_NODE,
@@ -73,7 +74,7 @@ class Picky:
             raise ValueError("odd")
 
 
-TALK: Conversation[Whole | Picky] = Conversation("talk", {1: Whole, 2: Picky})  # type: ignore[dict-item]
+TALK: Conversation[Whole | Picky] = Conversation("talk", {1: Whole, 2: Picky})
 
 
 class TestValues:
@@ -171,7 +172,7 @@ class TestConversation:
         st.binary(max_size=200) | VALUES.map(pack_value) | st.lists(SCALARS).map(pack_value),
     )
     def test_nonsense_is_the_senders_fault(
-        self, conversation: Conversation[object], body: bytes
+        self, conversation: Conversation[Any], body: bytes
     ) -> None:
         """
         In every conversation, bytes are a valid message or the sender's fault.
@@ -187,7 +188,7 @@ class TestConversation:
         st.lists(SCALARS | st.lists(SCALARS), max_size=7),
     )
     def test_a_known_code_excuses_nothing(
-        self, conversation: Conversation[object], code: int, fields: list[object]
+        self, conversation: Conversation[Any], code: int, fields: list[object]
     ) -> None:
         """
         A message led by a proper code is checked field by field.

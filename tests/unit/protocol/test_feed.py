@@ -112,9 +112,12 @@ class TestDelivery:
         """
         A worker is handed runs and gaps alike.
         """
-        pack = pack_missing if isinstance(delivery, Missing) else pack_delivery
+        if isinstance(delivery, Missing):
+            packed = pack_missing(delivery)
+        else:
+            packed = pack_delivery(delivery)
 
-        assert unpack_delivery(pack(delivery)) == delivery  # type: ignore[operator]
+        assert unpack_delivery(packed) == delivery
 
     @pytest.mark.parametrize("parts", [[], 5, [1, 2, 3, 4], [1] * 7], ids=repr)
     def test_what_is_no_delivery_is_refused(self, parts: object) -> None:

@@ -1,4 +1,4 @@
-from protocol.feed import Missing, Replay, Run
+from protocol.feed import Replay, Run
 from protocol.follower import MAX_HELD, MAX_LIVES, REPLAY_S, Delivery, Follower
 from protocol.names import EVERYTHING, Topic
 

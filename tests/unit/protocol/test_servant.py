@@ -30,7 +30,7 @@ class Counter:
         self.errors += 1
 
 
-class Unreadable(Exception):  # noqa: N818 - what it is
+class Unreadable(Exception):
     """An exception that cannot even be shown."""
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Math:
     def _secret(self) -> None:
         """Not for others."""
 
-    def naïve(self) -> None:
+    def naïve(self) -> None:  # noqa: PLC2401 - on purpose
         """Not for others either: its name cannot travel."""
 
 

@@ -29,7 +29,7 @@ from spiral_host.store import Statement
 from spiral_host.supervisor import Supervisor
 from tests.clock import Clock, HandReactor
 
-T = TypeVar("T", bound=ToNode)
+T = TypeVar("T")
 
 LAYERS = ("landlock", "seccomp")
 SEGV = Cause(kind="signal", code=11)
@@ -70,7 +70,7 @@ class FakeNode:
 
     def take(self, kind: type[T]) -> list[T]:
         """Give what it was told of one kind since the last look, and forget it."""
-        found = [message for message in self.told if isinstance(message, kind)]
+        found: list[T] = [message for message in self.told if isinstance(message, kind)]
         self.told = [message for message in self.told if not isinstance(message, kind)]
         return found
 

@@ -10,6 +10,7 @@ from spiral_host.lifecycle import (
     Lifecycle,
     LifecycleError,
     Loaded,
+    Memory,
     Policy,
     RestartAsked,
     SendStop,
@@ -33,6 +34,11 @@ def ready(policy: Policy = LONG) -> Lifecycle:
     return plugin
 
 
+def stands(plugin: Lifecycle) -> tuple[State, float | None, int]:
+    """Where it stands."""
+    return plugin.state, plugin.deadline, plugin.restarts
+
+
 def crash(plugin: Lifecycle, now: float) -> None:
     """Crash, and start again as soon as that is allowed."""
     plugin.handle(CRASH, now)
@@ -50,7 +56,7 @@ class TestStart:
         assert plugin.handle(StartAsked(), now=10.0) == [Spawn()]
         assert plugin.deadline == 70.0
         assert plugin.handle(Loaded(), now=11.0) == []
-        assert (plugin.state, plugin.deadline, plugin.restarts) == (State.READY, None, 0)
+        assert stands(plugin) == (State.READY, None, 0)
 
     def test_a_start_that_takes_too_long_is_ended(self) -> None:
         """
@@ -92,10 +98,10 @@ class TestStart:
         """
         A worker that an earlier daemon started has the time of any start to say that it loaded.
         """
-        plugin = Lifecycle(Policy(start=60.0), restarts=3)
+        plugin = Lifecycle(Policy(start=60.0), Memory(restarts=3))
         plugin.adopt(now=5.0)
 
-        assert (plugin.state, plugin.deadline, plugin.restarts) == (State.STARTING, 65.0, 3)
+        assert stands(plugin) == (State.STARTING, 65.0, 3)
         plugin.handle(Loaded(), now=6.0)
         assert plugin.state is State.READY
 
@@ -260,11 +266,11 @@ class TestRestart:
         plugin = ready(Policy(threshold=1.5, half_life=1e9))
         crash(plugin, 0.0)
         plugin.handle(CRASH, now=1.0)
-        assert plugin.state is State.QUARANTINED
+        assert stands(plugin)[0] is State.QUARANTINED
 
         assert plugin.handle(RestartAsked(), now=2.0) == [Spawn()]
         plugin.handle(CRASH, now=3.0)
-        assert plugin.state is State.BACKOFF
+        assert stands(plugin)[0] is State.BACKOFF
 
     def test_a_plugin_without_a_worker_is_looked_at_anew(self) -> None:
         """
@@ -277,6 +283,37 @@ class TestRestart:
 
         plugin.handle(StopAsked(), now=0.0)
         assert plugin.handle(RestartAsked(), now=0.0) == [Spawn()]
+
+
+class TestMemory:
+    def test_another_daemon_goes_on_with_the_budget(self) -> None:
+        """
+        Crashes before a daemon's death count after it.
+        """
+        policy = Policy(threshold=2.5, half_life=1e9)
+        plugin = ready(policy)
+        crash(plugin, 1.0)
+        crash(plugin, 2.0)
+        successor = Lifecycle(policy, plugin.memory)
+        successor.handle(StartAsked(), now=3.0)
+        successor.handle(CRASH, now=3.0)
+
+        assert successor.state is State.QUARANTINED
+        assert successor.restarts == 2
+
+    def test_quarantine_outlives_the_daemon(self) -> None:
+        """
+        What was given up stays given up, with its reason, until a person says otherwise.
+        """
+        plugin = Lifecycle(LONG)
+        plugin.handle(StartAsked(), now=0.0)
+        plugin.handle(Broke("on_load raised", "Traceback"), now=0.0)
+        plugin.handle(CRASH, now=1.0)
+        successor = Lifecycle(LONG, plugin.memory)
+
+        assert successor.state is State.QUARANTINED
+        assert (successor.reason, successor.traceback) == ("on_load raised", "Traceback")
+        assert ready().memory == Memory()
 
 
 class TestEveryState:

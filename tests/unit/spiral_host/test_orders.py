@@ -176,8 +176,9 @@ class TestLoad:
         office.house.load("a")
 
         assert office.rows() == [("a", "ready")]
-        ((row,),) = [other.value()]  # type: ignore[misc]
-        assert "plugin a is loaded already" in row["reason"]
+        refused = other.value()
+        assert isinstance(refused, list)
+        assert "plugin a is loaded already" in refused[0]["reason"]
         assert office.house.node.spawned() == ["a"]
 
     def test_what_is_loaded_already_stays(self, office: Office, tmp_path: Path) -> None:

@@ -55,8 +55,10 @@ class Disk:
         return self._next[-1]
 
     def close(self) -> None:
-        for opened in (*self._open, *self._next):
+        for opened in self._open:
             opened.close()
+        for disk in self._next:
+            disk.close()
 
 
 @pytest.fixture
@@ -255,7 +257,6 @@ class TestUnreadable:
         Path(f"{next_disk.path}-wal").write_bytes(GARBAGE)
 
         assert next_disk.open().plugins == []
-        assert Path(f"{next_disk.path}.unreadable-wal").exists()
 
     @pytest.mark.parametrize(
         "text",
@@ -333,9 +334,7 @@ class TestUnreadable:
         disk.write(disk.open(), store.want(BASE))
         disk.close()
         impatient = sqlite3.connect
-        monkeypatch.setattr(
-            store.sqlite3, "connect", lambda path, **kw: impatient(path, timeout=0, **kw)
-        )
+        monkeypatch.setattr(sqlite3, "connect", lambda path, **kw: impatient(path, timeout=0, **kw))
         with closing(impatient(disk.path)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(UsageError, match="locked; is another program using it"):

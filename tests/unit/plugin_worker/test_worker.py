@@ -1,0 +1,228 @@
+import os
+import signal
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from plugin_worker.node.logs import Log
+from plugin_worker.node.worker import MAX_FACT_BYTES, MAX_FACTS, WorkerProcess
+from protocol.errors import RemoteProtocolError
+from protocol.flight import SIZE
+from protocol.messages import Cause
+
+if TYPE_CHECKING:
+    from protocol.umbilical import Umbilical
+
+
+@dataclass
+class FakeUmbilical:
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[WorkerProcess]:
+    """A worker that has no process."""
+    flight = os.memfd_create("flight")
+    os.truncate(flight, SIZE)
+    worker = WorkerProcess(
+        incarnation=5,
+        plugin_id="base",
+        umbilical=cast("Umbilical", FakeUmbilical()),
+        log=Log(tmp_path / "base.log"),
+        flight_fd=flight,
+        tmp=tmp_path,
+    )
+    yield worker
+    if worker.flight_fd >= 0:
+        worker.close()
+
+
+def fact(key: bytes, frame: bytes = b"frame") -> bytes:
+    return bytes([len(key)]) + key + frame
+
+
+class TestFacts:
+    def test_a_fact_is_passed_on_and_kept(self, worker: WorkerProcess) -> None:
+        """
+        A daemon that comes later is told the same frame.
+        """
+        assert worker.keep(fact(b"loaded", b"F")) == b"F"
+        assert worker.report().facts == (b"F",)
+
+    def test_the_newest_word_on_a_key_counts(self, worker: WorkerProcess) -> None:
+        """
+        A fact replaces the one before it.
+        """
+        worker.keep(fact(b"offer math", b"old"))
+        worker.keep(fact(b"offer math", b"new"))
+
+        assert worker.report().facts == (b"new",)
+
+    def test_a_fact_can_be_taken_back(self, worker: WorkerProcess) -> None:
+        """
+        The frame that says so is passed on, and later daemons hear of neither.
+        """
+        worker.keep(fact(b"offer math"))
+
+        assert worker.keep(fact(b"-offer math", b"gone")) == b"gone"
+        assert worker.keep(fact(b"-never there", b"gone")) == b"gone"
+        assert worker.report().facts == ()
+
+    @pytest.mark.parametrize("body", [b"", b"\x01", b"\xffabc"])
+    def test_what_is_no_fact_is_refused(self, worker: WorkerProcess, body: bytes) -> None:
+        """
+        A key that is longer than its packet is a lie.
+        """
+        with pytest.raises(RemoteProtocolError, match="a fact without a key"):
+            worker.keep(body)
+
+    def test_there_is_a_number_that_is_too_many(self, worker: WorkerProcess) -> None:
+        """
+        A worker cannot fill its node's memory with facts.
+        """
+        for number in range(MAX_FACTS):
+            worker.keep(fact(str(number).encode()))
+
+        with pytest.raises(RemoteProtocolError, match="too many facts"):
+            worker.keep(fact(b"one more"))
+
+    def test_there_is_a_size_that_is_too_much(self, worker: WorkerProcess) -> None:
+        """
+        Nor with few large ones.
+        """
+        worker.keep(fact(b"a", b"x" * MAX_FACT_BYTES))
+
+        with pytest.raises(RemoteProtocolError, match="too many facts"):
+            worker.keep(fact(b"b", b"x"))
+
+
+class TestReport:
+    def test_it_says_who_it_is_and_how_it_is_confined(self, worker: WorkerProcess) -> None:
+        """
+        Everything that a daemon needs to take it over.
+        """
+        worker.pid, worker.start_time = 41, 42
+        worker.confined, worker.layers = True, ("landlock",)
+
+        report = worker.report()
+
+        assert (report.incarnation, report.plugin_id, report.pid, report.start_time) == (
+            5,
+            "base",
+            41,
+            42,
+        )
+        assert (report.confined, report.layers) == (True, ("landlock",))
+
+
+class TestCause:
+    def reaped(
+        self,
+        worker: WorkerProcess,
+        monkeypatch: pytest.MonkeyPatch,
+        code: int,
+        status: int,
+    ) -> Cause:
+        result = os.waitid_result((worker.pid, 0, signal.SIGCHLD, status, code))
+        monkeypatch.setattr(os, "waitid", lambda *_: result)
+        return worker.reap()
+
+    def test_an_exit_is_its_status(
+        self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        No rule explains a worker that left by itself.
+        """
+        worker.kill("start timeout")
+
+        assert self.reaped(worker, monkeypatch, os.CLD_EXITED, 3) == Cause(kind="exit", code=3)
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_a_rule_explains_the_signal_that_it_sends(
+        self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        """
+        The first rule that asked for the end is the cause.
+        """
+        worker.kill("start timeout")
+        worker.kill("the node stops")
+
+        cause = self.reaped(worker, monkeypatch, os.CLD_KILLED, number)
+        assert cause == Cause(kind="signal", code=number, rule="start timeout")
+
+    def test_it_explains_no_other_signal(
+        self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A segmentation fault that comes before our SIGKILL is still one.
+        """
+        worker.kill("start timeout")
+
+        cause = self.reaped(worker, monkeypatch, os.CLD_DUMPED, signal.SIGSEGV)
+        assert cause == Cause(kind="signal", code=signal.SIGSEGV)
+
+    def test_a_child_that_is_not_ours_is_unknown(
+        self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Somebody else took its status; nothing is made up.
+        """
+
+        def refuse(*_: object) -> None:
+            raise ChildProcessError
+
+        monkeypatch.setattr(os, "waitid", refuse)
+
+        assert worker.reap() == Cause(kind="unknown")
+
+
+class TestSample:
+    def test_what_it_counts_stands_in_its_figures(self, worker: WorkerProcess) -> None:
+        """
+        Measured by us, counted by it.
+        """
+        worker.pid = os.getpid()
+        os.pwrite(worker.flight_fd, struct.pack("=QQ", 7, 2), 0)
+
+        sample = worker.sample()
+
+        assert sample is not None
+        assert (sample.incarnation, sample.calls, sample.errors) == (5, 7, 2)
+        assert sample.memory > 0
+
+    def test_one_that_is_gone_has_none(self, worker: WorkerProcess) -> None:
+        """
+        A worker may leave while it is measured.
+        """
+        worker.pid = 2**22 + 1
+
+        assert worker.sample() is None
+
+
+class TestClose:
+    def test_every_descriptor_is_let_go(self, worker: WorkerProcess) -> None:
+        """
+        A machine that starts workers for years runs out of none.
+        """
+        held = (worker.flight_fd, worker.log.read_fd, worker.log.write_fd)
+        worker.close()
+
+        assert cast("FakeUmbilical", worker.umbilical).closed
+        for fd in held:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+
+    def test_nobody_is_signalled_before_there_is_a_process(self, worker: WorkerProcess) -> None:
+        """
+        A worker that was never started cannot be killed, and nobody else is in its place.
+        """
+        worker.signal(signal.SIGKILL)
+
+        assert worker.rule == ""

@@ -1,0 +1,292 @@
+"""What the supervisor does when its node, or the daemon before it, is gone."""
+
+import pytest
+
+from protocol.events import PluginLoaded
+from protocol.messages import (
+    Broken,
+    Cause,
+    Described,
+    DescribePlugin,
+    EndWorker,
+    Exited,
+    ExitSeen,
+    LoadPlugin,
+    PluginSource,
+    SpawnWorker,
+    StopPlugin,
+)
+from spiral_host import store
+from spiral_host.lifecycle import Memory, State
+from spiral_host.store import Wanted
+from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
+
+BASE = manifest("base")
+USER = manifest("user", {"base": ">=1.0"})
+LEFT = Cause(kind="exit")
+EARLIER = (EPOCH - 1) << 32 | 5
+SOURCE = PluginSource(root="/plugins", entry="single.py")
+
+
+def remember(house: House, memory: Memory = Memory(), *, leaving: bool = False) -> None:  # noqa: B008
+    house.supervisor.remember(Wanted(BASE, memory, 0, leaving))
+
+
+def greet(house: House, *living: int, confined: bool = True) -> None:
+    """The node greets: these workers of the base plugin live."""
+    reports = [house.report("base", life, confined=confined) for life in living]
+    kept = house.supervisor.adopt(reports)
+    house.supervisor.resume(report.incarnation for report in kept)
+
+
+class TestNodeLost:
+    def test_every_worker_is_lost_and_starts_again(self, house: House) -> None:
+        """
+        Each plugin counts a crash and begins another life.
+        """
+        house.add_ready(BASE, manifest("other"))
+        house.node.spawned()
+
+        house.supervisor.node_lost()
+        house.reactor.pass_time(0)
+
+        assert house.node.spawned() == ["base", "other"]
+        assert {p.lifecycle.restarts for p in house.registry.plugins.values()} == {1}
+
+    def test_settled_plugins_do_not_notice(self, house: House) -> None:
+        """
+        What had no worker has lost none.
+        """
+        house.add(USER)
+        house.supervisor.node_lost()
+
+        assert house.states() == {"user": State.BLOCKED}
+
+    def test_a_leaving_plugin_has_left(self, house: House) -> None:
+        """
+        A plugin that was draining is gone with the node, and forgotten.
+        """
+        house.add_ready(BASE)
+        house.supervisor.stop("base")
+
+        house.supervisor.node_lost()
+
+        assert house.registry.plugins == {}
+
+    def test_orders_that_nobody_heard_are_given_again(self, house: House) -> None:
+        """
+        A spawn told while no node was there is told again, for the same life, when one comes.
+        """
+        house.node.deaf = True
+        house.add(BASE)
+        life = house.incarnation("base")
+        house.node.deaf = False
+
+        greet(house)
+
+        assert [spawn.incarnation for spawn in house.node.take(SpawnWorker)] == [life]
+        assert house.plugin("base").lifecycle.restarts == 0
+
+
+class TestAdopt:
+    def test_a_living_worker_that_is_wanted_is_kept(self, house: House) -> None:
+        """
+        It goes on with its life, its process and its count of restarts; nothing is started.
+        """
+        remember(house, Memory(restarts=2))
+        house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume([EARLIER])
+
+        base = house.plugin("base")
+        assert (base.state, base.incarnation, base.pid) == (State.READY, EARLIER, 77)
+        assert base.lifecycle.restarts == 2
+        assert house.node.told == []
+
+    @pytest.mark.parametrize(("announced", "news"), [(EARLIER, []), (0, [PluginLoaded("base")])])
+    def test_a_life_is_announced_once(
+        self, house: House, announced: int, news: list[PluginLoaded]
+    ) -> None:
+        """
+        A daemon that takes a ready plugin over says so only when the last one could not.
+        """
+        house.supervisor.remember(Wanted(BASE, Memory(), announced, leaving=False))
+        house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+
+        assert house.outside.events == news
+
+    def test_of_two_workers_of_one_plugin_one_is_ended(self, house: House) -> None:
+        """
+        A plugin has one life at a time.
+        """
+        remember(house)
+        greet(house, EARLIER, EARLIER + 1)
+
+        assert house.incarnation("base") == EARLIER
+        assert house.node.take(EndWorker) == [EndWorker(EARLIER + 1, "nobody wants it", True)]
+
+    def test_one_that_was_not_told_to_load_is_told(self, house: House) -> None:
+        """
+        The last daemon may have died between the confinement and its order.
+        """
+        remember(house)
+        greet(house, EARLIER)
+
+        ((incarnation, order),) = house.node.relayed()
+        assert incarnation == EARLIER
+        assert isinstance(order, LoadPlugin)
+
+    def test_one_that_is_not_confined_yet_is_not_told(self, house: House) -> None:
+        """
+        Adoption is no way around the confinement.
+        """
+        remember(house)
+        greet(house, EARLIER, confined=False)
+        assert house.node.relayed() == []
+
+        house.supervisor.confined(EARLIER, LAYERS)
+
+        assert len(house.node.relayed()) == 1
+
+    def test_what_is_wanted_and_does_not_run_is_started(self, house: House) -> None:
+        """
+        A plugin without a worker begins its first life under this daemon.
+        """
+        remember(house)
+        greet(house)
+
+        assert house.node.spawned() == ["base"]
+        assert house.incarnation("base") >> 32 == EPOCH
+
+    def test_quarantine_outlives_the_daemon(self, house: House) -> None:
+        """
+        What was given up is not tried again because the daemon was.
+        """
+        remember(house, Memory(quarantine="crashed 5.2 times lately"))
+        greet(house)
+
+        assert house.states() == {"base": State.QUARANTINED}
+        assert house.node.spawned() == []
+
+    def test_a_crash_that_no_daemon_saw_is_counted(self, house: House) -> None:
+        """
+        The node tells of it, and the plugin is restarted as after any crash.
+        """
+        remember(house, Memory(restarts=2))
+        house.supervisor.adopt([])
+        house.supervisor.exited(Exited(incarnation=EARLIER, plugin_id="base", cause=SEGV))
+        house.supervisor.resume([])
+        house.reactor.pass_time(0)
+
+        assert house.plugin("base").lifecycle.restarts == 3
+        assert house.node.spawned() == ["base"]
+        assert house.node.take(ExitSeen) == [ExitSeen(EARLIER)]
+
+    def test_an_end_that_was_ordered_is_no_crash(self, house: House) -> None:
+        """
+        The last daemon was told to restart it: its exit is the first half, not a failure.
+        """
+        remember(house)
+        house.supervisor.restarting = frozenset({EARLIER})
+        house.supervisor.adopt([])
+        house.supervisor.exited(Exited(incarnation=EARLIER, plugin_id="base", cause=SEGV))
+        house.supervisor.resume([])
+
+        assert house.plugin("base").lifecycle.restarts == 0
+        assert house.node.spawned() == ["base"]
+
+    def test_a_restart_under_way_is_carried_on(self, house: House) -> None:
+        """
+        A worker that was to be restarted and still lives is asked to leave again.
+        """
+        remember(house)
+        house.supervisor.restarting = frozenset({EARLIER})
+        house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume([EARLIER])
+
+        assert house.node.relayed() == [(EARLIER, StopPlugin())]
+        house.end("base", LEFT)
+        assert house.node.spawned() == ["base"]
+
+    def test_one_that_was_leaving_is_asked_again(self, house: House) -> None:
+        """
+        An unload that the last daemon had begun is carried on, and the plugin forgotten.
+        """
+        remember(house, leaving=True)
+        house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume([EARLIER])
+        assert house.node.relayed() == [(EARLIER, StopPlugin())]
+
+        house.end("base", LEFT)
+
+        assert house.registry.plugins == {}
+
+    def test_one_that_has_left_meanwhile_is_forgotten(self, house: House) -> None:
+        """
+        Nothing runs any more, so nothing is waited for and nothing is started.
+        """
+        remember(house, leaving=True)
+        greet(house)
+
+        assert house.registry.plugins == {}
+        assert house.outside.statements[-1] == store.forget("base")
+        assert house.node.spawned() == []
+
+
+class TestGreetedAgain:
+    """A node that has missed orders greets the same daemon a second time."""
+
+    def test_a_worker_that_is_not_there_any_more_is_lost(self, house: House) -> None:
+        """
+        Its exit was not heard; its plugin crashed for an unknown cause.
+        """
+        house.add_ready(BASE)
+        greet(house)
+
+        assert house.plugin("base").lifecycle.reason == "unknown cause"
+        assert house.states() == {"base": State.BACKOFF}
+
+    def test_what_is_as_it_was_stays_so(self, house: House) -> None:
+        """
+        A ready plugin is ready, and nobody is told anything twice.
+        """
+        house.add_ready(BASE)
+        house.node.told.clear()
+
+        greet(house, house.incarnation("base"))
+
+        assert house.states() == {"base": State.READY}
+        assert house.node.told == []
+
+    def test_its_pid_is_known_though_the_news_was_missed(self, house: House) -> None:
+        """
+        The greeting says what a lost message would have said.
+        """
+        house.add(BASE)
+
+        greet(house, house.incarnation("base"), confined=False)
+
+        assert house.plugin("base").pid == 77
+
+    @pytest.mark.parametrize("was_heard", [True, False])
+    def test_a_question_for_metadata_is_carried_on(self, house: House, *, was_heard: bool) -> None:
+        """
+        A worker that was only asked is kept and asked again, or started again; it gets an answer.
+        """
+        answers: list[Described | Broken] = []
+        house.supervisor.describe(SOURCE, answers.append)
+        (spawn,) = house.node.take(SpawnWorker)
+        reports = [house.report(spawn.plugin_id, spawn.incarnation)] if was_heard else []
+
+        house.supervisor.resume(r.incarnation for r in house.supervisor.adopt(reports))
+        if not was_heard:
+            assert house.node.take(SpawnWorker) == [spawn]
+            house.supervisor.confined(spawn.incarnation, LAYERS)
+
+        assert house.node.relayed() == [(spawn.incarnation, DescribePlugin(source=SOURCE))]
+        assert house.node.take(EndWorker) == []
+        house.supervisor.described(spawn.incarnation, Described({"id": "single"}))
+        assert answers == [Described({"id": "single"})]
