@@ -24,7 +24,7 @@ _HEAD: Final = 4
 def _frames() -> tuple[bytes, bytes]:
     """Give a call and its reply as they lie in a lane."""
     pack = new_packer()
-    call = pack_call(pack, COUNT, "adder", "add", (1, 2), {}, 1.5)
+    call = pack_call(pack, COUNT, "adder", "add", (1, 2), {}, 1.5, ())
     reply = pack_value_reply(pack, COUNT, 3)
     return tuple(len(body).to_bytes(_HEAD, "big") + body for body in (call, reply))  # type: ignore[return-value]
 

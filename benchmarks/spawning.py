@@ -106,7 +106,12 @@ class _Nursery:
         self._turn_until("_confined_at")
         metadata = PluginMetadata(_PLUGIN, "1.0.0").to_wire()
         load = LoadPlugin(
-            source=_SOURCE, metadata=metadata, data_dir=data, events=(), concurrency=1
+            source=_SOURCE,
+            metadata=metadata,
+            data_dir=data,
+            events=(),
+            concurrency=1,
+            reentrant=True,
         )
         self._workers.relay(self._incarnation, TO_WORKER.encode(load))
         self._turn_until("_ready_at")

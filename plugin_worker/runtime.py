@@ -282,7 +282,7 @@ class Runtime:
         if answer is None:
             return None
         opened, fd = answer
-        lane = Lane(socket.socket(fileno=fd))
+        lane = Lane(fd)
         return OpenLane(lane, opened.peer, opened.peer_name, self._desk.waiter(fd))
 
     def cause_of_death(self, incarnation: int) -> str:

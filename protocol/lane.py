@@ -3,7 +3,7 @@
 A lane belongs to one thread. Its socket never blocks; who wants to wait polls its descriptor.
 """
 
-import socket
+import os
 import struct
 from typing import Final
 
@@ -23,18 +23,18 @@ MAX_OUTBOX: Final = 4 * MAX_MESSAGE
 
 
 class Lane:
-    """One end of a lane. Lives until either end closes it."""
+    """One end of a lane. Lives until either end closes it.
 
-    __slots__ = ("_in", "_length", "_out", "_receive", "_send", "_socket", "fd")
+    Args:
+        fd: One end of a stream socket pair; the lane's own from now on.
+    """
 
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        self.fd = end.fileno()
-        self._socket = end
-        self._send = end.send
-        self._receive = end.recv
+    __slots__ = ("_in", "_out", "fd")
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
         self._in = bytearray()
-        self._length = -1
         self._out = bytearray()
 
     def send(self, body: bytes) -> bool:
@@ -55,7 +55,7 @@ class Lane:
         if self._out:
             return self._keep(frame)
         try:
-            sent = self._send(frame)
+            sent = os.write(self.fd, frame)
         except BlockingIOError:
             return self._keep(frame)
         return sent == length + _HEAD or self._keep(memoryview(frame)[sent:])
@@ -68,7 +68,7 @@ class Lane:
         """
         try:
             while self._out:
-                del self._out[: self._send(self._out)]
+                del self._out[: os.write(self.fd, self._out)]
         except BlockingIOError:
             return False
         return True
@@ -82,7 +82,7 @@ class Lane:
         """
         try:
             while not self._in or (frame := self._cut()) is None:
-                chunk = self._receive(_CHUNK)
+                chunk = os.read(self.fd, _CHUNK)
                 # The common case by far: exactly one frame, which needs no buffer.
                 length = len(chunk) - _HEAD
                 if length >= 0 and not self._in and _unpack_length(chunk)[0] == length:
@@ -104,12 +104,14 @@ class Lane:
         return length > MAX_MESSAGE or len(self._in) >= _HEAD + length
 
     def close(self) -> None:
-        """Close this end; the peer sees the end of the stream."""
-        self._socket.close()
+        """Close this end; the peer sees the end of the stream. Harmless when it is closed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self) -> None:
         # The lanes of a thread that has ended: nobody is left to close them.
-        self._socket.close()
+        self.close()
 
     def _cut(self) -> bytes | None:
         if len(self._in) < _HEAD:

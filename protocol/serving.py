@@ -5,7 +5,6 @@ The thread that polls a lane also runs its calls, so no call passes through two 
 
 import collections
 import os
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class LaneServer:
 
     def open(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more."""
-        lane = self._lanes[opened.lane] = Lane(socket.socket(fileno=fd))
+        lane = self._lanes[opened.lane] = Lane(fd)
         served = _Served(opened.lane, lane, opened.peer, opened.peer_name)
         self._reactor.watch(fd, lambda: self._serve(served))
 

@@ -6,11 +6,13 @@ two apart.
 """
 
 import threading
-from collections.abc import Callable
 from itertools import count
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from protocol.reactor import Reactor
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from protocol.reactor import Reactor
 
 Link: TypeAlias = list[object]
 """One call of a chain: its caller's incarnation, its number there, its caller's name."""

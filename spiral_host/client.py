@@ -463,7 +463,7 @@ class Connection:
         if answer is None:
             return None
         opened, fd = answer
-        return OpenLane(Lane(socket.socket(fileno=fd)), opened.peer, opened.peer_name, _waiter(fd))
+        return OpenLane(Lane(fd), opened.peer, opened.peer_name, _waiter(fd))
 
     def cause_of_death(self, incarnation: int) -> str:
         """Say how a peer ended; waits a moment for the node's word."""

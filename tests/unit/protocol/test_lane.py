@@ -13,7 +13,7 @@ from protocol.lane import MAX_OUTBOX, Lane
 @pytest.fixture
 def pair() -> Iterator[tuple[Lane, Lane]]:
     """Two ends of a lane."""
-    one, other = map(Lane, socket.socketpair())
+    one, other = (Lane(end.detach()) for end in socket.socketpair())
     yield one, other
     one.close()
     other.close()
@@ -23,7 +23,7 @@ def pair() -> Iterator[tuple[Lane, Lane]]:
 def raw() -> Iterator[tuple[socket.socket, Lane]]:
     """A peer that may say anything, and our end."""
     peer, ours = socket.socketpair()
-    lane = Lane(ours)
+    lane = Lane(ours.detach())
     yield peer, lane
     peer.close()
     lane.close()
@@ -52,7 +52,7 @@ class TestLane:
         However the kernel cuts the stream, the same frames come out.
         """
         peer, ours = socket.socketpair()
-        lane = Lane(ours)
+        lane = Lane(ours.detach())
         stream = b"".join(map(frame, bodies))
         received = []
         with peer:

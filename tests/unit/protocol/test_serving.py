@@ -52,7 +52,7 @@ class Served:
         ours, theirs = socket.socketpair()
         opened = LaneOpened(lane=number, request="", peer=40 + number, peer_name=f"peer {number}")
         self.server.open(opened, theirs.detach())
-        return Lane(ours)
+        return Lane(ours.detach())
 
     def call(self, lane: Lane, chain: list[Link] | None = None) -> None:
         lane.send(pack_call(PACK, 9, "math", "add", (1, 2), {}, FOREVER, chain or ()))

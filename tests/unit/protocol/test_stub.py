@@ -55,7 +55,7 @@ class Callee:
         self.lanes = lanes
 
     def open(self) -> OpenLane:
-        ours, theirs = map(Lane, socket.socketpair())
+        ours, theirs = (Lane(end.detach()) for end in socket.socketpair())
         self.lanes.append(theirs)
         return OpenLane(ours, self.incarnation, "calculator", lambda _: self.serve(theirs))
 
