@@ -23,6 +23,10 @@ from protocol.names import EVERYTHING, Topic, parse_topic
 MAX_PAYLOAD: Final = 48 * 1024
 """Bytes of one event; a run with one such event still fits into one packet of an umbilical."""
 
+MAX_RUN: Final = 256
+MAX_RUN_BYTES: Final = 256 * 1024
+"""Events that travel together, and their bytes: stamped, they stay far below a message's limit."""
+
 TERMINATOR: Final = b"\0"
 MARK: Final = b"\xff"
 """Opens what is no event: no topic begins with it, because it is no UTF-8."""
@@ -232,6 +236,8 @@ def unpack_publication(body: bytes) -> tuple[Topic, list[bytes]]:
     if topic in RESERVED:
         raise RemoteProtocolError(f"only the daemon publishes {topic}")
     _columns([0.0], payloads)
+    if len(payloads) > MAX_RUN or sum(map(len, payloads)) > MAX_RUN_BYTES:
+        raise RemoteProtocolError(f"a publication of more than {MAX_RUN} events at once")
     return topic, payloads
 
 

@@ -3,6 +3,7 @@
 One memfd a worker. What stands there is the worker's own word: believed within limits.
 """
 
+import fcntl
 import mmap
 import os
 import struct
@@ -10,6 +11,14 @@ from typing import Final
 
 SIZE: Final = 4096
 _COUNTERS: Final = struct.Struct("=QQ")
+
+
+def make_page(name: str) -> int:
+    """Make a page, for the node; whoever gets it can neither cut it short nor let it grow."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, SIZE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 class FlightWriter:

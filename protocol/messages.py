@@ -124,7 +124,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReport:
-    """One living worker, as a node tells it to a daemon that it has not met."""
+    """One living worker, as a node tells it to a daemon; its facts follow, each as a `Relay`."""
 
     incarnation: int
     plugin_id: str
@@ -132,7 +132,6 @@ class WorkerReport:
     start_time: int
     confined: bool
     layers: tuple[str, ...]
-    facts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +154,11 @@ class NodeDetails:
     missing: Mapping[str, str]
     workers: tuple[WorkerReport, ...]
     exits: tuple[Exited, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllTold:
+    """Every fact of every living worker has been told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +339,7 @@ FromNode: TypeAlias = (
     | Samples
     | ClientLeft
     | LaneFailed
+    | AllTold
 )
 
 TO_NODE: Final[Conversation[ToNode]] = Conversation(
@@ -367,6 +372,7 @@ FROM_NODE: Final[Conversation[FromNode]] = Conversation(
         8: Samples,
         9: ClientLeft,
         10: LaneFailed,
+        11: AllTold,
     },
 )
 

@@ -67,12 +67,24 @@ class Outbox:
         Raises:
             RemoteProtocolError: The publisher has used too many types.
         """
-        numbers = self._numbers.setdefault((source, incarnation), {})
-        if topic not in numbers and len(numbers) >= MAX_TYPES:
-            raise RemoteProtocolError(f"{source} publishes more than {MAX_TYPES} types of events")
+        numbers = self._numbered(source, incarnation, topic)
         first = numbers.get(topic, 0) + 1
         numbers[topic] = first + count - 1
         return first
+
+    def reserve(self, source: str, incarnation: int, topic: Topic) -> None:
+        """Make sure that events of this type can be numbered later.
+
+        Raises:
+            RemoteProtocolError: The publisher has used too many types.
+        """
+        self._numbered(source, incarnation, topic).setdefault(topic, 0)
+
+    def _numbered(self, source: str, incarnation: int, topic: Topic) -> dict[Topic, int]:
+        numbers = self._numbers.setdefault((source, incarnation), {})
+        if topic not in numbers and len(numbers) >= MAX_TYPES:
+            raise RemoteProtocolError(f"{source} publishes more than {MAX_TYPES} types of events")
+        return numbers
 
     def accepted(self, transmission: int) -> None:
         """Forget what has reached everybody."""

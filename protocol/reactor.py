@@ -116,8 +116,10 @@ class Reactor:
         Called from inside a callback or before the loop runs; its own callback is not called.
 
         Returns:
-            False when `time.monotonic()` has reached `deadline`.
+            False when `time.monotonic()` has reached `deadline`; True also when the descriptor
+            is no longer watched, because a callback has closed it.
         """
+        mine = self._readers.get(fd)
         while (left := deadline - time.monotonic()) > 0:
             is_ready = False
             for ready, happened in self._wait(left):
@@ -127,7 +129,7 @@ class Reactor:
                     callback := self._readers.get(ready)
                 ):
                     callback()
-            if is_ready:
+            if is_ready or self._readers.get(fd) is not mine:
                 return True
         return False
 

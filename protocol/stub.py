@@ -23,7 +23,7 @@ from protocol.errors import (
 )
 from protocol.lane import Lane
 from protocol.names import parse_method
-from protocol.turn import NUMBERS, TURN
+from protocol.turn import MAX_CHAIN, NUMBERS, TURN, spelled
 
 IDLE_S: Final = 60.0
 """A lane that was not used for so long is closed when its thread opens another."""
@@ -46,6 +46,8 @@ class OpenLane:
     early: list[bytes] = field(default_factory=list)
     """Frames that came while a call made later, by the same thread, waited on another lane."""
     used: float = 0.0
+    is_lost: bool = False
+    """Whether it has been given up, by whichever of the thread's calls found out first."""
 
 
 class Connector(Protocol):
@@ -95,7 +97,10 @@ class Caller:
         now = monotonic()
         deadline = min(now + DEFAULT_TIMEOUT_S, turn.deadline)
         number = next(NUMBERS)
-        while True:
+        if len(turn.chain) >= MAX_CHAIN:
+            circle = spelled([*turn.chain[:4], *turn.chain[-2:]], "...")
+            raise ServiceUnavailable(service, f"{MAX_CHAIN} calls led to this one: {circle}")
+        while monotonic() < deadline:
             opened = self._mine.by_service.get(service) or self._open(service, deadline)
             opened.used = now
             frame = pack_call(
@@ -113,10 +118,15 @@ class Caller:
                 return self._outcome(opened, number, method, deadline)
             finally:
                 turn.waiting.pop()
+        raise DeadlineExceeded(str(method), round(deadline - now, 3))
 
     def _outcome(self, opened: OpenLane, number: int, method: "Method", deadline: float) -> object:
         lane = opened.lane
-        while opened.early or lane.has_more() or opened.wait(deadline):
+        while opened.early or not opened.is_lost:
+            if not (opened.early or lane.has_more() or opened.wait(deadline)):
+                raise DeadlineExceeded(str(method), round(deadline - opened.used, 3))
+            if opened.is_lost and not opened.early:
+                break  # a call further in, or none at all, has found the callee gone
             try:
                 frame = opened.early.pop(0) if opened.early else lane.receive()
                 if frame is None:
@@ -134,7 +144,7 @@ class Caller:
             if error is not None:
                 raise error
             return value
-        raise DeadlineExceeded(str(method), round(deadline - opened.used, 3))
+        raise WorkerLost(opened.peer_name, self._connector.cause_of_death(opened.peer))
 
     def _open(self, service: str, deadline: float) -> OpenLane:
         return self._mine.keep(service, self._connector.open_lane(service, deadline))
@@ -193,6 +203,7 @@ class _Lanes(threading.local):
         if TURN.reactor is not None:
             TURN.reactor.forget(opened.lane.fd)
         opened.lane.close()
+        opened.is_lost = True
         self._by_peer.pop(opened.peer, None)
         gone = [name for name, lane in self.by_service.items() if lane is opened]
         for name in gone:

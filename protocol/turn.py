@@ -6,6 +6,7 @@ two apart.
 """
 
 import threading
+from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -48,6 +49,6 @@ def belongs(chain: list[Link] | None, own: int) -> bool:
     return chain is not None and any(link[0] == own and link[1] in TURN.waiting for link in chain)
 
 
-def spelled(chain: list[Link], *last: str) -> str:
+def spelled(chain: Sequence[Link], *last: str) -> str:
     """Write a chain for people: `a -> b -> a`."""
     return " -> ".join([*(str(link[2]) for link in chain), *last])

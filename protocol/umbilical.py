@@ -16,6 +16,9 @@ from protocol.packets import MAX_PACKET, Joiner, Kind, cut
 MAX_BACKLOG: Final = 4 << 20
 """Bytes that wait for a lower end which does not read, before it is given up."""
 
+MAX_WAITING_DESCRIPTORS: Final = 32
+"""Descriptors that wait for such an end: each is one of our own until it has left."""
+
 _MAX_DESCRIPTORS: Final = 4
 _INT: Final = array.array("i").itemsize
 
@@ -113,7 +116,10 @@ class Umbilical:
     def _send_or_keep(self, packet: bytes, descriptors: tuple[int, ...]) -> None:
         if not self._waiting and self._try(packet, descriptors):
             return
-        if self.backlog + len(packet) > MAX_BACKLOG:
+        attached = sum(len(waiting) for _, waiting in self._waiting if waiting)
+        if self.backlog + len(packet) > MAX_BACKLOG or (
+            descriptors and attached >= MAX_WAITING_DESCRIPTORS
+        ):
             raise RemoteProtocolError("the other end does not read what it is sent")
         self._waiting.append((packet, tuple(map(os.dup, descriptors))))
         self.backlog += len(packet)

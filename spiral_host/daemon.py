@@ -75,6 +75,7 @@ class Daemon:
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
         self._node_details: NodeDetails | None = None
+        self._alive: list[int] = []
         self._samples: dict[str, Callable[[], None]] = {}
         self._take_over()
         self._build()
@@ -245,7 +246,7 @@ class Daemon:
     # --- the node ---------------------------------------------------------------------------------
 
     def node_arrived(self, details: NodeDetails) -> None:
-        """The node has greeted us: take over what it runs, then let clients in."""
+        """The node has greeted us: take over what it runs; what its workers stated follows."""
         self._node.arrived(details.name, details.pid)
         hindrance = sandbox_hindrance(self._config.sandbox, details)
         if hindrance:
@@ -253,12 +254,15 @@ class Daemon:
             return
         self._node_details = details
         alive = self._supervisor.adopt(details.workers)
+        self._alive = [report.incarnation for report in alive]
         for exit_ in details.exits:
             self._supervisor.exited(exit_)
-        for report in alive:
-            for fact in report.facts:
-                self._workers.received(report.incarnation, fact)
-        self._supervisor.resume(report.incarnation for report in alive)
+
+    def node_told(self) -> None:
+        """The node has told what its workers had stated: go on, and let clients in."""
+        if self._node_details is None:
+            return
+        self._supervisor.resume(self._alive)
         self._reactor.call_later(ADOPTING_S, self._bus.open)
         self._sessions.let_clients_in()
         if not self._serves:

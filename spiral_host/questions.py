@@ -33,6 +33,12 @@ from spiral_host.store import Statement
 MAX_SETTING: Final = 64 * 1024
 """Characters of a configured value, and 200 of its key."""
 
+MAX_CONFIG: Final = 512 * 1024
+"""Characters of all keys and values: every question for them may be answered in one message."""
+
+MAX_METHODS: Final = 512
+"""Methods of one service."""
+
 MAX_OFFERS: Final = 256
 """Services of one process; a plugin with more has not understood what a service is."""
 
@@ -114,6 +120,8 @@ class Questions:
             UsageError: Its name, or a method's, is none, or there are too many.
         """
         parse_service(offer.service)
+        if len(offer.methods) > MAX_METHODS:
+            raise UsageError(f"service {offer.service} has more than {MAX_METHODS} methods")
         for method in offer.methods:
             parse_method(method)
         mine = self._registry.services_of(asker.incarnation)
@@ -206,6 +214,9 @@ class Questions:
             raise UsageError(f"{shown(key)} is no configuration key; use 1 to 200 characters")
         if value is not None and len(value) > MAX_SETTING:
             raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")
+        others = sum(len(k) + len(v) for k, v in self._config.items() if k != key)
+        if value is not None and others + len(key) + len(value) > MAX_CONFIG:
+            raise UsageError(f"the configuration has {MAX_CONFIG} characters already; unset some")
         if value is None:
             self._config.pop(key, None)
         else:

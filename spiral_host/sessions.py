@@ -17,6 +17,7 @@ from protocol.messages import (
     TO_CLIENT,
     TO_NODE,
     AdmitClient,
+    AllTold,
     Answer,
     ClientDetails,
     ClientLeft,
@@ -87,6 +88,9 @@ class Host(Protocol):
 
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us."""
+
+    def node_told(self) -> None:
+        """The node has told every fact of its workers."""
 
     def samples_arrived(self, samples: Samples) -> None:
         """The node has measured its workers."""
@@ -238,6 +242,8 @@ class Sessions:
             self._supervisor.violated(message.incarnation, message.reason)
         elif isinstance(message, Samples):
             self._host.samples_arrived(message)
+        elif isinstance(message, AllTold):
+            self._host.node_told()
         elif isinstance(message, LaneFailed):
             self._questions.lane_failed(message)
         elif isinstance(message, ClientLeft):

@@ -21,6 +21,7 @@ from protocol.messages import (
     Greeted,
     LaneClosed,
     Refused,
+    ToEndpoint,
 )
 from protocol.packets import Kind
 from protocol.reactor import Reactor
@@ -31,6 +32,9 @@ MAX_WAITING: Final = 64
 """Connections that have not shown a valid ticket yet."""
 
 WAIT_S: Final = 10.0
+"""How long a client may take between its welcome and the door, seconds."""
+
+AGAIN_S: Final = 0.2
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -69,13 +73,27 @@ class Clients:
         self._door.bind(str(path))
         self._door.listen(128)
         self._door.setblocking(False)
-        reactor.watch(self._door.fileno(), self._come_in)
+        self._open_door()
 
     def admit(self, admission: AdmitClient) -> None:
         """Expect a client; it may be waiting at the door already."""
         self._tickets[admission.ticket] = admission.incarnation
+        self._reactor.call_later(WAIT_S, lambda: self._missed(admission))
         for fd in tuple(self._guests):
             self._try(fd)
+
+    def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
+        """Send to a client; False when it is not here, or has just left."""
+        umbilical = self.connected.get(incarnation)
+        if umbilical is None:
+            return False
+        try:
+            if not umbilical.send(Kind.NODE, TO_ENDPOINT.encode(message), descriptors):
+                self._reactor.watch_writable(umbilical.fd, lambda: self._flush(incarnation))
+        except (OSError, ProtocolError):
+            self._lost(incarnation)
+            return False
+        return True
 
     def expel(self, incarnation: int) -> None:
         """Close a client's connection; nobody is told, because the daemon said so."""
@@ -94,10 +112,19 @@ class Clients:
         self._door.close()
         self._path.unlink(missing_ok=True)
 
+    def _open_door(self) -> None:
+        if self._door.fileno() >= 0:
+            self._reactor.watch(self._door.fileno(), self._come_in)
+
     def _come_in(self) -> None:
         try:
             end, _ = self._door.accept()
         except BlockingIOError:
+            return
+        except OSError:
+            # No descriptor is left for it. The door opens again when there may be one.
+            self._reactor.forget(self._door.fileno())
+            self._reactor.call_later(AGAIN_S, self._open_door)
             return
         raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(raw)
@@ -134,7 +161,7 @@ class Clients:
         self.expel(incarnation)
         self.connected[incarnation] = guest.umbilical
         self._reactor.watch(fd, lambda: self._read(incarnation, guest.umbilical))
-        guest.umbilical.send(Kind.NODE, TO_ENDPOINT.encode(Greeted(incarnation)))
+        self.send(incarnation, Greeted(incarnation), ())
 
     def _read(self, incarnation: int, umbilical: Umbilical) -> None:
         try:
@@ -145,8 +172,26 @@ class Clients:
                 self._lane_closed(said.lane, incarnation)
         except (ProtocolError, EOFError, OSError):
             if self.connected.get(incarnation) is umbilical:
-                self.expel(incarnation)
-                self._left(incarnation)
+                self._lost(incarnation)
+
+    def _flush(self, incarnation: int) -> None:
+        umbilical = self.connected.get(incarnation)
+        try:
+            if umbilical is not None and umbilical.flush():
+                self._reactor.forget_writable(umbilical.fd)
+        except OSError:
+            self._lost(incarnation)
+
+    def _lost(self, incarnation: int) -> None:
+        self.expel(incarnation)
+        self._left(incarnation)
+
+    def _missed(self, admission: AdmitClient) -> None:
+        """Give up a client that was admitted and never came, so that its place is free again."""
+        if self._tickets.pop(admission.ticket, None) is None:
+            return
+        if admission.incarnation not in self.connected:
+            self._left(admission.incarnation)
 
     def _too_late(self, fd: int, guest: _Guest) -> None:
         if self._guests.get(fd) is guest:

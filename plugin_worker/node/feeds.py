@@ -138,6 +138,7 @@ class Feeds:
         """
         reader = self._readers[incarnation]
         topic, payloads = unpack_publication(body)
+        self.peer.outbox.reserve(reader.name, incarnation, topic)
         if reader.waiting or not self.peer.outbox.has_room(reader.name, incarnation):
             self._wait(incarnation, reader, topic, payloads)
             return

@@ -7,8 +7,11 @@ from typing import Final
 
 from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
 
-MAX_LANES: Final = 512
-"""For one endpoint. A lane costs each side a descriptor, of which a worker has 1024."""
+MAX_LANES: Final = 768
+"""To one callee. A lane costs each side a descriptor, of which a worker has 1024."""
+
+MAX_SHARED: Final = 256
+"""Between one caller and one callee: one for each thread of the caller's."""
 
 Send = Callable[[int, ToEndpoint, tuple[int, ...]], bool]
 """Sends a message with descriptors to an endpoint; False when there is no such endpoint."""
@@ -34,8 +37,11 @@ class Lanes:
         if why:
             self._failed(LaneFailed(grant.lane, why, gone=False))
             return
-        # A buffer that holds a whole frame lets a large argument leave in one write.
-        caller_end, callee_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            caller_end, callee_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            self._failed(LaneFailed(grant.lane, f"the node has no room: {error}", gone=False))
+            return
         with caller_end, callee_end:
             to_callee = LaneOpened(
                 lane=grant.lane, request="", peer=grant.caller, peer_name=grant.caller_name
@@ -53,10 +59,12 @@ class Lanes:
             self._send(grant.caller, to_caller, (caller_end.fileno(),))
 
     def _hindrance(self, grant: GrantLane) -> str:
-        for side, name in ((grant.caller, "the caller"), (grant.callee, grant.callee_name)):
-            count = sum(side in (lane.caller, lane.callee) for lane in self._lanes.values())
-            if count >= MAX_LANES:
-                return f"{name} has {MAX_LANES} lanes already"
+        # Only the callee says that a lane has ended: a liar must not use up its callers' places.
+        to_callee = [lane for lane in self._lanes.values() if lane.callee == grant.callee]
+        if len(to_callee) >= MAX_LANES:
+            return f"{grant.callee_name} has {MAX_LANES} lanes already"
+        if sum(lane.caller == grant.caller for lane in to_callee) >= MAX_SHARED:
+            return f"{grant.caller_name} has {MAX_SHARED} lanes to {grant.callee_name} already"
         return ""
 
     def closed(self, lane: int, callee: int) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,13 @@ from plugin_worker.sandbox import seccomp
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.probe import probe
 from protocol.errors import RemoteProtocolError
+from protocol.limits import raise_descriptor_limit
 from protocol.link import DaemonLink
 from protocol.messages import (
     FROM_NODE,
-    TO_ENDPOINT,
     TO_NODE,
     AdmitClient,
+    AllTold,
     ClientLeft,
     DaemonChanged,
     Down,
@@ -51,7 +53,6 @@ from protocol.messages import (
     ToEndpoint,
     ToNode,
 )
-from protocol.packets import Kind
 from protocol.peer import BusPeer
 from protocol.reactor import Reactor, Timer
 from protocol.session import greeting
@@ -143,6 +144,8 @@ class Node:
             self._stop()
 
     def _wait_lonely(self) -> None:
+        if self._lonely is not None:
+            self._lonely.cancel()
         self._lonely = self._reactor.call_later(LONELY_S, self._stop)
 
     def _close(self) -> None:
@@ -172,8 +175,18 @@ class Node:
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
         )
-        if self._link.is_connected and not self._link.send(greeting("node", FROM_NODE, details)):
+        if self._link.is_connected and not all(
+            self._link.send(body) for body in self._told(details)
+        ):
             self._greet_again()
+
+    def _told(self, details: NodeDetails) -> Iterator[bytes]:
+        """Give the greeting, every fact of every worker, and the word that these were all."""
+        yield greeting("node", FROM_NODE, details)
+        for worker in self._workers.living.values():
+            for fact in worker.facts.values():
+                yield FROM_NODE.encode(Relay(worker.incarnation, fact))
+        yield FROM_NODE.encode(AllTold())
 
     def _greet_again(self) -> None:
         """The daemon does not read: what it misses is in a greeting, once it reads again."""
@@ -238,16 +251,7 @@ class Node:
     def _send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
         if self._workers.send(incarnation, message, descriptors):
             return True
-        umbilical = self._clients.connected.get(incarnation)
-        if umbilical is None:
-            return False
-        try:
-            umbilical.send(Kind.NODE, TO_ENDPOINT.encode(message), descriptors)
-        except (OSError, RemoteProtocolError):
-            self._clients.expel(incarnation)
-            self._client_left(incarnation)
-            return False
-        return True
+        return self._clients.send(incarnation, message, descriptors)
 
     def ended(self, exit_: Exited) -> None:
         """A worker is gone: first those hear of it who may be waiting for it."""
@@ -270,6 +274,7 @@ class Node:
 def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
     run_dir, name, sandbox, *owner = arguments
+    raise_descriptor_limit()
     # A terminal's Ctrl-C is for the daemon, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Node(Path(run_dir), name, sandbox).run(int(owner[0]) if owner else None)

@@ -11,7 +11,7 @@ from plugin_worker.confine import scrubbed_environment
 from plugin_worker.node.logs import Log
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.sandbox.confinement import Confinement
-from protocol.flight import SIZE as FLIGHT_SIZE
+from protocol.flight import make_page
 from protocol.messages import PluginSource, SpawnWorker
 from protocol.umbilical import Umbilical
 
@@ -34,8 +34,7 @@ class Spawner:
         tmp.mkdir(mode=0o700, parents=True)
         Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        flight_fd = os.memfd_create(f"flight.{order.plugin_id}", os.MFD_CLOEXEC)
-        os.ftruncate(flight_fd, FLIGHT_SIZE)
+        flight_fd = make_page(f"flight.{order.plugin_id}")
         worker = WorkerProcess(
             incarnation=order.incarnation,
             plugin_id=order.plugin_id,

@@ -73,7 +73,6 @@ class WorkerProcess:
             start_time=self.start_time,
             confined=self.confined,
             layers=self.layers,
-            facts=tuple(self.facts.values()),
         )
 
     def signal(self, number: int) -> None:

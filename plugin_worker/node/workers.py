@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+import traceback
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -164,6 +165,9 @@ class Workers:
             self._hung_up(worker)
         except (ProtocolError, UsageError) as error:
             self._violated(worker, str(error))
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the others' node
+            traceback.print_exc()
+            self._violated(worker, f"it led the node into a bug: {error!r}")
 
     def _pause(self, worker: WorkerProcess) -> None:
         """Let a worker that says too much wait: its own sends block, nobody else notices."""
@@ -255,7 +259,7 @@ class Workers:
         try:
             if not worker.umbilical.send(kind, body, fds):
                 self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
-        except RemoteProtocolError as error:
+        except ProtocolError as error:
             self._violated(worker, str(error))
         except OSError:
             self._hung_up(worker)

@@ -53,11 +53,11 @@ class Failure(Exception):
 
 CURES: Final[dict[type[SpiralHostError], str]] = {
     LoadFailed: "fix the plugin and load it again",
-    DeadlineExceeded: "see what it is busy with: spiral-host logs",
+    DeadlineExceeded: "see what it is busy with: spiral-host logs ID",
     Cancelled: "call again",
     PermissionDenied: "the operator has to grant it",
     ServiceUnavailable: "see what is offered: spiral-host services",
-    WorkerLost: "see its last words: spiral-host logs",
+    WorkerLost: "see its last words: spiral-host logs ID",
     RemoteError: "add --traceback to see where",
     ProtocolError: "send less, or plainer values",
 }

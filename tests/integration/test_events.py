@@ -287,7 +287,11 @@ class TestLosses:
         run.start_daemon()
         run.connect()
         publisher.count("Kept", 301, 400)
-        eventually(lambda: len(seen) >= 400 and service.count() >= 400)
+        try:
+            eventually(lambda: len(seen) >= 400 and service.count() >= 400)
+        except AssertionError as error:
+            counts = f"application {len(seen)}, worker {service.count()} of 400"
+            raise AssertionError(f"{error}: {counts}") from error
         assert numbers(seen) == list(range(1, 401))
         assert numbers(everything(host)) == list(range(1, 401))
 

@@ -15,7 +15,6 @@ from protocol.messages import (
     HELLO,
     TO_CLIENT,
     TO_ENDPOINT,
-    ClientDetails,
     ClientTicket,
     ClientWelcome,
     GetStatus,
@@ -27,9 +26,9 @@ from protocol.packets import Kind, cut
 from protocol.session import greeting
 from protocol.version import VERSION
 from spiral_host import Host, PluginEvent, WorkerLost
+from tests.doors import MS, dealer, details, knock, packet, run_dir
 from tests.hosts import DEADLINE, all_ready, eventually, plugin
 
-MS = 1000
 LIMIT = 1 << 20
 
 DEEP = b"\x91" * 100_000
@@ -77,20 +76,6 @@ def _pids(host: Host) -> list[object]:
     return [status["pid"], status["node_pid"], *workers]
 
 
-def run_dir(host: Host) -> str:
-    return str(host.status()["run_dir"])
-
-
-@contextmanager
-def dealer(host: Host, name: str) -> Iterator[zmq.Socket[bytes]]:
-    """Connect to one of the daemon's sockets as nobody in particular."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as end:
-        end.set(zmq.LINGER, 0)
-        end.set(zmq.RCVTIMEO, int(DEADLINE * MS))
-        end.connect(f"ipc://{run_dir(host)}/{name}")
-        yield end
-
-
 @contextmanager
 def client(host: Host) -> Iterator[zmq.Socket[bytes]]:
     """Connect to the control socket as a proper client that has been welcomed."""
@@ -98,10 +83,6 @@ def client(host: Host) -> Iterator[zmq.Socket[bytes]]:
         end.send(greeting("client", FROM_CLIENT, details()))
         assert isinstance(TO_CLIENT.decode(end.recv()), ClientWelcome)
         yield end
-
-
-def details() -> ClientDetails:
-    return ClientDetails(name="raw", pid=1, incarnation=0, offers=())
 
 
 def refusal(end: zmq.Socket[bytes]) -> str:
@@ -233,15 +214,6 @@ class TestEventsSocket:
             assert end.recv()
 
 
-@contextmanager
-def knock(host: Host) -> Iterator[socket.socket]:
-    """Connect to the node's own door."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
-        end.settimeout(DEADLINE)
-        end.connect(f"{run_dir(host)}/node.sock")
-        yield end
-
-
 def sent_away(end: socket.socket) -> str:
     """Give the reason of the refusal that comes, with the end of the connection behind it."""
     packet = end.recv(1 << 16)
@@ -318,10 +290,6 @@ class TestNodeSocket:
                 end.close()
         with Host.connect(run_dir(host), DEADLINE) as other:
             assert other.get_service("polite").add(1, 1) == 2
-
-
-def packet(kind: Kind, body: bytes) -> bytes:
-    return cut(kind, body)[0]
 
 
 LIES = {

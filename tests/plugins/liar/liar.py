@@ -1,10 +1,15 @@
 """A plugin that goes behind its library's back and writes to its own descriptors."""
 
 import os
+import select
 import socket
+import stat
 import threading
+from collections.abc import Callable
 
 from plugin_worker import Plugin, PluginContext, SpiralHostError
+from protocol.errors import UsageError
+from protocol.flight import SIZE
 
 
 class Service:
@@ -29,9 +34,44 @@ class Service:
 
     def on_umbilical(self, packets: list[bytes]) -> None:
         """Send packets of its own up the umbilical."""
+        self.play([(packets, 1)])
+
+    def play(self, score: list[tuple[list[bytes], int]]) -> None:
+        """Send runs of packets up the umbilical, each so many times, and read nothing meanwhile."""
         (umbilical,) = sockets(socket.SOCK_SEQPACKET)
-        for packet in packets:
-            os.write(umbilical, packet)
+        room = select.poll()
+        room.register(umbilical, select.POLLOUT)
+        for packets, times in score:
+            for packet in packets * times:
+                room.poll()
+                os.write(umbilical, packet)
+
+    def node_has_read(self) -> None:
+        """Return when the node has taken in all that was sent before: it answers in order."""
+        self._ctx.subscribe("Nothing", print)
+
+    def resize_page(self) -> list[str]:
+        """Cut off, lengthen and write beyond the page of counters; give what came of each."""
+        page = flight_page()
+        beyond = bytes(SIZE)
+        return [
+            outcome(lambda: os.ftruncate(page, 0)),
+            outcome(lambda: os.ftruncate(page, 1 << 30)),
+            outcome(lambda: os.pwrite(page, beyond, SIZE)),
+        ]
+
+    def scribble(self) -> None:
+        """Fill the page of counters, in its bounds, with ones."""
+        os.pwrite(flight_page(), b"\xff" * SIZE, 0)
+
+    def hoard(self, keys: int) -> int:
+        """Configure so many keys, without a break; give how many were taken."""
+        for number in range(keys):
+            try:
+                self._ctx.set_config(f"hoard.{number}", "x")
+            except UsageError:
+                return number
+        return keys
 
     def lie_and_hang(self, packet: bytes) -> None:
         """Send a packet up the umbilical and never answer."""
@@ -70,6 +110,27 @@ def sockets(wanted: socket.SocketKind) -> list[int]:
             found.append(name)
         end.detach()
     return found
+
+
+def flight_page() -> int:
+    """Find the page of counters: the one regular file that has its size."""
+    for name in range(3, 256):
+        try:
+            status = os.fstat(name)
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_size == SIZE:
+            return name
+    raise FileNotFoundError
+
+
+def outcome(attempt: Callable[[], object]) -> str:
+    """Say what came of an attempt."""
+    try:
+        attempt()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
 
 
 class Liar(Plugin):

@@ -1,9 +1,7 @@
 import os
 import socket
 
-import pytest
-
-from plugin_worker.node.lanes import MAX_LANES, Lanes
+from plugin_worker.node.lanes import MAX_LANES, MAX_SHARED, Lanes
 from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
 
 
@@ -69,21 +67,34 @@ class TestLanes:
         assert (failed.lane, failed.gone) == (5, True)
         assert machine.lanes.forget(1) == set()
 
-    @pytest.mark.parametrize(("side", "who"), [(1, "the caller"), (2, "math")])
-    def test_lanes_are_bounded_on_both_sides(self, side: int, who: str) -> None:
+    def test_a_callee_has_so_many_lanes_and_no_more(self) -> None:
         """
-        No endpoint has more lanes than it has descriptors to spare.
+        No callee has more lanes than it has descriptors to spare.
         """
         machine = Machine()
         for lane in range(MAX_LANES):
-            other = 100 + lane
-            machine.lanes.grant(grant(lane, *((1, other) if side == 1 else (other, 2))))
+            machine.lanes.grant(grant(lane, 100 + lane, 2))
             machine.close()
         machine.lanes.grant(grant(MAX_LANES))
 
-        assert machine.failed == [
-            LaneFailed(MAX_LANES, f"{who} has {MAX_LANES} lanes already", gone=False)
-        ]
+        why = f"math has {MAX_LANES} lanes already"
+        assert machine.failed == [LaneFailed(MAX_LANES, why, gone=False)]
+
+    def test_a_callee_that_reports_no_end_costs_its_callers_no_other_lane(self) -> None:
+        """
+        The lanes to one callee are bounded for each caller; those to others do not count.
+        """
+        machine = Machine()
+        for lane in range(MAX_SHARED):
+            machine.lanes.grant(grant(lane, 1, 2))
+            machine.close()
+        machine.lanes.grant(grant(MAX_SHARED, 1, 2))
+        (failed,) = machine.failed
+        assert f"{MAX_SHARED} lanes to math already" in failed.why
+
+        machine.lanes.grant(grant(MAX_SHARED + 1, 1, 3))
+        machine.close()
+        assert machine.failed == [failed]
 
     def test_only_the_callee_closes_a_lane(self) -> None:
         """

@@ -186,7 +186,6 @@ class House:
             start_time=1,
             confined=confined,
             layers=LAYERS if confined else (),
-            facts=(),
         )
 
 

@@ -309,7 +309,6 @@ def report(name: str, life: int, *, confined: bool = True) -> WorkerReport:
         start_time=1,
         confined=confined,
         layers=("landlock",) if confined else (),
-        facts=(),
     )
 
 
