@@ -126,11 +126,33 @@ class Replayed:
     bodies: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LastNumber:
+    """The last number that one life of one source has given to events of one type."""
+
+    source: str
+    incarnation: int
+    topic: str
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How far the hub's sources have counted, for a peer that may have missed their last events."""
+
+    lines: tuple[LastNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAgain:
+    """The hub does not know this peer, or no longer, and drops what it sends."""
+
+
 ToHub: TypeAlias = Join | Synced | Replay
-FromHub: TypeAlias = Joined | Accepted | Replayed
+FromHub: TypeAlias = Joined | Accepted | Replayed | Numbers | JoinAgain
 TO_HUB: Final[Conversation[ToHub]] = Conversation("peer to hub", {1: Join, 2: Synced, 3: Replay})
 FROM_HUB: Final[Conversation[FromHub]] = Conversation(
-    "hub to peer", {1: Joined, 2: Accepted, 3: Replayed}
+    "hub to peer", {1: Joined, 2: Accepted, 3: Replayed, 4: Numbers, 5: JoinAgain}
 )
 
 

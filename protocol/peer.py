@@ -20,14 +20,17 @@ from protocol.feed import (
     Accepted,
     Frames,
     Join,
+    JoinAgain,
     Joined,
+    Numbers,
+    Replay,
     Replayed,
     Synced,
     ToHub,
     unpack_run,
     wanted_prefix,
 )
-from protocol.follower import Delivery, Follower
+from protocol.follower import Delivery, Follower, is_wanted
 from protocol.link import dealer, subscriber
 from protocol.names import Topic
 from protocol.outbox import Outbox
@@ -35,6 +38,9 @@ from protocol.reactor import Reactor, Timer
 
 _RETRY_S: Final = 0.02
 """How soon the hub is tried again while its socket is not connected yet, seconds."""
+
+_JOIN_S: Final = 2.0
+"""How long joining may take before it is begun afresh, seconds; a word may have been lost."""
 
 _BURST: Final = 256
 _FANNED_RUN: Final = 4
@@ -65,6 +71,9 @@ class BusPeer:
         self._deliver = deliver
         self._room = room
         self._follower = Follower()
+        self._topics: set[Topic] = set()
+        self._joining: bytes | None = None
+        self._join_timer: Timer | None = None
         self._echoes: dict[bytes, Callable[[], None]] = {}
         self._timer: Timer | None = None
         self._up = dealer(context, addresses[0])
@@ -78,15 +87,16 @@ class BusPeer:
     def join(self, name: str) -> None:
         """A daemon is there: take part, as soon as every subscription is in force."""
         self._name = name
-        self.has_hub = False
-        self._echo(self._join)
+        self._join_afresh()
 
     def lost(self) -> None:
         """The daemon is gone; what is published meanwhile is kept."""
+        self._stop_joining()
         self.has_hub = False
 
     def close(self) -> None:
         """Close both sockets; what was not accepted is lost with this process."""
+        self._stop_joining()
         self._reactor.forget_zmq(self._up)
         self._reactor.forget_zmq(self._down)
         self._up.close(linger=0)
@@ -104,14 +114,15 @@ class BusPeer:
         try:
             self._up.send_multipart(frames, zmq.DONTWAIT)
         except zmq.Again:
-            # The hub does not keep up or is gone. All of it is sent again when it is joined anew.
-            self.has_hub = False
-            self._reactor.call_later(_RETRY_S, self._join)
+            # The hub does not keep up or is gone. All of it is sent again when it is joined anew:
+            # afresh, because it may be another, at which no subscription is in force yet.
+            self._join_afresh()
 
     # --- subscribing ------------------------------------------------------------------------------
 
     def subscribe(self, topic: Topic) -> None:
         """Ask for events of a type."""
+        self._topics.add(topic)
         self._down.subscribe(wanted_prefix(topic))
 
     def confirm(self, then: Callable[[], None]) -> None:
@@ -121,19 +132,37 @@ class BusPeer:
     def unsubscribe(self, topic: Topic) -> None:
         """Ask for them no more."""
         self._down.unsubscribe(wanted_prefix(topic))
-        self._follower.forget(topic)
+        self._topics.discard(topic)
+        self._hand_on(self._follower.forget_others(self._topics))
+        self._arm()
 
-    def _echo(self, then: Callable[[], None]) -> None:
+    def _echo(self, then: Callable[[], None]) -> bytes:
         # Subscriptions travel in order, so when the hub answers this one the others are in force.
         mark = ECHO + token_bytes(12).hex().encode()
         self._echoes[mark] = then
         self._down.subscribe(mark)
+        return mark
 
     # --- the conversation with the hub ------------------------------------------------------------
 
+    def _join_afresh(self) -> None:
+        self._stop_joining()
+        self.has_hub = False
+        self._joining = self._echo(self._join)
+        self._join_timer = self._reactor.call_later(_JOIN_S, self._join_afresh)
+
     def _join(self) -> None:
         if not self._tell(Join(self._name)):
-            self._reactor.call_later(_RETRY_S, self._join)
+            self._stop_joining()
+            self._join_timer = self._reactor.call_later(_RETRY_S, self._join_afresh)
+
+    def _stop_joining(self) -> None:
+        if self._joining is not None and self._echoes.pop(self._joining, None) is not None:
+            self._down.unsubscribe(self._joining)
+        self._joining = None
+        if self._join_timer is not None:
+            self._join_timer.cancel()
+            self._join_timer = None
 
     def _tell(self, message: ToHub) -> bool:
         try:
@@ -156,6 +185,7 @@ class BusPeer:
             self.outbox.accepted(message.transmission)
             self._room()
         elif isinstance(message, Joined):
+            self._stop_joining()
             self.has_hub = True
             for frames in self.outbox.after(message.after):
                 if self.has_hub:
@@ -163,6 +193,16 @@ class BusPeer:
             self._room()
         elif isinstance(message, Replayed):
             self._replayed(message)
+        elif isinstance(message, Numbers):
+            self._counted(message)
+        elif isinstance(message, JoinAgain):
+            self._join_afresh()
+
+    def _counted(self, numbers: Numbers) -> None:
+        now = time.monotonic()
+        for line in numbers.lines:
+            key = (line.source, line.incarnation, Topic(line.topic))
+            self._ask(self._follower.counted(key, line.last, now))
 
     def _replayed(self, message: Replayed) -> None:
         topic = Topic(message.topic)
@@ -197,8 +237,13 @@ class BusPeer:
             run = unpack_run(topic, head, body)
         except RemoteProtocolError:
             return  # another peer's nonsense; its numbers will show the hole
+        if not is_wanted(run.topic, self._topics):
+            return  # it was under way when its type was unsubscribed
         deliveries, wanted = self._follower.arrive(run, time.monotonic())
         self._hand_on(deliveries)
+        self._ask(wanted)
+
+    def _ask(self, wanted: Replay | None) -> None:
         if wanted is not None:
             self._tell(wanted)
             self._arm()

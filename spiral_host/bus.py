@@ -1,6 +1,7 @@
 """Drive the hub: events between its decisions and the daemon's sockets."""
 
 import time
+from typing import Final
 
 from protocol.errors import RemoteProtocolError
 from protocol.events import PluginEvent, said_by
@@ -11,7 +12,9 @@ from protocol.feed import (
     TO_HUB,
     Accepted,
     Join,
+    JoinAgain,
     Joined,
+    Numbers,
     Replay,
     Synced,
     encode_said,
@@ -20,11 +23,16 @@ from protocol.feed import (
 from protocol.names import Topic
 from protocol.outbox import Outbox
 from protocol.reactor import Reactor, Timer
-from spiral_host.endpoint import Endpoint
-from spiral_host.hub import Accept, Action, FanOut, Hub, Mark
+from spiral_host.endpoint import Endpoint, Sent
+from spiral_host.hub import Accept, Action, FanOut, Hub, Mark, TellNumbers
 
 _RUN: int = 3
 _SUBSCRIBE: int = 1
+
+_LINES: Final = 1000
+"""Rows of one `Numbers`, so that it stays below a message's limit."""
+
+_MAX_STRANGERS: Final = 1000
 
 
 class Bus:
@@ -38,6 +46,7 @@ class Bus:
         self._reactor = reactor
         self._epoch = hub.epoch.to_bytes(8, "big")
         self._own = Outbox()
+        self._strangers: set[bytes] = set()
         self._timer: Timer | None = None
 
     def publish(self, event: PluginEvent) -> None:
@@ -55,6 +64,7 @@ class Bus:
             if len(frames) == _RUN:
                 topic, head, body = frames
                 known = unpack_head(topic, head)
+                self._ask_to_join(peer)
                 self._carry_out(self._hub.arrive(peer, known, (topic, head, body)))
             elif len(frames) == 1:
                 self._told(peer, frames[0])
@@ -66,9 +76,12 @@ class Bus:
     def _told(self, peer: bytes, body: bytes) -> None:
         message = TO_HUB.decode(body)
         now = time.monotonic()
+        if not isinstance(message, Join):
+            self._ask_to_join(peer)
         if isinstance(message, Synced):
             self._carry_out(self._hub.synced(peer, message.number, now))
         elif isinstance(message, Join):
+            self._strangers.discard(peer)
             after, actions = self._hub.join(peer, message.name, now)
             joined = FROM_HUB.encode(Joined(self._hub.epoch, after))
             self._endpoint.send_event_peer(peer, joined)
@@ -76,6 +89,15 @@ class Bus:
         elif isinstance(message, Replay):
             replayed = self._hub.replay(message)
             self._endpoint.send_event_peer(peer, FROM_HUB.encode(replayed))
+
+    def _ask_to_join(self, peer: bytes) -> None:
+        """Ask a peer that reconnected without knowing it, once: what it sends is dropped."""
+        if self._hub.knows(peer) or peer in self._strangers:
+            return
+        if self._endpoint.send_event_peer(peer, FROM_HUB.encode(JoinAgain())) is Sent.YES:
+            if len(self._strangers) >= _MAX_STRANGERS:
+                self._strangers.clear()  # most are gone; one that is not may be asked twice
+            self._strangers.add(peer)
 
     def subscribed(self, frame: bytes) -> None:
         """See a subscription pass; one to an echo is answered, so its peer knows it is in force."""
@@ -104,6 +126,10 @@ class Bus:
             elif isinstance(action, Accept):
                 accepted = FROM_HUB.encode(Accepted(action.transmission))
                 self._endpoint.send_event_peer(action.peer, accepted)
+            elif isinstance(action, TellNumbers):
+                for first in range(0, len(action.lines), _LINES):
+                    numbers = FROM_HUB.encode(Numbers(action.lines[first : first + _LINES]))
+                    self._endpoint.send_event_peer(action.peer, numbers)
         self._arm()
 
     def _arm(self) -> None:

@@ -34,6 +34,7 @@ from protocol.messages import (
     TakeSample,
     ToNode,
 )
+from protocol.process import raise_descriptor_limit
 from protocol.reactor import Reactor
 from spiral_host import nodes, store
 from spiral_host.bus import Bus
@@ -348,9 +349,13 @@ class Daemon:
             then()
 
     def _alarms(self) -> list[str]:
-        return (
-            [f"the store cannot be written: {self._store.failure}"] if self._store.failure else []
-        )
+        alarms = []
+        if self._store.failure:
+            alarms.append(f"the store cannot be written: {self._store.failure}")
+        refused = self._sessions.violations + self._bus.violations
+        if refused:
+            alarms.append(f"messages that broke the protocol were refused: {refused}")
+        return alarms
 
 
 def run(config: DaemonConfig) -> int:
@@ -360,6 +365,7 @@ def run(config: DaemonConfig) -> int:
         The process's exit status: 0; 1 when it could not serve; 2 when it could not have been
         meant, such as a run directory of somebody else. The reason is on stderr.
     """
+    raise_descriptor_limit()
     try:
         return Daemon(config).run()
     except SpiralHostError as error:

@@ -5,7 +5,8 @@
 
 So whatever the hub has not got to everybody is still kept by its origin, and a hub that is
 killed loses nothing: origins send it again and subscribers drop what they have seen. A peer that
-does not answer a mark in time is not waited for; the numbers tell it what it missed.
+does not answer a mark in time is not waited for; the numbers tell it what it missed. When it has
+caught up it is told the last numbers, because what it missed may have been the last of all.
 Until every expected peer has come back after a restart, events are held and not sent to few.
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from protocol.feed import Frames, Head, Replay, Replayed
+from protocol.feed import Frames, Head, LastNumber, Replay, Replayed
+from protocol.names import Topic
 
 BUDGET: Final = 16 << 20
 """Bytes kept for replays, all sources together."""
@@ -24,6 +26,9 @@ MAX_REPLAY: Final = 768 << 10
 
 LATE_S: Final = 1.0
 """How long a mark may stay unanswered before its peer is no longer waited for, seconds."""
+
+MAX_LINES: Final = 10_000
+"""Last numbers that are remembered, those of the lines that spoke last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +53,22 @@ class Accept:
     transmission: int
 
 
-Action: TypeAlias = FanOut | Mark | Accept
+@dataclass(frozen=True, slots=True)
+class TellNumbers:
+    """Tell a peer how far every line has come: it may have missed the end of some."""
+
+    peer: bytes
+    lines: tuple[LastNumber, ...]
+
+
+Action: TypeAlias = FanOut | Mark | Accept | TellNumbers
 
 
 @dataclass(slots=True)
 class _Peer:
     answered: int = 0
     late: bool = False
+    has_missed: bool = False
     arrived: int = 0
     accepted: int = 0
 
@@ -71,14 +85,16 @@ class Hub:
     def __init__(self, epoch: int, *, expected: Iterable[str] = ()) -> None:
         self.epoch = epoch
         self.deadline: float | None = None
-        """When to call `expire`; None while no mark is on its way."""
+        """When to call `expire`; None while nobody has to answer a mark."""
         self._expected = set(expected)
         self._peers: dict[bytes, _Peer] = {}
         self._names: dict[str, tuple[bytes, int]] = {}
-        self._held: list[FanOut] = []
+        self._held: list[tuple[Head, Frames]] = []
         self._rings: dict[str, _Ring] = {}
         self._size = 0
+        self._last: dict[tuple[str, int, Topic], int] = {}
         self._mark = 0
+        self._is_marked = False
         self._marked: dict[bytes, int] = {}
 
     @property
@@ -90,7 +106,7 @@ class Hub:
         """Wait for nobody any longer; send out what was held."""
         self._expected.clear()
         held, self._held = self._held, []
-        return [*held, *self._next_mark(now)]
+        return [*(self._fan_out(head, frames) for head, frames in held), *self._next_mark(now)]
 
     def join(self, peer: bytes, name: str, now: float) -> tuple[int, list[Action]]:
         """Take a peer on; give the last transmission of its name that has arrived here.
@@ -105,7 +121,13 @@ class Hub:
         self._names[name] = (peer, arrived)
         self._peers[peer] = _Peer(answered=self._mark, arrived=arrived)
         self._expected.discard(name)
-        return arrived, self.open(now) if self.is_open and self._held else []
+        # It may have been away while others got the last events.
+        told = self._tell_numbers(peer)
+        return arrived, [*told, *(self.open(now) if self.is_open and self._held else [])]
+
+    def knows(self, peer: bytes) -> bool:
+        """Say whether a peer has joined, over this connection."""
+        return peer in self._peers
 
     def leave(self, name: str, now: float) -> list[Action]:
         """Wait for a peer no longer, for example because its node is gone."""
@@ -130,28 +152,47 @@ class Hub:
     def _take(self, head: Head, frames: Frames) -> list[Action]:
         self._keep(head, frames)
         if not self.is_open:
-            self._held.append(FanOut(frames))
+            self._held.append((head, frames))
             return []
-        return [FanOut(frames)]
+        return [self._fan_out(head, frames)]
+
+    def _fan_out(self, head: Head, frames: Frames) -> FanOut:
+        line = (head.source, head.incarnation, head.topic)
+        self._last.pop(line, None)
+        self._last[line] = head.first + head.count - 1
+        if len(self._last) > MAX_LINES:
+            del self._last[next(iter(self._last))]
+        return FanOut(frames)
+
+    def _tell_numbers(self, peer: bytes) -> list[Action]:
+        lines = tuple(LastNumber(*line, last) for line, last in self._last.items())
+        return [TellNumbers(peer, lines)] if lines else []
 
     def pause(self, now: float) -> list[Action]:
         """Nothing more is waiting to arrive: mark the place if somebody waits for it."""
-        return self._next_mark(now) if self.deadline is None else []
+        return [] if self._is_marked else self._next_mark(now)
 
     def synced(self, peer: bytes, number: int, now: float) -> list[Action]:
         """Take in a peer's answer to a mark."""
         known = self._peers.get(peer)
         if known is None or not known.answered < number <= self._mark:
             return []
+        known.has_missed = known.has_missed or number > known.answered + 1
         known.answered, known.late = number, False
-        return self._settle(now)
+        told: list[Action] = []
+        if known.has_missed and number == self._mark:
+            known.has_missed, told = False, self._tell_numbers(peer)
+        return [*told, *self._settle(now)]
 
     def expire(self, now: float) -> list[Action]:
         """Stop waiting for peers that are late; early and late calls are harmless."""
         if self.deadline is None or now < self.deadline:
             return []
+        if not self._is_marked:
+            return self._place_mark(now) if self._has_missing() else self._next_mark(now)
         for peer in self._peers.values():
             peer.late = peer.late or peer.answered < self._mark
+            peer.has_missed = peer.has_missed or peer.late
         return self._settle(now)
 
     def replay(self, wanted: Replay) -> Replayed:
@@ -172,9 +213,9 @@ class Hub:
 
     def _settle(self, now: float) -> list[Action]:
         waited_for = [peer for peer in self._peers.values() if not peer.late]
-        if self.deadline is None or any(peer.answered < self._mark for peer in waited_for):
+        if not self._is_marked or any(peer.answered < self._mark for peer in waited_for):
             return []
-        self.deadline = None
+        self._is_marked, self.deadline = False, None
         accepts: list[Action] = []
         for key, transmission in self._marked.items():
             peer = self._peers.get(key)
@@ -184,9 +225,19 @@ class Hub:
         return [*accepts, *self._next_mark(now)]
 
     def _next_mark(self, now: float) -> list[Action]:
-        if not self.is_open or all(p.arrived == p.accepted for p in self._peers.values()):
-            return []
+        if self.is_open and any(p.arrived != p.accepted for p in self._peers.values()):
+            return self._place_mark(now)
+        # Its queue was full, perhaps for the last mark too: ask it again, but not all the time.
+        again_at = now + LATE_S if self.deadline is None else self.deadline
+        self.deadline = again_at if self._has_missing() else None
+        return []
+
+    def _has_missing(self) -> bool:
+        return any(peer.has_missed for peer in self._peers.values())
+
+    def _place_mark(self, now: float) -> list[Action]:
         self._mark += 1
+        self._is_marked = True
         self._marked = {key: peer.arrived for key, peer in self._peers.items()}
         self.deadline = now + LATE_S
         return [Mark(self._mark)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
+from protocol.process import start_time_of
 from protocol.reactor import Reactor, Timer
 from spiral_host.config import DaemonConfig
 from spiral_host.rundir import LOGS
@@ -204,15 +205,6 @@ def find(pid: int, start_time: int) -> NodeProcess | None:
         return NodeProcess(pid, pidfd)
     os.close(pidfd)
     return None
-
-
-def start_time_of(pid: int) -> int:
-    """Give a process's start, in clock ticks since boot; 0 if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ class Log:
         self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.read_fd, False)
         self.dropped = 0
-        """Bytes that the disk had no room for."""
+        """Bytes that the disk had no room for, since it last had some."""
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
@@ -69,6 +69,9 @@ class Log:
         except OSError:
             written = 0
         self._size += written
+        if written and self.dropped:
+            lost, self.dropped = self.dropped, 0
+            self.note(f"the disk had no room for {lost} bytes of output")
         self.dropped += len(chunk) - written
 
     def _turn_over(self) -> None:

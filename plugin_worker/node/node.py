@@ -26,7 +26,6 @@ from plugin_worker.sandbox import seccomp
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.probe import probe
 from protocol.errors import RemoteProtocolError
-from protocol.limits import raise_descriptor_limit
 from protocol.link import DaemonLink
 from protocol.messages import (
     FROM_NODE,
@@ -54,6 +53,7 @@ from protocol.messages import (
     ToNode,
 )
 from protocol.peer import BusPeer
+from protocol.process import raise_descriptor_limit
 from protocol.reactor import Reactor, Timer
 from protocol.session import greeting
 

@@ -36,6 +36,7 @@ from protocol.messages import (
 )
 from protocol.names import EVERYTHING, Topic, parse_topic
 from protocol.packets import Kind
+from protocol.process import start_time_of
 from protocol.reactor import Reactor
 from protocol.session import accept
 
@@ -124,7 +125,7 @@ class Workers:
             return
         worker.pid = pid
         worker.pidfd = os.pidfd_open(pid)
-        worker.start_time = _start_time(pid)
+        worker.start_time = start_time_of(pid)
         self._reactor.watch(worker.pidfd, lambda: self._died(worker))
         self._outside.tell_daemon(Spawned(worker.incarnation, pid))
         if worker.rule:
@@ -323,11 +324,3 @@ class Workers:
 
 def _topic(text: str) -> Topic:
     return EVERYTHING if text == EVERYTHING else parse_topic(text)
-
-
-def _start_time(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])

@@ -18,6 +18,7 @@ import msgpack
 from plugin_worker.confine import scrubbed_environment
 from plugin_worker.zygote import BOOT, MAX_PACKET
 from protocol.reactor import Reactor
+from protocol.version import VERSION
 
 _PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
 
@@ -119,9 +120,24 @@ class ZygoteLink:
             self._answered(msgpack.unpackb(packet))
 
     def _answered(self, answer: dict[str, Any]) -> None:
+        if "ready" in answer and answer.get("protocol") != VERSION:
+            # The package was replaced under a running node.
+            theirs = answer.get("protocol")
+            self._refuse(
+                f"the zygote speaks protocol {theirs}, the node {VERSION}; restart the host"
+            )
+            return
         order = self._asked.pop(answer.get("incarnation", -1), None)
         if order is not None:
             order.answered(answer.get("pid", 0), answer.get("error", ""))
+
+    def _refuse(self, why: str) -> None:
+        self.close()
+        waiting = [*self._asked.values(), *self._orders]
+        self._asked.clear()
+        self._orders.clear()
+        for order in waiting:
+            order.answered(0, why)
 
     def _ended(self) -> None:
         self.close()

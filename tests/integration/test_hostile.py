@@ -99,10 +99,10 @@ class TestEvents:
     def test_types_without_end_while_its_ring_is_full(self, host: Host) -> None:
         """Each type costs every peer a counter; it is ended when it uses too many."""
         types = [sole for number in range(5000) for sole in publication(f"Lie{number}", [b""])]
-        large = publication("Lie0", [bytes(MAX_PAYLOAD)] * 20)
+        large = publication("Lie0", [bytes(MAX_PAYLOAD)] * 5)
         pid = host.get("liar").pid
         with suppress(WorkerLost):
-            host.get_service("liar").play([(types[:4096], 1), (large, 12), (types[4096:], 1)])
+            host.get_service("liar").play([(types[:4096], 1), (large, 48), (types[4096:], 1)])
         eventually(lambda: host.get("liar").pid not in {None, pid})
 
 

@@ -61,14 +61,14 @@ class Service:
         ]
 
     def scribble(self) -> None:
-        """Fill the page of counters, in its bounds, with ones."""
-        os.pwrite(flight_page(), b"\xff" * SIZE, 0)
+        """Fill the page of counters, in its bounds, with numbers close to the largest."""
+        os.pwrite(flight_page(), b"\0\xff\xff\xff\xff\xff\xff\xff" * (SIZE // 8), 0)
 
     def hoard(self, keys: int) -> int:
         """Configure so many keys, without a break; give how many were taken."""
         for number in range(keys):
             try:
-                self._ctx.set_config(f"hoard.{number}", "x")
+                self._ctx.set_config(f"hoard.{number}", "x" * 200)
             except UsageError:
                 return number
         return keys

@@ -170,9 +170,70 @@ class TestFollower:
         for topic in (LOSS, STEP):
             follower.arrive(run(1, 1, topic), 0.0)
 
-        follower.forget(LOSS)
+        follower.forget_others({STEP})
 
         assert follower.arrive(run(9, 9), 0.0)[1] is None
         assert follower.arrive(run(9, 9, STEP), 0.0)[1] is not None
-        follower.forget(EVERYTHING)
+        follower.forget_others(set())
         assert follower.arrive(run(12, 12, STEP), 0.0)[1] is None
+
+    def test_what_is_still_wanted_goes_on(self) -> None:
+        """
+        Who asks for everything no longer, but for one type by name, keeps its place in that one.
+        """
+        follower = Follower()
+        for topic in (LOSS, STEP):
+            follower.arrive(run(1, 1, topic), 0.0)
+            follower.arrive(run(3, 3, topic), 0.0)
+
+        assert follower.forget_others({LOSS, EVERYTHING}) == []
+        released = follower.forget_others({LOSS})
+
+        assert numbers(released) == [("Missing", 2, 2), ("Run", 3, 3)]
+        assert {delivery.topic for delivery in released} == {STEP}
+        assert follower.arrive(run(1, 1), 0.0) == ([], None)
+        assert numbers(follower.replayed(KEY, [run(2, 2)], 2)) == [("Run", 2, 2), ("Run", 3, 3)]
+
+    def test_the_last_ones_are_asked_for_too(self) -> None:
+        """
+        When the hub has counted further than what came, the rest is asked for, once.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 2), 0.0)
+
+        assert follower.counted(KEY, 2, 0.0) is None
+        assert follower.counted(("b", 1, LOSS), 5, 0.0) is None
+        assert follower.counted(KEY, 5, 1.0) == Replay(*KEY, 3, 5)
+        assert follower.counted(KEY, 5, 1.5) is None
+        assert follower.deadline == 1.0 + REPLAY_S
+        assert numbers(follower.arrive(run(3, 3), 1.5)[0]) == [("Run", 3, 3)]
+        assert numbers(follower.replayed(KEY, [run(3, 4)], 5)) == [
+            ("Run", 4, 4),
+            ("Missing", 5, 5),
+        ]
+        assert follower.deadline is None
+
+    def test_the_last_ones_are_given_up_in_time(self) -> None:
+        """
+        Without an answer they are a gap, and what comes late is a duplicate.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.counted(KEY, 4, 0.0)
+
+        assert numbers(follower.expire(REPLAY_S)) == [("Missing", 2, 4)]
+        assert follower.arrive(run(2, 4), 2.0) == ([], None)
+        assert numbers(follower.arrive(run(5, 5), 2.0)[0]) == [("Run", 5, 5)]
+
+    def test_the_last_ones_behind_a_hole(self) -> None:
+        """
+        Each answer fills its own hole; the first does not give up what the second brings.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.arrive(run(3, 3), 0.0)
+
+        assert follower.counted(KEY, 3, 0.0) is None
+        assert follower.counted(KEY, 5, 0.0) == Replay(*KEY, 4, 5)
+        assert numbers(follower.replayed(KEY, [run(2, 2)], 2)) == [("Run", 2, 2), ("Run", 3, 3)]
+        assert numbers(follower.replayed(KEY, [run(4, 5)], 5)) == [("Run", 4, 5)]

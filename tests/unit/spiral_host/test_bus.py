@@ -12,7 +12,10 @@ from protocol.feed import (
     Accepted,
     FromHub,
     Join,
+    JoinAgain,
     Joined,
+    LastNumber,
+    Numbers,
     Replay,
     Replayed,
     Run,
@@ -142,6 +145,20 @@ class TestPeers:
 
         assert station.endpoint.sent[-1] == (b"A", Accepted(1))
 
+    def test_one_that_answers_late_is_told_the_last_numbers(self, station: Station) -> None:
+        """
+        It may have missed the last events, behind which none shows the hole.
+        """
+        station.send_run(b"A")
+        station.bus.pause()
+        (mark,) = station.endpoint.marks()
+        station.reactor.pass_time(LATE_S)
+
+        station.tell(b"A", Synced(mark))
+
+        numbers = Numbers((LastNumber("p", 7, LOSS, 1),))
+        assert station.endpoint.sent[-2:] == [(b"A", Accepted(1)), (b"A", numbers)]
+
     def test_one_that_leaves_is_not_waited_for(self, station: Station) -> None:
         """
         The others go on at once.
@@ -231,3 +248,19 @@ class TestHostile:
         station.send_run(b"stranger")
 
         assert station.endpoint.runs() == []
+
+    def test_it_is_asked_to_join_once(self, station: Station) -> None:
+        """
+        A peer that reconnected may not know that it has to; each new connection is asked.
+        """
+        for number in (1, 2):
+            station.send_run(b"A2", number)
+        station.tell(b"A2", Synced(1))
+        assert station.endpoint.sent[1:] == [(b"A2", JoinAgain())]
+
+        station.tell(b"A2", Join("node:a"))
+        station.send_run(b"A2", 1)
+        assert len(station.endpoint.runs()) == 1
+        station.tell(b"A", Synced(1))
+
+        assert station.endpoint.sent[2:] == [(b"A2", Joined(EPOCH, 0)), (b"A", JoinAgain())]

@@ -13,7 +13,7 @@ from protocol.feed import Frames, Missing, Replay, Replayed, Run, unpack_head, u
 from protocol.follower import Delivery, Follower
 from protocol.names import Topic
 from protocol.outbox import Outbox
-from spiral_host.hub import Accept, Action, FanOut, Hub, Mark
+from spiral_host.hub import Accept, Action, FanOut, Hub, Mark, TellNumbers
 
 TOPICS = [Topic("Loss"), Topic("Step")]
 PEERS = 3
@@ -50,6 +50,7 @@ class Bus:
         peer.down.clear()
         after, actions = self.hub.join(peer.name.encode(), peer.name, self.now)
         peer.is_joined = True
+        peer.asked.clear()
         self.carry_out(actions)
         peer.up.extend(peer.outbox.after(after))
 
@@ -122,6 +123,17 @@ class Bus:
             elif isinstance(action, Accept):
                 name = action.peer.decode()
                 next(p for p in self.peers if p.name == name).outbox.accepted(action.transmission)
+            elif isinstance(action, TellNumbers):
+                name = action.peer.decode()
+                self.counted(next(p for p in self.peers if p.name == name), action)
+
+    def counted(self, peer: Peer, told: TellNumbers) -> None:
+        """A peer learns how far the lines have come."""
+        for line in told.lines:
+            key = (line.source, line.incarnation, Topic(line.topic))
+            wanted = peer.follower.counted(key, line.last, self.now)
+            if wanted is not None:
+                peer.asked.append(wanted)
 
     def come_to_rest(self) -> None:
         """Let everybody catch up, without any further loss."""

@@ -1,8 +1,19 @@
 import pytest
 
-from protocol.feed import Frames, Replay, Run, pack_run, unpack_head
+from protocol.feed import Frames, LastNumber, Replay, Run, pack_run, unpack_head
 from protocol.names import Topic
-from spiral_host.hub import BUDGET, LATE_S, MAX_REPLAY, Accept, Action, FanOut, Hub, Mark
+from spiral_host.hub import (
+    BUDGET,
+    LATE_S,
+    MAX_LINES,
+    MAX_REPLAY,
+    Accept,
+    Action,
+    FanOut,
+    Hub,
+    Mark,
+    TellNumbers,
+)
 
 LOSS = Topic("Loss")
 
@@ -15,6 +26,10 @@ def frames(
 
 def arrive(hub: Hub, peer: bytes, sent: Frames) -> list[Action]:
     return hub.arrive(peer, unpack_head(sent[0], sent[1]), sent)
+
+
+def told(peer: bytes, last: int) -> TellNumbers:
+    return TellNumbers(peer, (LastNumber("s", 1, LOSS, last),))
 
 
 def replayed(hub: Hub, first: int, last: int, source: str = "s") -> list[int]:
@@ -144,6 +159,92 @@ class TestAcceptance:
         assert hub.leave("A", 0.2) == []
 
 
+class TestLastNumbers:
+    def test_a_late_peer_that_answers_is_told_the_last_numbers(self, hub: Hub) -> None:
+        """
+        What its full queue could not take may have been the last; no later event would tell.
+        """
+        arrive(hub, b"A", frames(1))
+        hub.pause(0.0)
+        hub.synced(b"A", 1, 0.1)
+        hub.expire(LATE_S)
+
+        assert hub.synced(b"B", 1, 2.0) == [told(b"B", 1)]
+        arrive(hub, b"A", frames(2))
+        hub.pause(3.0)
+        assert hub.synced(b"B", 2, 3.0) == []
+
+    def test_it_is_told_once_it_has_caught_up(self, hub: Hub) -> None:
+        """
+        What still waits in its queue is not missing.
+        """
+        arrive(hub, b"A", frames(1))
+        hub.pause(0.0)
+        hub.synced(b"A", 1, 0.1)
+        hub.expire(LATE_S)
+        arrive(hub, b"A", frames(2))
+        hub.pause(2.0)
+
+        assert hub.synced(b"B", 1, 2.0) == []
+        assert hub.synced(b"B", 2, 2.0) == [told(b"B", 2)]
+
+    def test_a_late_peer_is_asked_until_it_answers(self, hub: Hub) -> None:
+        """
+        The last mark may not have fit into its queue: there is another each second, no more.
+        """
+        arrive(hub, b"A", frames(1))
+        hub.pause(0.0)
+        hub.synced(b"A", 1, 0.1)
+        hub.expire(1.0)
+
+        assert hub.deadline == 1.0 + LATE_S
+        assert hub.pause(1.5) == []
+        assert hub.expire(2.0) == [Mark(2)]
+        assert hub.synced(b"A", 2, 2.0) == []
+        assert hub.expire(3.0) == []
+        assert hub.expire(4.0) == [Mark(3)]
+        assert hub.synced(b"A", 3, 4.0) == []
+        assert hub.synced(b"B", 3, 4.0) == [told(b"B", 1)]
+        assert hub.expire(5.0) == []
+        assert hub.deadline is None
+
+    def test_a_mark_that_was_passed_over_shows_a_loss(self, hub: Hub) -> None:
+        """
+        Where a mark did not fit into a queue, events may not have, either.
+        """
+        for number in (1, 2):
+            arrive(hub, b"A", frames(number))
+            hub.pause(0.0)
+            hub.synced(b"A", number, 0.0)
+            if number == 1:
+                hub.expire(LATE_S)
+
+        assert hub.synced(b"B", 2, 2.0) == [told(b"B", 2)]
+
+    def test_what_is_held_is_not_counted_yet(self) -> None:
+        """
+        A peer that joins while events wait will get them; it does not lack them.
+        """
+        hub = Hub(1, expected=["A", "B"])
+        hub.join(b"A", "A", 0.0)
+        arrive(hub, b"A", frames(1))
+
+        assert hub.join(b"C", "C", 0.0) == (0, [])
+
+    def test_they_are_bounded(self, hub: Hub) -> None:
+        """
+        Lines that have been silent for longest are forgotten.
+        """
+        for number in range(MAX_LINES + 1):
+            arrive(hub, b"A", frames(1, source=f"s{number}", transmission=number + 1))
+
+        ((told_,),) = (hub.join(b"C", "C", 0.0)[1],)
+
+        assert isinstance(told_, TellNumbers)
+        assert len(told_.lines) == MAX_LINES
+        assert told_.lines[0].source == "s1"
+
+
 class TestJoining:
     def test_a_peer_that_reconnects_goes_on(self, hub: Hub) -> None:
         """
@@ -151,7 +252,7 @@ class TestJoining:
         """
         arrive(hub, b"A", frames(1))
 
-        assert hub.join(b"A2", "A", 1.0) == (1, [])
+        assert hub.join(b"A2", "A", 1.0) == (1, [told(b"A2", 1)])
         assert arrive(hub, b"A", frames(2)) == []
         assert arrive(hub, b"A2", frames(2)) == [FanOut(frames(2))]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.process import start_time_of
 from spiral_host import nodes
 from spiral_host.config import DaemonConfig
 from spiral_host.nodes import (
@@ -16,7 +17,6 @@ from spiral_host.nodes import (
     NodeProcess,
     find,
     last_words,
-    start_time_of,
 )
 from tests.clock import Clock, HandReactor
 

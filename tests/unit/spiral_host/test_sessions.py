@@ -73,6 +73,9 @@ class FakeDaemon:
         self.sent.append((peer, body))
         return self.outcome
 
+    def node_told(self) -> None:
+        """Hear that the node has told everything."""
+
     def node_deaf(self) -> None:
         self.deaf += 1
 
