@@ -133,6 +133,8 @@ class ZygoteLink:
 
     def _refuse(self, why: str) -> None:
         self.close()
+        for order in self._orders:
+            order.taken()  # nobody has them; their owner may let go of the descriptors
         waiting = [*self._asked.values(), *self._orders]
         self._asked.clear()
         self._orders.clear()
