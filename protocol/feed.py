@@ -128,11 +128,12 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class LastNumber:
-    """The last number that one life of one source has given to events of one type."""
+    """What this hub has sent out of the events of one type by one life of one source."""
 
     source: str
     incarnation: int
     topic: str
+    first: int
     last: int
 
 

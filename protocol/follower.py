@@ -77,6 +77,14 @@ class Follower:
         line.held += runs
         return self._release(key, line, last)
 
+    def follows(self, key: _Key) -> bool:
+        """Say whether anything of this line has been seen."""
+        return key in self._lines
+
+    def begin(self, key: _Key, first: int) -> None:
+        """Follow a line from a number on, unless it is followed."""
+        self._lines.setdefault(key, _Line(first - 1))
+
     def counted(self, key: _Key, last: int, now: float) -> Replay | None:
         """Take in how far the hub knows a line to go; give what to ask it for."""
         line = self._lines.get(key)

@@ -25,6 +25,7 @@ from protocol.feed import (
     Numbers,
     Replay,
     Replayed,
+    Run,
     Synced,
     ToHub,
     unpack_run,
@@ -41,6 +42,9 @@ _RETRY_S: Final = 0.02
 
 _JOIN_S: Final = 2.0
 """How long joining may take before it is begun afresh, seconds; a word may have been lost."""
+
+_MAX_EARLY: Final = 10_000
+"""Runs of unknown lines that wait for a new hub to say where these began."""
 
 _BURST: Final = 256
 _FANNED_RUN: Final = 4
@@ -72,6 +76,9 @@ class BusPeer:
         self._room = room
         self._follower = Follower()
         self._topics: set[Topic] = set()
+        self._was_joined = False
+        self._has_lost = False
+        self._early: list[Run] = []
         self._joining: bytes | None = None
         self._join_timer: Timer | None = None
         self._echoes: dict[bytes, Callable[[], None]] = {}
@@ -92,6 +99,7 @@ class BusPeer:
     def lost(self) -> None:
         """The daemon is gone; what is published meanwhile is kept."""
         self._stop_joining()
+        self._has_lost = self._was_joined
         self.has_hub = False
 
     def close(self) -> None:
@@ -186,7 +194,10 @@ class BusPeer:
             self._room()
         elif isinstance(message, Joined):
             self._stop_joining()
-            self.has_hub = True
+            self.has_hub, self._was_joined, self._has_lost = True, True, False
+            early, self._early = self._early, []
+            for run in early:
+                self._follow(run)
             for frames in self.outbox.after(message.after):
                 if self.has_hub:
                     self._send_run(frames)
@@ -202,6 +213,9 @@ class BusPeer:
         now = time.monotonic()
         for line in numbers.lines:
             key = (line.source, line.incarnation, Topic(line.topic))
+            if self._has_lost and is_wanted(key[2], self._topics):
+                # The new hub began before it was joined: nothing of this line may have come.
+                self._follower.begin(key, line.first)
             self._ask(self._follower.counted(key, line.last, now))
 
     def _replayed(self, message: Replayed) -> None:
@@ -239,6 +253,13 @@ class BusPeer:
             return  # another peer's nonsense; its numbers will show the hole
         if not is_wanted(run.topic, self._topics):
             return  # it was under way when its type was unsubscribed
+        is_known = self._follower.follows((run.source, run.incarnation, run.topic))
+        if self._has_lost and not is_known and len(self._early) < _MAX_EARLY:
+            self._early.append(run)
+        else:
+            self._follow(run)
+
+    def _follow(self, run: Run) -> None:
         deliveries, wanted = self._follower.arrive(run, time.monotonic())
         self._hand_on(deliveries)
         self._ask(wanted)

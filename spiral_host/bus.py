@@ -83,9 +83,9 @@ class Bus:
         elif isinstance(message, Join):
             self._strangers.discard(peer)
             after, actions = self._hub.join(peer, message.name, now)
+            self._carry_out(actions)
             joined = FROM_HUB.encode(Joined(self._hub.epoch, after))
             self._endpoint.send_event_peer(peer, joined)
-            self._carry_out(actions)
         elif isinstance(message, Replay):
             replayed = self._hub.replay(message)
             self._endpoint.send_event_peer(peer, FROM_HUB.encode(replayed))

@@ -13,10 +13,12 @@ Until every expected peer has come back after a restart, events are held and not
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from protocol.feed import Frames, Head, LastNumber, Replay, Replayed
-from protocol.names import Topic
+
+if TYPE_CHECKING:
+    from protocol.names import Topic
 
 BUDGET: Final = 16 << 20
 """Bytes kept for replays, all sources together."""
@@ -92,7 +94,7 @@ class Hub:
         self._held: list[tuple[Head, Frames]] = []
         self._rings: dict[str, _Ring] = {}
         self._size = 0
-        self._last: dict[tuple[str, int, Topic], int] = {}
+        self._sent: dict[tuple[str, int, Topic], tuple[int, int]] = {}
         self._mark = 0
         self._is_marked = False
         self._marked: dict[bytes, int] = {}
@@ -158,14 +160,14 @@ class Hub:
 
     def _fan_out(self, head: Head, frames: Frames) -> FanOut:
         line = (head.source, head.incarnation, head.topic)
-        self._last.pop(line, None)
-        self._last[line] = head.first + head.count - 1
-        if len(self._last) > MAX_LINES:
-            del self._last[next(iter(self._last))]
+        first, _ = self._sent.pop(line, (head.first, 0))
+        self._sent[line] = (first, head.first + head.count - 1)
+        if len(self._sent) > MAX_LINES:
+            del self._sent[next(iter(self._sent))]
         return FanOut(frames)
 
     def _tell_numbers(self, peer: bytes) -> list[Action]:
-        lines = tuple(LastNumber(*line, last) for line, last in self._last.items())
+        lines = tuple(LastNumber(*line, *sent) for line, sent in self._sent.items())
         return [TellNumbers(peer, lines)] if lines else []
 
     def pause(self, now: float) -> list[Action]:

@@ -113,7 +113,8 @@ class TestPeers:
 
         station.tell(b"A2", Join("node:a"))
 
-        assert station.endpoint.sent[-1] == (b"A2", Joined(EPOCH, 1))
+        numbers = Numbers((LastNumber("p", 7, LOSS, 1, 1),))
+        assert station.endpoint.sent[1:] == [(b"A2", numbers), (b"A2", Joined(EPOCH, 1))]
 
     def test_a_run_is_accepted_once_it_is_everywhere(self, station: Station) -> None:
         """
@@ -156,7 +157,7 @@ class TestPeers:
 
         station.tell(b"A", Synced(mark))
 
-        numbers = Numbers((LastNumber("p", 7, LOSS, 1),))
+        numbers = Numbers((LastNumber("p", 7, LOSS, 1, 1),))
         assert station.endpoint.sent[-2:] == [(b"A", Accepted(1)), (b"A", numbers)]
 
     def test_one_that_leaves_is_not_waited_for(self, station: Station) -> None:
