@@ -4,10 +4,11 @@ The host fixture looks afterwards: same daemon, same node, same processes of eve
 calls answered, events delivered.
 """
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from protocol.packets import Kind, cut
 from protocol.session import greeting
 from spiral_host import Host, PluginEvent, RemoteError, WorkerLost
 from tests.doors import dealer, details, knock, packet, run_dir
-from tests.hosts import DEADLINE, PLUGINS, Run, all_ready, eventually, plugin
+from tests.hosts import DEADLINE, PLUGINS, Run, Watch, all_ready, eventually, plugin
 
 INNOCENT = ("polite", "publisher", "relay", "subscriber")
 
@@ -100,10 +101,24 @@ class TestEvents:
         """Each type costs every peer a counter; it is ended when it uses too many."""
         types = [sole for number in range(5000) for sole in publication(f"Lie{number}", [b""])]
         large = publication("Lie0", [bytes(MAX_PAYLOAD)] * 5)
-        pid = host.get("liar").pid
-        with suppress(WorkerLost):
-            host.get_service("liar").play([(types[:4096], 1), (large, 48), (types[4096:], 1)])
+        liar = host.get_service("liar")
+        pid = liar.pid()
+        # A daemon that takes nothing keeps the ring full: the last types have to wait for room.
+        with stopped(host.status()["pid"]), suppress(WorkerLost):
+            liar.play([(types[:4096], 1), (large, 18), (types[4096:], 1)])
+            liar.node_has_read()
         eventually(lambda: host.get("liar").pid not in {None, pid})
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process for a while."""
+    watch = Watch(pid)
+    watch.kill(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        watch.kill(signal.SIGCONT)
 
 
 class TestFlightPage:

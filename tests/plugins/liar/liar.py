@@ -68,7 +68,7 @@ class Service:
         """Configure so many keys, without a break; give how many were taken."""
         for number in range(keys):
             try:
-                self._ctx.set_config(f"hoard.{number}", "x" * 200)
+                self._ctx.set_config(f"hoard.{number}", "x" * 1000)
             except UsageError:
                 return number
         return keys
