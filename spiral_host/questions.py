@@ -36,6 +36,8 @@ MAX_SETTING: Final = 64 * 1024
 MAX_CONFIG: Final = 512 * 1024
 """Characters of all keys and values: every question for them may be answered in one message."""
 
+MAX_KEYS: Final = 1000
+
 MAX_METHODS: Final = 512
 """Methods of one service."""
 
@@ -214,6 +216,8 @@ class Questions:
             raise UsageError(f"{shown(key)} is no configuration key; use 1 to 200 characters")
         if value is not None and len(value) > MAX_SETTING:
             raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")
+        if value is not None and key not in self._config and len(self._config) >= MAX_KEYS:
+            raise UsageError(f"the configuration has {MAX_KEYS} keys already; unset some")
         others = sum(len(k) + len(v) for k, v in self._config.items() if k != key)
         if value is not None and others + len(key) + len(value) > MAX_CONFIG:
             raise UsageError(f"the configuration has {MAX_CONFIG} characters already; unset some")
