@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from protocol.deaths import Deaths
+from protocol.deaths import CAUSE_S, Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -37,10 +37,6 @@ from protocol.umbilical import Umbilical
 
 ASK_S: Final = 30.0
 """How long a question may take; a daemon that is being started again answers within 2."""
-
-CAUSE_S: Final = 0.05
-"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
-comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
 
 _MS: Final = 1000
 

@@ -4,6 +4,10 @@ from typing import Final
 
 from protocol.messages import Cause
 
+CAUSE_S: Final = 0.05
+"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
+comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
+
 REMEMBERED: Final = 1024
 """A caller asks within milliseconds; a plugin that crashes for ever must not fill the memory."""
 

@@ -21,9 +21,7 @@ _MAX_FRAME: Final = 2 * MAX_MESSAGE
 
 def dealer(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
     """Make a DEALER that keeps nothing for a daemon that is not there, and comes back quickly."""
-    socket = context.socket(zmq.DEALER)
-    _tune(socket)
-    socket.set(zmq.IMMEDIATE, 1)
+    socket = _dealer(context)
     socket.connect(address)
     return socket
 
@@ -34,6 +32,13 @@ def subscriber(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Soc
     _tune(socket)
     socket.set(zmq.SNDHWM, 0)
     socket.connect(address)
+    return socket
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.DEALER)
+    _tune(socket)
+    socket.set(zmq.IMMEDIATE, 1)
     return socket
 
 
@@ -69,9 +74,7 @@ class DaemonLink:
         self._connected = connected
         self._disconnected = disconnected
         self._received = received
-        self._socket = context.socket(zmq.DEALER)
-        _tune(self._socket)
-        self._socket.set(zmq.IMMEDIATE, 1)
+        self._socket = _dealer(context)
         self._monitor = self._socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import zmq
 
-from protocol.deaths import Deaths
+from protocol.deaths import CAUSE_S, Deaths
 from protocol.errors import (
     NoDaemon,
     ProtocolError,
@@ -72,10 +72,6 @@ GRACE_S: Final = 3.0
 
 AGAIN_S: Final = 0.05
 """How soon a daemon that does not read is told again, seconds."""
-
-CAUSE_S: Final = 0.05
-"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
-comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
 
 FLUSH_S: Final = 1.0
 """How long a closing connection waits until what it published has reached everybody, seconds."""

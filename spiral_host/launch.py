@@ -33,7 +33,7 @@ class DaemonProcess(subprocess.Popen[bytes]):
             stderr=self._log,
             pass_fds=() if config.owner_fd is None else (config.owner_fd,),
             start_new_session=True,
-            env=_environment(),
+            env=child_environment(),
         )
 
     def wait_ended(self, timeout: float) -> int | None:
@@ -76,7 +76,10 @@ def start_daemon(config: DaemonConfig) -> DaemonProcess:
     return daemon
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """Give what our own processes are started with: the user's environment, and a way to us."""
+    # Our own modules are compiled once and for all, whatever the user prefers for theirs.
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     root = str(Path(__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    path = kept.get("PYTHONPATH")
+    return {**kept, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

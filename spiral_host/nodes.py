@@ -18,6 +18,7 @@ from typing import Final
 from protocol.process import start_time_of
 from protocol.reactor import Reactor, Timer
 from spiral_host.config import DaemonConfig
+from spiral_host.launch import child_environment
 from spiral_host.rundir import LOGS
 
 _MODULE: Final = "plugin_worker.node"
@@ -178,7 +179,7 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
             stderr=log,
             pass_fds=inherited,
             start_new_session=True,
-            env=_environment(),
+            env=child_environment(),
         )
     # Reaped through the pidfd; Popen must not wait for it, nor warn that nobody did.
     process.returncode = 0
@@ -205,11 +206,3 @@ def find(pid: int, start_time: int) -> NodeProcess | None:
         return NodeProcess(pid, pidfd)
     os.close(pidfd)
     return None
-
-
-def _environment() -> dict[str, str]:
-    # Our own modules are compiled once and for all, whatever the user prefers for theirs.
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    root = str(Path(__file__).resolve().parent.parent)
-    path = kept.get("PYTHONPATH")
-    return {**kept, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

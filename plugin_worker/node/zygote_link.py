@@ -48,11 +48,6 @@ class ZygoteLink:
         self._orders: deque[Order] = deque()
         self._asked: dict[int, Order] = {}
 
-    @property
-    def pid(self) -> int:
-        """The living zygote's process id, or 0."""
-        return self._process.pid if self._process else 0
-
     def fork(self, order: Order) -> None:
         """Have a worker forked, starting a zygote first if there is none."""
         if self._socket is None:
