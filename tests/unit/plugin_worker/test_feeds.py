@@ -7,7 +7,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.feed import Missing, Run, pack_publication, unpack_delivery
 from protocol.messages import Published, Subscribed, ToEndpoint
 from protocol.names import EVERYTHING, Topic
-from protocol.outbox import RING_EVENTS, Outbox
+from protocol.outbox import MAX_TYPES, RING_EVENTS, Outbox
 from protocol.window import WINDOW_EVENTS
 
 LOSS, STEP = Topic("Loss"), Topic("Step")
@@ -224,6 +224,19 @@ class TestUp:
 
         with pytest.raises(RemoteProtocolError, match="more events under way"):
             machine.publish()
+
+    def test_a_type_too_many_is_refused_where_it_arrives(self, machine: Machine) -> None:
+        """
+        It does not wait for room and then fail where nobody expects it.
+        """
+        for number in range(MAX_TYPES - 1):
+            machine.feeds.published(1, pack_publication(Topic(f"type{number}"), [b""]))
+        machine.fill()
+
+        with pytest.raises(RemoteProtocolError, match="more than 4096 types"):
+            machine.feeds.published(1, pack_publication(Topic("one too many"), [b""]))
+        machine.peer.outbox.accepted(MAX_TYPES)
+        machine.feeds.room()
 
     def test_nobody_waits_for_a_daemon_that_is_not_there(self, machine: Machine) -> None:
         """
