@@ -5,6 +5,7 @@ sorts what has come; what is for another thread wakes that thread. So nothing st
 thread that serves calls and its socket, and a thread that waits keeps the worker answering.
 """
 
+import collections
 import os
 import select
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
+from protocol.arena import Arena
 from protocol.deaths import CAUSE_S, Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
 from protocol.messages import (
@@ -20,6 +22,7 @@ from protocol.messages import (
     FROM_WORKER,
     TO_ENDPOINT,
     TO_WORKER,
+    Allocated,
     Answer,
     DaemonChanged,
     Down,
@@ -27,10 +30,14 @@ from protocol.messages import (
     FromWorker,
     LaneOpened,
     Question,
+    Ready,
     Refusal,
+    Release,
+    Shared,
     Subscribed,
     ToEndpoint,
     ToWorker,
+    Unshared,
 )
 from protocol.packets import Kind
 from protocol.umbilical import Umbilical
@@ -39,6 +46,11 @@ ASK_S: Final = 30.0
 """How long a question may take; a daemon that is being started again answers within 2."""
 
 _MS: Final = 1000
+
+_LONGEST_S: Final = 3600.0
+"""How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
+
+_WITH_DESCRIPTORS: Final = (LaneOpened, Allocated, Shared)
 
 
 class _Slot:
@@ -77,6 +89,9 @@ class Desk:
         self._slots: dict[str, _Slot] = {}
         self._numbers = count(1)
         self._deaths = Deaths()
+        self._soon: collections.deque[bytes] = collections.deque()
+        self.arena = Arena(self)
+        """The worker's shared memory."""
 
     @property
     def fd(self) -> int:
@@ -88,12 +103,33 @@ class Desk:
     def send(self, kind: Kind, body: bytes) -> None:
         """Send a message up; waits while the node does not read."""
         with self._writing:
-            if self._umbilical.send(kind, body):
-                return
-            poll = select.poll()
-            poll.register(self._umbilical.fd, select.POLLOUT)
-            while not self._umbilical.flush():
-                poll.poll()
+            self._send(kind, body)
+        self._send_what_is_left()
+
+    def _send(self, kind: Kind, body: bytes) -> None:
+        if self._umbilical.send(kind, body):
+            return
+        poll = select.poll()
+        poll.register(self._umbilical.fd, select.POLLOUT)
+        while not self._umbilical.flush():
+            poll.poll()
+
+    def tell_node_soon(self, message: FromEndpoint) -> None:
+        """Send the node a message, now or as soon as the thread that is sending has done so.
+
+        For finalizers, which run anywhere: this very thread may be in the middle of `send`.
+        """
+        self._soon.append(FROM_ENDPOINT.encode(message))
+        self._send_what_is_left()
+
+    def _send_what_is_left(self) -> None:
+        while self._soon and self._writing.acquire(blocking=False):
+            try:
+                self._send(Kind.NODE, self._soon.popleft())
+            except IndexError:
+                return  # another thread was quicker
+            finally:
+                self._writing.release()
 
     def tell_node(self, message: FromEndpoint) -> None:
         """Send the node a message."""
@@ -169,7 +205,7 @@ class Desk:
 
         def wait(deadline: float) -> bool:
             while (left := deadline - time.monotonic()) > 0:
-                for ready, _ in wait_for_both(left * _MS + 1):
+                for ready, _ in wait_for_both(min(left, _LONGEST_S) * _MS + 1):
                     if ready == fd:
                         return True
                     self.read()
@@ -224,17 +260,35 @@ class Desk:
             self._other(message, [])
 
     def _from_node(self, message: ToEndpoint, descriptors: list[int]) -> None:
+        if not isinstance(message, _WITH_DESCRIPTORS):
+            while descriptors:
+                os.close(descriptors.pop())
         if isinstance(message, LaneOpened) and message.request:
             if not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])
         elif isinstance(message, Subscribed):
             self._finish(message.request, None)
+        elif isinstance(message, Allocated | Ready | Refusal | Shared | Unshared):
+            self._of_segments(message, descriptors)
         elif isinstance(message, Down):
             self._deaths.note(message.incarnation, message.cause)
         elif isinstance(message, DaemonChanged):
             self._ask_again(message.epoch)
         else:
             self._other(message, descriptors)
+
+    def _of_segments(
+        self, message: Allocated | Ready | Refusal | Shared | Unshared, descriptors: list[int]
+    ) -> None:
+        if isinstance(message, Shared | Unshared):
+            self.arena.told(message, descriptors)
+        elif isinstance(message, Refusal):
+            self._finish(message.request, None, from_wire(message.kind, message.fields))
+        elif isinstance(message, Ready):
+            self._finish(message.request, None)
+        elif not self._finish(message.request, (message.segment, descriptors[0])):
+            os.close(descriptors[0])
+            self.tell_node_soon(Release(message.segment))
 
     def _ask_again(self, epoch: int) -> None:
         if epoch:

@@ -11,6 +11,9 @@ class Plugin:
     Its hooks, handlers and callbacks never run at the same time.
     """
 
+    __hidden__ = frozenset({"metadata", "on_event", "on_load", "on_unload"})
+    """What is for the host alone, where a plugin offers itself as a service."""
+
     def metadata(self) -> PluginMetadata | None:
         """Say who the plugin is; None leaves it to `plugin.toml`, which it must not contradict."""
         return None

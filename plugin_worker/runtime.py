@@ -26,21 +26,26 @@ from plugin_worker.context import EventCallback, PluginContext, Subscription
 from plugin_worker.desk import Desk
 from plugin_worker.plugin import Plugin
 from plugin_worker.publisher import Publisher
+from protocol import remote
+from protocol.arena import Arena
+from protocol.caller import LATE_S, Caller
+from protocol.crew import ServingThread
 from protocol.errors import ServiceUnavailable, travelling
 from protocol.events import PluginEvent
 from protocol.feed import unpack_delivery
 from protocol.flight import FlightWriter
-from protocol.lane import Lane
+from protocol.line import Line, line_of
 from protocol.messages import (
     FROM_ENDPOINT,
     Broken,
+    Deadlock,
     Described,
     DescribePlugin,
+    FromEndpoint,
     LaneClosed,
     LaneOpened,
     Loaded,
     LoadPlugin,
-    Offer,
     PluginSource,
     Published,
     Question,
@@ -58,15 +63,19 @@ from protocol.packets import Kind
 from protocol.plugin import PluginMetadata
 from protocol.reactor import Reactor
 from protocol.servant import Servant
-from protocol.serving import LaneServer, ServingThread
+from protocol.serving import LaneServer
 from protocol.session import greeting
-from protocol.stub import Caller, OpenLane
+from protocol.stub import Options
 from protocol.subscriptions import CONFIRM_S, Subscriptions
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
+from protocol.waits import DOOMED
 
 MAX_TRACEBACK: Final = 64 * 1024
 """Characters of a traceback that are reported; the end is kept, it says most."""
+
+GRACE_S: Final = 5.0
+"""How long a daemon may be away before what was asked of it fails, seconds."""
 
 _LAST_CALLS: Final = 1000
 """Turns that a leaving worker gives to calls that had reached it before."""
@@ -97,7 +106,7 @@ class Runtime:
         self._reactor = Reactor()
         self._desk = Desk(Umbilical(umbilical, takes_descriptors=True), self._arrived)
         self._servant = Servant(FlightWriter(flight_fd))
-        self._lanes = LaneServer(self._reactor, self._servant, self._own, self._lane_closed)
+        self._lanes = LaneServer(self._reactor, self._servant, self, self._lane_closed)
         self._crew: list[ServingThread] = []
         self._caller = Caller(self)
         self._publisher = Publisher(self._desk)
@@ -118,27 +127,25 @@ class Runtime:
         self._reactor.watch(self._wake, self._woken)
         details = WorkerDetails(tuple(self._spec["layers"]))
         self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
-        while not self._is_leaving:
-            self._reactor.turn(0 if self._has_work else None)
-            self._do_next()
+        self._reactor.run(self._step)
         return 0
-
-    @property
-    def _has_work(self) -> bool:
-        """Whether something has come already, perhaps while the plugin's own code waited."""
-        return bool(self._new_lanes or self._deliveries or self._orders or self._lanes.has_held)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
         self._open_lanes()
+        self._reactor.nudge()
 
-    def _do_next(self) -> None:
+    def _step(self) -> bool | None:
+        """Do one thing of what has come, perhaps while the plugin's own code waited."""
         self._open_lanes()
-        self._lanes.serve_held()
+        self._lanes.go_on()
         if self._orders:
             self._obey(self._orders.popleft())
         elif self._deliveries:
             self._deliver(self._deliveries.popleft())
+        if self._is_leaving:
+            return None
+        return bool(self._new_lanes or self._deliveries or self._orders or self._lanes.has_more)
 
     def _open_lanes(self) -> None:
         while self._new_lanes:
@@ -149,6 +156,10 @@ class Runtime:
         if isinstance(message, Published):
             self._publisher.taken(message.count)
             return
+        if isinstance(message, Deadlock):
+            DOOMED[message.number] = message.circle
+            for thread in self._crew:
+                thread.wake()
         if isinstance(message, LaneOpened):
             self._serve_lane(message, descriptors[0])
         elif isinstance(message, bytes):
@@ -157,6 +168,7 @@ class Runtime:
             self._orders.append(message)
         if threading.get_ident() == self._main:
             self._open_lanes()  # at once: this thread may be waiting for what comes on them
+            self._reactor.nudge()
         else:
             os.eventfd_write(self._wake, 1)
 
@@ -184,6 +196,7 @@ class Runtime:
     def _load(self, order: LoadPlugin) -> None:
         with self._reported("import") as stage:
             self._open_environment(order.source)
+            remote.set_root(order.source.root)
             plugin = loader.load(order.source)
             stage.name = "metadata"
             declared = PluginMetadata.from_wire(order.metadata)
@@ -234,18 +247,29 @@ class Runtime:
         self._is_leaving = True
 
     def _serve_waiting(self) -> bool:
-        before = self._servant.served
+        before = self._lanes.served
         self._open_lanes()
         self._reactor.turn(0)
+        self._lanes.go_on()
         while self._deliveries:
             self._deliver(self._deliveries.popleft())
-        return self._servant.served != before
+        return self._lanes.served != before
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def _own(self) -> int:
+    @property
+    def arena(self) -> Arena:
+        """The worker's shared memory."""
+        return self._desk.arena
+
+    def own(self) -> int:
+        """Give this worker's incarnation."""
         incarnation: int = self._spec["incarnation"]
         return incarnation
+
+    def tell_node(self, message: FromEndpoint) -> None:
+        """Tell the node."""
+        self._desk.tell_node(message)
 
     def _serve_lane(self, opened: LaneOpened, fd: int) -> None:
         """Give a lane to whoever of the plugin's threads serves fewest; in any of them."""
@@ -256,7 +280,7 @@ class Runtime:
             self._new_lanes.append((opened, fd))
 
     def _hire(self, number: int, order: LoadPlugin) -> ServingThread:
-        thread = ServingThread(f"crew {number}", self._servant, self._own, self._lane_closed)
+        thread = ServingThread(f"crew {number}", self._servant, self, self._lane_closed)
         if not order.reentrant:
             thread.refuse_reentry()
         # While the others are busy, it is the one that hears of new lanes.
@@ -266,24 +290,24 @@ class Runtime:
     def _lane_closed(self, number: int) -> None:
         self._desk.tell_node(LaneClosed(number))
 
-    def open_lane(self, service: str, deadline: float) -> OpenLane:
-        """Open a lane for the calling thread; what `Caller` needs of a process."""
+    def open_line(self, service: str, deadline: float, *, wait: bool) -> Line:
+        """Open a line for the calling thread; what `Caller` needs of a process."""
         left = max(0.0, deadline - time.monotonic())
-        opened = self._resolve(service, left)
+        wait_s = left if wait else 0.0
+        opened = self._resolve(service, wait_s, min(wait_s + GRACE_S, left + LATE_S))
         if opened is None:
             raise ServiceUnavailable(service, "nobody offers it; see: spiral-host services")
         return opened
 
-    def _resolve(self, service: str, wait_s: float) -> OpenLane | None:
+    def _resolve(self, service: str, wait_s: float, timeout: float) -> Line | None:
         answer = self._desk.ask(
             lambda name: Resolve(request=name, service=service, wait_s=wait_s),
-            timeout=wait_s + 5.0,
+            timeout=timeout,
         )
         if answer is None:
             return None
         opened, fd = answer
-        lane = Lane(fd)
-        return OpenLane(lane, opened.peer, opened.peer_name, self._desk.waiter(fd))
+        return line_of(opened, fd, self._desk.waiter(fd), self)
 
     def cause_of_death(self, incarnation: int) -> str:
         """Say how a peer ended."""
@@ -295,10 +319,9 @@ class Runtime:
         """Ask the daemon and wait for its answer."""
         return self._desk.ask(build)
 
-    def offer(self, name: str, service: object) -> None:
+    def offer(self, name: str, service: object, kind: Callable[..., Any] | None) -> None:
         """Offer a service."""
-        methods = self._servant.offer(name, service)
-        self._desk.state(f"service:{name}", Offer(service=name, methods=methods))
+        self._desk.state(f"service:{name}", self._servant.offer(name, service, kind))
 
     def withdraw(self, name: str) -> bool:
         """Offer it no more."""
@@ -307,12 +330,13 @@ class Runtime:
         self._desk.retract(f"service:{name}", Withdraw(name))
         return True
 
-    def find_service(self, name: str, wait_s: float) -> Any:  # noqa: ANN401
+    def find_service(self, name: str, wait_s: float, options: Options) -> Any:  # noqa: ANN401
         """Give a stub, the object itself if it is the plugin's own, or None."""
         own = self._servant.object_of(name)
         if own is not None:
             return own
-        return self._caller.find(name, lambda: self._resolve(name, wait_s))
+        longest_s = wait_s + GRACE_S
+        return self._caller.find(name, options, lambda: self._resolve(name, wait_s, longest_s))
 
     def publish(self, event: PluginEvent) -> None:
         """Put an event on the bus."""

@@ -1,10 +1,12 @@
-"""Carry a numpy array inside a frame, and hand it over read-only.
+"""Say what a numpy array is in plain values, and build it again, read-only, over what arrived.
 
-numpy is imported only once an array arrives: whoever has one to send has it imported already.
-Arrays larger than a frame do not travel this way.
+A small array travels inside its frame, as the extension type `ARRAY`; a large one's bytes lie in a
+segment (outgoing.py, incoming.py), and only its description travels. numpy is imported only once
+an array arrives: whoever has one to send has it imported already.
 """
 
 import struct
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -16,46 +18,51 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARRAY: Final = 1
-"""msgpack's extension type of an array: u16 length, msgpack [dtype, shape], bytes in C order."""
+"""msgpack's extension type: u16 length, msgpack [dtype, shape, padding], bytes in C order."""
 
 _LENGTH: Final = struct.Struct("!H")
+_ALIGNED: Final = 16
+"""The bytes begin so far from where numpy would have to read them piecemeal."""
+
 _MAX_DIMENSIONS: Final = 32
 """numpy 1's own limit; numpy 2 allows 64, but both ends have to read it."""
+
+_MAX_NESTING: Final = 16
+"""Columns within columns, or arrays within columns."""
+
+_OURS: Final = frozenset({"numpy", "protocol.arrived"})
+_REGISTERED: Final = 2
+"""numpy's `isbuiltin` of a dtype that another library has added."""
 
 
 def is_numpy(value: object) -> bool:
     """Say whether a value is numpy's, without importing numpy."""
-    return type(value).__module__ == "numpy"
+    return type(value).__module__ in _OURS
+
+
+def is_array(value: object) -> bool:
+    """Say whether a value of numpy's is an array, rather than a number, a dtype or a class."""
+    kind = type(value)  # the attribute of an array itself takes a microsecond to make
+    return hasattr(kind, "__array_interface__") and hasattr(kind, "__setitem__")
 
 
 def to_extension(value: "NDArray[Any] | np.generic") -> object:
     """Turn an array into an extension value, and a numpy scalar into a plain one.
 
     Raises:
-        LocalProtocolError: The array holds Python objects, which never travel.
+        LocalProtocolError: It cannot be described, or holds Python objects.
     """
     if not hasattr(value, "__array_interface__") or not hasattr(value, "tobytes"):
         raise LocalProtocolError(f"cannot send a {type(value).__name__}; send an array")
-    if value.dtype.hasobject:
-        raise LocalProtocolError("cannot send an array of Python objects; give it a plain dtype")
-    if value.shape == () and not _is_array(value):
+    description = describe(value.dtype, value.ndim)
+    if not is_array(value) and value.dtype.names is None:
         return value.item()
-    dtype = value.dtype.str if value.dtype.names is None else _columns(value.dtype)
-    if not value.dtype.itemsize or value.ndim > _MAX_DIMENSIONS:
-        raise LocalProtocolError(f"cannot send an array of {value.ndim} dimensions of {dtype}")
-    head = msgpack.packb([dtype, list(value.shape)])
+    head = msgpack.packb([description, list(value.shape), b""])
+    padding = -(_LENGTH.size + len(head)) % _ALIGNED
+    head = head[:-1] + bytes([padding]) + bytes(padding)
+    if len(head) >= 1 << 16:
+        raise LocalProtocolError("cannot send an array of so many columns; send it in parts")
     return msgpack.ExtType(ARRAY, _LENGTH.pack(len(head)) + head + value.tobytes())
-
-
-def _columns(dtype: "np.dtype[Any]") -> list[Any]:
-    columns: list[Any] = dtype.descr
-    if all(isinstance(name, str) and name and isinstance(kind, str) for name, kind, *_ in columns):
-        return columns
-    raise LocalProtocolError("cannot send columns with titles, gaps or columns of their own")
-
-
-def _is_array(value: object) -> bool:
-    return hasattr(value, "__setitem__")
 
 
 def from_extension(body: bytes) -> "NDArray[Any]":
@@ -64,18 +71,116 @@ def from_extension(body: bytes) -> "NDArray[Any]":
     Raises:
         RemoteProtocolError: The header lies about what follows.
     """
-    import numpy as np  # noqa: PLC0415 - only when an array really arrives
-
     try:
         (length,) = _LENGTH.unpack_from(body)
-        dtype, shape = msgpack.unpackb(body[2 : 2 + length])
-        if not isinstance(dtype, str):
-            dtype = [tuple(column) for column in dtype]
-        kind = np.dtype(dtype)
-        if kind.hasobject or len(shape) > _MAX_DIMENSIONS:
-            raise RemoteProtocolError("an array of Python objects or too many dimensions arrived")
-        return np.frombuffer(body, kind, offset=2 + length).reshape(shape)
+        description, shape, _ = msgpack.unpackb(body[2 : 2 + length])
+    except Exception as error:  # noqa: BLE001 - msgpack has five kinds of exception for bad input
+        raise RemoteProtocolError(f"an array arrived that is none: {error}") from None
+    begin = _LENGTH.size + length
+    return build(body, begin, len(body) - begin, description, shape)
+
+
+def describe(dtype: "np.dtype[Any]", dimensions: int) -> object:
+    """Describe a dtype in plain values.
+
+    Raises:
+        LocalProtocolError: It holds Python objects, or the other side could not build it.
+    """
+    if dimensions > _MAX_DIMENSIONS:
+        raise LocalProtocolError(f"cannot send an array of {dimensions} dimensions")
+    return _remembered(dtype)
+
+
+@lru_cache(maxsize=256)
+def _remembered(dtype: "np.dtype[Any]") -> object:
+    if dtype.hasobject:
+        raise LocalProtocolError("cannot send an array of Python objects; give it a plain dtype")
+    if not dtype.itemsize:
+        raise LocalProtocolError(f"cannot send an array of {dtype!r}, which is nothing")
+    return _described(dtype)
+
+
+def _described(dtype: "np.dtype[Any]", depth: int = 0) -> object:
+    if depth > _MAX_NESTING or dtype.isbuiltin == _REGISTERED:
+        raise LocalProtocolError(f"cannot send an array of {dtype}; send a view of plain numbers")
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return [_described(base, depth + 1), list(shape)]
+    if dtype.names is None or dtype.fields is None:
+        return dtype.str
+    columns = [dtype.fields[name] for name in dtype.names]
+    formats = [_described(column[0], depth + 1) for column in columns]
+    titles = [column[2] if len(column) > 2 else None for column in columns]
+    if any(title is not None and type(title) is not str for title in titles):
+        raise LocalProtocolError("cannot send columns whose titles are no text")
+    return [list(dtype.names), formats, [column[1] for column in columns], dtype.itemsize, titles]
+
+
+def build(
+    memory: bytes | memoryview,
+    begin: int,
+    size: int,
+    description: object,
+    shape: object,
+    *,
+    is_fortran: bool = False,
+) -> "NDArray[Any]":
+    """Build an array over its bytes, which it keeps alive.
+
+    Args:
+        memory: Where they lie, read-only; or the array could be made writable.
+        begin: Where in it they begin, `size` how many they are.
+
+    Raises:
+        RemoteProtocolError: What it is said to be does not fit its bytes, or would hold objects.
+    """
+    _, frombuffer, arrived = _numpy()
+    try:
+        dtype, width = _known(description) if type(description) is str else _new(description)
+        if type(shape) is not list or len(shape) > _MAX_DIMENSIONS or (shape and min(shape) < 0):
+            raise RemoteProtocolError("an array arrived whose shape is none")
+        if size % width:
+            raise RemoteProtocolError("an array arrived that does not fit its bytes")
+        flat = frombuffer(memory, dtype, size // width, begin)
+        shaped = flat.reshape(shape, order="F") if is_fortran else flat.reshape(shape)
+        array: NDArray[Any] = shaped.view(arrived)
     except RemoteProtocolError:
         raise
     except Exception as error:  # noqa: BLE001 - numpy has as many kinds as there are bad headers
         raise RemoteProtocolError(f"an array arrived that is none: {error}") from None
+    return array
+
+
+def _new(description: object) -> "tuple[np.dtype[Any], int]":
+    dtype = _understood(_numpy()[0], description)
+    if dtype.hasobject or not dtype.itemsize:
+        raise RemoteProtocolError("an array of Python objects or of nothing arrived")
+    return dtype, dtype.itemsize
+
+
+_known = lru_cache(maxsize=256)(_new)
+
+
+@cache
+def _numpy() -> tuple[Any, Any, Any]:
+    """Give what builds an array; import numpy, now that one has really arrived."""
+    import numpy as np  # noqa: PLC0415 - see above
+
+    from protocol.arrived import ArrivedArray  # noqa: PLC0415 - it needs numpy
+
+    return np.dtype, np.frombuffer, ArrivedArray
+
+
+def _understood(new: Any, description: Any, depth: int = 0) -> "np.dtype[Any]":  # noqa: ANN401 - numpy's class, and what the peer said
+    if type(description) is str:
+        dtype: np.dtype[Any] = new(description)
+        return dtype
+    if depth > _MAX_NESTING:
+        raise RemoteProtocolError("an array of too many columns within columns arrived")
+    if len(description) == 2:
+        base, shape = description
+        return new((_understood(new, base, depth + 1), tuple(shape)))  # type: ignore[no-any-return]
+    names, formats, offsets, size, titles = description
+    columns = {"names": names, "offsets": offsets, "itemsize": size, "titles": titles}
+    kinds = [_understood(new, one, depth + 1) for one in formats]
+    return new({**columns, "formats": kinds})  # type: ignore[no-any-return]

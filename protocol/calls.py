@@ -1,35 +1,75 @@
-"""Calls and replies as they lie in a lane's frames; no I/O.
+"""What lies in a lane's frames; no I/O. A lane carries the same from both of its ends.
 
-    call   [number, service, method, arguments, keyword arguments or nil, deadline, chain or nil]
-    reply  [number, 0, value]   or   [number, 1, kind of error, [its fields]]
+    a call   [number, service, method, arguments, keywords or nil, deadline, chain or nil]
+    a word   [number, code, ...]     about the call of that number; the codes are those of `Code`
 
-The deadline is on the machine's monotonic clock, seconds: both ends of a lane share it. The chain
-lists the calls that led to this one, outermost first; a call that nothing led to has none.
+A call of a function that came as an argument names no service, and the function's number as its
+method. The deadline is on the machine's monotonic clock, seconds: both ends of a lane share it.
+The chain lists the calls that led to this one, outermost first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import enum
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from protocol.codec import unpack_value
-from protocol.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-    SpiralHostError,
-    from_wire,
-    to_wire,
-)
+import msgpack
+
+from protocol.errors import RemoteProtocolError, SpiralHostError, from_wire, to_wire
 from protocol.turn import MAX_CHAIN, Link
 
-Pack = Callable[[object], bytes]
+MAX_CLOCK: Final = 1e15
+"""Seconds that no clock shows; a deadline beyond is none that can be waited for."""
 
-_VALUE: Final = 0
-_ERROR: Final = 1
+CREDITS: Final = 256
+"""Calls under way in one direction of a lane, before its caller waits and its callee refuses."""
+
+WINDOW: Final = 32
+"""Items of a stream that may be on their way; a reader gives new credit for half of it at once."""
+
+
+class Code(enum.IntEnum):
+    """What a word says; the callee says the first four, the caller the next two."""
+
+    VALUE = 0
+    """`[number, 0, value]`: the outcome; of a stream, its end."""
+    ERROR = 1
+    """`[number, 1, kind of error, [its fields]]`: the outcome."""
+    STREAM = 2
+    """`[number, 2]`: the outcome is a stream, whose items follow."""
+    ITEM = 3
+    """`[number, 3, value]`: one item more."""
+    CANCEL = 4
+    """`[number, 4]`: the answer is not wanted any more."""
+    CREDIT = 5
+    """`[number, 5, count]`: so many items more are wanted."""
+    FREE = 6
+    """`[0, 6, leases]`: nobody looks any more at what came by shared memory; either end says it."""
+
+
+VALUE: Final = int(Code.VALUE)
+ERROR: Final = int(Code.ERROR)
+STREAM: Final = int(Code.STREAM)
+ITEM: Final = int(Code.ITEM)
+CANCEL: Final = int(Code.CANCEL)
+CREDIT: Final = int(Code.CREDIT)
+FREE: Final = int(Code.FREE)
+"""The same as plain integers, for comparing a hundred thousand times a second."""
+
+BEGIN: Final = 2
+"""Parts of the word that a stream has begun; what comes of it too early is kept behind them."""
+
+_LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3, FREE: 3}
 _CALL_PARTS: Final = 7
-_ERROR_PARTS: Final = 4
+_LINK_PARTS: Final = 3
+
+Call = tuple[
+    int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None, *tuple[Any, ...]
+]
+"""A call as it arrived: number, service, method, arguments, keywords, deadline, chain; then, if
+functions came as arguments, the list of them."""
 
 
-def pack_call(
-    pack: Pack,
+def call_parts(
     number: int,
     service: str,
     method: str,
@@ -37,84 +77,84 @@ def pack_call(
     keywords: Mapping[str, object],
     deadline: float,
     chain: Sequence[object],
-) -> bytes:
-    """Build a call's frame.
+) -> tuple[object, ...]:
+    """Give a call as it is packed."""
+    return number, service, method, arguments, keywords or None, deadline, chain or None
+
+
+def error_parts(number: int, error: SpiralHostError) -> tuple[object, ...]:
+    """Give the word for an outcome that is an error."""
+    return number, ERROR, *to_wire(error)
+
+
+def is_call(parts: Any) -> bool:  # noqa: ANN401 - it is whatever the other side said
+    """Tell a call from a word, both having been unpacked.
 
     Raises:
-        LocalProtocolError: An argument cannot travel; nothing was sent.
+        RemoteProtocolError: It is neither.
     """
-    try:
-        return pack((number, service, method, arguments, keywords or None, deadline, chain or None))
-    except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
-        raise LocalProtocolError(
-            f"{service}.{method}: an argument cannot travel: {error}"
-        ) from None
-
-
-Call = tuple[int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None]
-"""A call as it arrived: number, service, method, arguments, keywords, deadline, chain."""
-
-
-def unpack_call(frame: bytes) -> Call:
-    """Read a call's frame.
-
-    Raises:
-        RemoteProtocolError: It is no call.
-    """
-    parts = unpack_value(frame)
-    if type(parts) is not list or len(parts) != _CALL_PARTS:
-        raise RemoteProtocolError("a frame that is no call")
-    number, service, method, arguments, keywords, deadline, chain = parts
-    if (
-        type(number) is not int
-        or type(service) is not str
-        or type(method) is not str
-        or type(arguments) is not list
-        or not (keywords is None or type(keywords) is dict)
-        or type(deadline) is not float
-        or not (chain is None or _is_chain(chain))
-    ):
-        raise RemoteProtocolError("a call with parts of the wrong type")
-    return number, service, method, arguments, keywords, deadline, chain
+    if type(parts) is list and len(parts) > 1 and type(parts[0]) is int:
+        what = parts[1]
+        if type(what) is int and _LENGTHS.get(what) == len(parts):
+            return False
+        if len(parts) == _CALL_PARTS:
+            _, _, method, arguments, keywords, deadline, chain = parts
+            if (
+                type(what) is type(method) is str
+                and type(arguments) is list
+                and (keywords is None or type(keywords) is dict)
+                and type(deadline) is float
+                and -MAX_CLOCK < deadline < MAX_CLOCK  # not so: infinity, and what is no number
+                and (chain is None or _is_chain(chain))
+            ):
+                return True
+    raise RemoteProtocolError("a frame that is neither a call nor a word about one")
 
 
 def _is_chain(chain: object) -> bool:
-    return (
-        type(chain) is list
-        and len(chain) <= MAX_CHAIN
-        and all(type(link) is list and [*map(type, link)] == [int, int, str] for link in chain)
-    )
+    if type(chain) is not list or len(chain) > MAX_CHAIN:
+        return False
+    for link in chain:
+        if type(link) is not list or len(link) != _LINK_PARTS:
+            return False
+        caller, number, name = link
+        if not (type(caller) is type(number) is int and type(name) is str):
+            return False
+    return True
 
 
-def pack_value_reply(pack: Pack, number: int, value: object) -> bytes:
-    """Build the reply that carries a value.
+def head_of(frame: bytes) -> tuple[int, bool] | None:
+    """Say which call a frame is about that cannot be decoded as a whole; None if nothing is there.
 
-    Raises:
-        LocalProtocolError: The value cannot travel.
+    A map with lists as its keys can be packed and not unpacked, so this happens to honest peers.
+
+    Returns:
+        The call's number, and whether the frame is the call itself. Never raises.
     """
     try:
-        return pack((number, _VALUE, value))
-    except (LocalProtocolError, TypeError, ValueError, OverflowError) as error:
-        raise LocalProtocolError(f"the result cannot travel: {error}") from None
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(bytes(frame[:16]))
+        parts, number = unpacker.read_array_header(), unpacker.unpack()
+        what = frame[unpacker.tell()]
+    except Exception:  # noqa: BLE001 - msgpack has five kinds of exception for bad input
+        return None
+    if parts < 2 or type(number) is not int or number < 1:
+        return None
+    return number, what >> 5 == _SHORT_TEXT or what in _TEXT
 
 
-def pack_error_reply(pack: Pack, number: int, error: SpiralHostError) -> bytes:
-    """Build the reply that carries an error."""
-    kind, fields = to_wire(error)
-    return pack((number, _ERROR, kind, fields))
+_SHORT_TEXT: Final = 0b101
+_TEXT: Final = frozenset({0xD9, 0xDA, 0xDB})
+"""How msgpack begins a text: three bits and its length, or one of three bytes."""
 
 
-def unpack_reply(frame: bytes) -> tuple[int, Any, SpiralHostError | None]:
-    """Read a reply: its call's number, and the value or the error.
+def error_of(parts: list[Any]) -> SpiralHostError:
+    """Build the error of an `ERROR` word again.
 
     Raises:
-        RemoteProtocolError: It is no reply.
+        RemoteProtocolError: Its fields are none.
     """
-    parts = unpack_value(frame)
-    if type(parts) is list and len(parts) > 2 and type(parts[0]) is type(parts[1]) is int:
-        if parts[1] == _VALUE:
-            return parts[0], parts[2], None
-        if parts[1] == _ERROR and len(parts) == _ERROR_PARTS and type(parts[3]) is list:
-            fields = tuple(str(field) for field in parts[3])
-            return parts[0], None, from_wire(str(parts[2]), fields)
-    raise RemoteProtocolError("a frame that is no reply")
+    _, _, kind, fields = parts
+    if type(kind) is not str or type(fields) is not list:
+        raise RemoteProtocolError("an error with parts of the wrong type")
+    return from_wire(kind, tuple(str(field) for field in fields))

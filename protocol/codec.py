@@ -8,6 +8,7 @@ annotation, so what comes out is as valid as what we would have built ourselves.
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import (
     Any,
     Final,
@@ -33,25 +34,65 @@ M = TypeVar("M")
 Check = Callable[[Any], Any]
 
 
-def _default(value: object) -> object:
+def default(value: object) -> object:
+    """Turn what msgpack does not know into what it knows.
+
+    Raises:
+        LocalProtocolError: It cannot travel.
+    """
     if is_numpy(value):
         return to_extension(value)  # type: ignore[arg-type]
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return _fields_of(value)
     if isinstance(value, set | frozenset):
         raise LocalProtocolError("cannot send a set; send a sorted list")
     if isinstance(value, int):
         raise LocalProtocolError("cannot send an integer of more than 64 bits; send text")
+    view = as_buffer(value)
+    if view is not None:
+        return view.tobytes()
     raise LocalProtocolError(f"cannot send a {type(value).__name__}; send plain values or arrays")
 
 
-def _extension(code: int, body: bytes) -> object:
+def as_buffer(value: object) -> memoryview | None:
+    """Give the bytes of an object that has some to show (an `array.array`, say), or None."""
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        return None
+    # Pointers mean nothing elsewhere.
+    return None if set(view.format) & {"O", "P", "&"} else view
+
+
+def _fields_of(value: object) -> dict[str, object]:
+    """Give a dataclass as the map that its constructor can be called with."""
+    try:
+        return {f.name: getattr(value, f.name) for f in fields(value) if f.init}  # type: ignore[arg-type]
+    except AttributeError as error:
+        name = type(value).__name__
+        raise LocalProtocolError(f"cannot send a {name} that is not complete: {error}") from None
+
+
+def extension(code: int, body: bytes) -> object:
+    """Give what an extension value stands for.
+
+    Raises:
+        RemoteProtocolError: It stands for nothing.
+    """
     if code == ARRAY:
         return from_extension(body)
     raise RemoteProtocolError(f"unknown extension type {code}")
 
 
-def new_packer() -> Callable[[object], bytes]:
-    """Give a function that packs values. One for each thread: a packer is not shared."""
-    packer = msgpack.Packer(default=_default, buf_size=4096)
+def new_packer(turn: Callable[[object], object] = default) -> Callable[[object], bytes]:
+    """Give a function that packs values. One for each thread: a packer is not shared.
+
+    Args:
+        turn: Turns what msgpack does not know into what it knows.
+    """
+    packer = msgpack.Packer(default=turn, buf_size=4096)
     pack: Callable[[object], bytes] = packer.pack
     return pack
 
@@ -75,7 +116,7 @@ def unpack_value(body: bytes) -> Any:  # noqa: ANN401 - it is whatever the other
         RemoteProtocolError: The bytes are no value, whatever msgpack calls the reason.
     """
     try:
-        return msgpack.unpackb(body, ext_hook=_extension, strict_map_key=False)
+        return msgpack.unpackb(body, ext_hook=extension, strict_map_key=False)
     except RemoteProtocolError:
         raise
     except Exception as error:  # noqa: BLE001 - msgpack has five kinds of exception for bad input

@@ -4,7 +4,10 @@ Each carries its subject as attributes and says in one line what is wrong and wh
 `to_wire` and `from_wire` carry them between processes as text; code never travels.
 """
 
-from typing import Final
+import builtins
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
 
 
 class SpiralHostError(Exception):
@@ -123,35 +126,74 @@ class ServiceUnavailable(SpiralHostError):
 
 
 class WorkerLost(SpiralHostError):
-    """The callee's process died while it had the call; the call may have been carried out."""
+    """The callee's process died while it had the call; the call may have been carried out.
 
-    def __init__(self, plugin_id: str, cause: str) -> None:
-        super().__init__(plugin_id, cause)
+    Attributes:
+        plugin_id: Whose process it was.
+        cause: How it ended, as `protocol.messages.Cause` says it.
+        call: The call that was lost, `service.method`, or empty when that is not known.
+    """
+
+    def __init__(self, plugin_id: str, cause: str, call: str = "") -> None:
+        super().__init__(plugin_id, cause, *([call] if call else []))
         self.plugin_id = plugin_id
         self.cause = cause
+        self.call = call
 
     def __str__(self) -> str:
-        return f"worker of {self.plugin_id} was lost during the call: {self.cause}"
+        during = self.call or "the call"
+        return (
+            f"worker of {self.plugin_id} was lost during {during}: {self.cause}; the call may have "
+            "run, so make it again only if twice does no harm"
+        )
 
 
 class RemoteError(SpiralHostError):
     """The plugin's own code raised; what travels is text, never code.
 
+    Where the plugin raised a builtin exception, or a kind of one, what arrives is of that type
+    too, so `except ValueError` catches it. Whatever a callee's own calls came to (`WorkerLost`,
+    `DeadlineExceeded`) also arrives like this: it is not the fate of the call that was made here.
+
     Attributes:
+        call: The call that raised, `service.method`.
         type_name: The exception's class, as its author named it.
         text: Its message.
-        traceback: The callee's traceback, plugin frames only, for people to read.
+        traceback: The callee's traceback, frames of plugins and libraries only, for people.
+        builtin: The nearest builtin class that the exception is of, or empty.
+        plugin: Id of the plugin whose code raised; the caller's side knows it, it does not travel.
+        call_id: The call's `incarnation:number`, which does not travel either.
     """
 
-    def __init__(self, call: str, type_name: str, text: str, traceback: str = "") -> None:
-        super().__init__(call, type_name, text, traceback)
+    def __init__(
+        self, call: str, type_name: str, text: str, traceback: str = "", builtin: str = ""
+    ) -> None:
+        # Not by `super()`: what comes next may be OSError, which reads meaning into arguments.
+        self.args = (call, type_name, text, traceback, builtin)
         self.call = call
         self.type_name = type_name
         self.text = text
         self.traceback = traceback
+        self.builtin = builtin
+        self.plugin = ""
+        self.call_id = ""
+
+    @property
+    def service(self) -> str:
+        """The service that was called."""
+        return self.call.rpartition(".")[0]
+
+    @property
+    def method(self) -> str:
+        """The method that raised."""
+        return self.call.rpartition(".")[2]
 
     def __str__(self) -> str:
-        return f"{self.call} raised {self.type_name}: {self.text}"
+        return r"\n".join(f"{self.call} raised {self.type_name}: {self.text}".splitlines())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The classes that are builtin ones too have no place in a module to be found at.
+        return _remote_error, self.args, vars(self)
 
 
 class ProtocolError(SpiralHostError):
@@ -166,23 +208,59 @@ class RemoteProtocolError(ProtocolError):
     """The other side broke the protocol; its connection ends, nobody else's."""
 
 
-_TRAVELLING: Final[dict[str, type[SpiralHostError]]] = {
-    kind.__name__: kind
-    for kind in (
-        UsageError,
-        NoDaemon,
-        ManifestError,
-        LoadFailed,
-        DeadlineExceeded,
-        Cancelled,
-        Overloaded,
-        PermissionDenied,
-        ServiceUnavailable,
-        WorkerLost,
-        RemoteError,
-        LocalProtocolError,
-        RemoteProtocolError,
-    )
+_BUILTIN: Final = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(kind, StopIteration | StopAsyncIteration | Warning | BaseExceptionGroup)
+    and kind is not Exception
+    and kind.__name__ == name
+}
+"""The builtin types that a caller may catch. What ends loops and processes is not for a callee to
+raise, a group is nothing without its parts, and `IOError` is only an old name."""
+
+_CATCHABLE: Final = frozenset(_BUILTIN.values())
+
+
+def builtin_of(kind: type[BaseException]) -> str:
+    """Name the nearest builtin class that an exception is of and may be caught as, or nothing."""
+    return next((base.__name__ for base in kind.__mro__ if base in _CATCHABLE), "")
+
+
+def _remote_error(*fields: str) -> RemoteError:
+    """Build what arrives when a plugin raised; also what copying and pickling call."""
+    builtin = fields[4] if len(fields) > 4 else ""
+    return _remote_kind(builtin)(*fields) if builtin in _BUILTIN else RemoteError(*fields)
+
+
+@cache
+def _remote_kind(builtin: str) -> type[RemoteError]:
+    base = _BUILTIN[builtin]
+    # Who shows an ImportError or a SyntaxError reads `msg`, not `str()`.
+    body = {"__module__": __name__, **({"msg": property(str)} if hasattr(base, "msg") else {})}
+    return type(f"Remote{builtin}", (RemoteError, base), body)
+
+
+_TRAVELLING: Final[dict[str, Callable[..., SpiralHostError]]] = {
+    "RemoteError": _remote_error,
+    **{
+        kind.__name__: kind
+        for kind in (
+            UsageError,
+            NoDaemon,
+            ManifestError,
+            LoadFailed,
+            DeadlineExceeded,
+            Cancelled,
+            Overloaded,
+            PermissionDenied,
+            ServiceUnavailable,
+            WorkerLost,
+            LocalProtocolError,
+            RemoteProtocolError,
+        )
+    },
 }
 
 
@@ -193,7 +271,8 @@ def travelling(text: str) -> str:
 
 def to_wire(error: SpiralHostError) -> tuple[str, tuple[str, ...]]:
     """Turn an error into its name and its constructor's arguments, as text."""
-    return type(error).__name__, tuple(error.fields())
+    kind = RemoteError if isinstance(error, RemoteError) else type(error)
+    return kind.__name__, tuple(error.fields())
 
 
 def from_wire(kind: str, fields: tuple[str, ...]) -> SpiralHostError:

@@ -4,7 +4,9 @@ A lane belongs to one thread. Its socket never blocks; who wants to wait polls i
 """
 
 import os
+import select
 import struct
+import time
 from typing import Final
 
 from protocol.codec import MAX_MESSAGE
@@ -20,6 +22,10 @@ and from 128 KiB on the C library fetches it from the kernel each time, for 50 u
 
 MAX_OUTBOX: Final = 4 * MAX_MESSAGE
 """Bytes that wait for a peer which does not read, before its lane is given up."""
+
+
+class PeerGone(Exception):
+    """The peer is gone while somebody waits for it; no EOFError, which a plugin may raise too."""
 
 
 class Lane:
@@ -48,17 +54,31 @@ class Lane:
             BrokenPipeError: The peer is gone; nothing was sent.
             RemoteProtocolError: The peer does not read and has `MAX_OUTBOX` waiting already.
         """
-        length = len(body)
-        if length > MAX_MESSAGE:
-            raise LocalProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
-        frame = _pack_length(length) + body
+        if len(body) > MAX_MESSAGE:
+            raise LocalProtocolError(f"a frame of {len(body)} bytes; the limit is {MAX_MESSAGE}")
+        return self._write(_pack_length(len(body)) + body)
+
+    def send_both(self, first: bytes, second: bytes) -> bool:
+        """Send two frames at once, as `send` does each; the first is known to be short enough."""
+        if len(second) > MAX_MESSAGE:
+            raise LocalProtocolError(f"a frame of {len(second)} bytes; the limit is {MAX_MESSAGE}")
+        return self._write(
+            b"".join((_pack_length(len(first)), first, _pack_length(len(second)), second))
+        )
+
+    def _write(self, frames: bytes) -> bool:
         if self._out:
-            return self._keep(frame)
+            return self._keep(frames)
         try:
-            sent = os.write(self.fd, frame)
+            sent = os.write(self.fd, frames)
         except BlockingIOError:
-            return self._keep(frame)
-        return sent == length + _HEAD or self._keep(memoryview(frame)[sent:])
+            return self._keep(frames)
+        return sent == len(frames) or self._keep(memoryview(frames)[sent:])
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits for the peer to have room."""
+        return bool(self._out)
 
     def flush(self) -> bool:
         """Send what was kept; say whether all of it has left.
@@ -72,6 +92,20 @@ class Lane:
         except BlockingIOError:
             return False
         return True
+
+    def finish(self, deadline: float) -> None:
+        """Wait until all that was kept has left; `deadline` is on `time.monotonic()`.
+
+        Raises:
+            BrokenPipeError: The peer is gone.
+            RemoteProtocolError: It has not read in time.
+        """
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while not self.flush():
+            if time.monotonic() > deadline:
+                raise RemoteProtocolError("the peer does not read what it is sent")
+            poll.poll(50)
 
     def receive(self) -> bytes | None:
         """Give the next frame if it is all here.

@@ -212,6 +212,8 @@ class GrantLane:
     callee: int
     caller_name: str
     callee_name: str
+    service: str
+    idempotent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,10 +435,15 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A service is there to be called."""
+    """A service is there to be called.
+
+    Attributes:
+        idempotent: Those of the methods that may be called again when a call was lost.
+    """
 
     service: str
     methods: tuple[str, ...]
+    idempotent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -659,12 +666,16 @@ class LaneOpened:
     Attributes:
         request: The caller's question that this answers; empty for the callee.
         peer: The other side's incarnation, `peer_name` its plugin's id or application's name.
+        service: What the caller asked for, and `idempotent` those of its methods that may be
+            called again when a call was lost; both empty for the callee.
     """
 
     lane: int
     request: str
     peer: int
     peer_name: str
+    service: str = ""
+    idempotent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -713,6 +724,112 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadlock:
+    """A call of this endpoint can never be answered: it waits, over others, for itself.
+
+    Attributes:
+        number: The call's number; this endpoint has told that it waits for it.
+        circle: Who waits for whom, for people: `a -> b -> a`.
+    """
+
+    number: int
+    circle: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A thread of this endpoint owes a call an answer and waits for one of its own first.
+
+    Attributes:
+        waits: The number of its own call, and `waits_for` the callee's incarnation.
+        holds: The number of the call that it owes an answer: one that it holds until it waits no
+            longer, or one that it is in the middle of. `holds_of` is the caller's incarnation.
+    """
+
+    waits: int
+    waits_for: int
+    holds: int
+    holds_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitOver:
+    """A wait that `Held` has told of is over, however it ended."""
+
+    waits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Ask for a segment: shared memory for what the other end of a lane will read.
+
+    Attributes:
+        lane: The lane, of which the one who asks holds one end; 0 for one that is shared later.
+        size: Bytes, whole pages.
+    """
+
+    request: str
+    lane: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Its writer has mapped a segment; nobody else may map it for writing any more."""
+
+    request: str
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Let the other end of a lane read a segment too."""
+
+    request: str
+    segment: int
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Its writer has no use for a segment any more; readers keep what they still look at."""
+
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """A segment, for its writer; its descriptor travels with the packet."""
+
+    request: str
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A segment is sealed, and its reader has been sent it."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A segment that the other end of a lane writes; its descriptor travels with the packet."""
+
+    lane: int
+    segment: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unshared:
+    """Nothing more will lie in a segment; of a lane that is over, in any: the number is 0."""
+
+    lane: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaneClosed:
     """The callee's end of a lane has come to its end."""
 
@@ -728,10 +845,33 @@ class Dropped:
 
 
 ToEndpoint: TypeAlias = (
-    Refused | Greeted | LaneOpened | Down | DaemonChanged | Subscribed | Published
+    Refused
+    | Greeted
+    | LaneOpened
+    | Down
+    | DaemonChanged
+    | Subscribed
+    | Published
+    | Deadlock
+    | Allocated
+    | Ready
+    | Shared
+    | Unshared
+    | Refusal
 )
 FromEndpoint: TypeAlias = (
-    WorkerDetails | ClientTicket | Subscribe | Unsubscribe | Dropped | LaneClosed
+    WorkerDetails
+    | ClientTicket
+    | Subscribe
+    | Unsubscribe
+    | Dropped
+    | LaneClosed
+    | Held
+    | WaitOver
+    | Allocate
+    | Mapped
+    | Share
+    | Release
 )
 
 TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
@@ -744,6 +884,12 @@ TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
         5: DaemonChanged,
         6: Subscribed,
         7: Published,
+        8: Deadlock,
+        9: Allocated,
+        10: Ready,
+        11: Shared,
+        12: Unshared,
+        13: Refusal,
     },
 )
 FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
@@ -755,6 +901,12 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         4: Unsubscribe,
         5: Dropped,
         6: LaneClosed,
+        7: Held,
+        8: WaitOver,
+        9: Allocate,
+        10: Mapped,
+        11: Share,
+        12: Release,
     },
 )
 

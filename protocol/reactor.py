@@ -9,13 +9,20 @@ import select
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 POLLIN: Final = 1
 """ZeroMQ's flag for "a message can be received", which equals poll(2)'s."""
 
 _WRITABLE: Final = select.EPOLLOUT
 _ANYTHING_ELSE: Final = ~select.EPOLLOUT
+
+
+_LONGEST_S: Final = 3600.0
+"""How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
 
 
 class ZmqSocket(Protocol):
@@ -55,6 +62,12 @@ class Reactor:
         self._zmq: list[tuple[ZmqSocket, Callable[[], None]]] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
+        self._is_nudged = False
+        self._again: Callable[[], object] | None = None
+        """Has an asyncio loop turn, if it is the one that runs."""
+        self.needs_asyncio = False
+        """Whether `run` is to go on inside an asyncio loop; there is no way back."""
+        self.loop: AbstractEventLoop | None = None
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever `fd` can be read or its other end is gone."""
@@ -69,6 +82,11 @@ class Reactor:
     def forget_writable(self, fd: int) -> None:
         """Stop watching for room to write; harmless if nobody does."""
         if self._writers.pop(fd, None) is not None:
+            self._update(fd)
+
+    def forget_readable(self, fd: int) -> None:
+        """Read no further for now; harmless if nobody does."""
+        if self._readers.pop(fd, None) is not None:
             self._update(fd)
 
     def forget(self, fd: int) -> None:
@@ -99,7 +117,9 @@ class Reactor:
 
     def turn(self, longest_s: float | None = None) -> None:
         """Wait until something is ready or due, or `longest_s` has passed, and call back for it."""
-        for fd, happened in self._wait(self._wait_s(longest_s)):
+        if self._zmq or self._timers:
+            longest_s = self._wait_s(longest_s)
+        for fd, happened in self._wait(longest_s):
             if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
             # Looked up now: an earlier callback of this turn may have forgotten it.
@@ -111,27 +131,94 @@ class Reactor:
             self._run_due(time.monotonic())
 
     def wait_for(self, fd: int, deadline: float) -> bool:
-        """Wait until one watched descriptor can be read, calling back for all the others.
+        """Wait until one watched descriptor can be read or others were called back for.
 
         Called from inside a callback or before the loop runs; its own callback is not called.
 
         Returns:
-            False when `time.monotonic()` has reached `deadline`; True also when the descriptor
-            is no longer watched, because a callback has closed it.
+            Whether anything has happened; False when `time.monotonic()` has reached `deadline`.
         """
-        mine = self._readers.get(fd)
-        while (left := deadline - time.monotonic()) > 0:
-            is_ready = False
-            for ready, happened in self._wait(left):
-                if ready == fd:
-                    is_ready = True
-                elif (happened & _WRITABLE and (callback := self._writers.get(ready))) or (
-                    callback := self._readers.get(ready)
-                ):
-                    callback()
-            if is_ready or self._readers.get(fd) is not mine:
-                return True
-        return False
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        happenings = self._wait(min(left, _LONGEST_S))
+        for ready, happened in happenings:
+            if ready != fd and (
+                (happened & _WRITABLE and (callback := self._writers.get(ready)))
+                or (callback := self._readers.get(ready))
+            ):
+                callback()
+        return bool(happenings)
+
+    def run(self, step: Callable[[], bool | None]) -> None:
+        """Turn for ever; moves into an asyncio loop when asked to, and stays there.
+
+        Args:
+            step: Called first, and after each turn in which `nudge` was: it does what callbacks
+                have left to do. Says True when there is more of it, and None when all is over.
+        """
+        self._is_nudged = True
+        while True:
+            if self._is_nudged:
+                self._is_nudged = False
+                has_more = step()
+                if has_more is None:
+                    return
+                if self.needs_asyncio:
+                    self._run_in_asyncio(step)
+                    return
+                self._is_nudged = self._is_nudged or has_more
+            self.turn(0 if self._is_nudged else None)
+
+    def nudge(self) -> None:
+        """Have `step` called soon. From this thread only."""
+        if not self._is_nudged:
+            self._is_nudged = True
+            if self._again is not None:
+                self._again()
+
+    def _run_in_asyncio(self, step: Callable[[], bool | None]) -> None:
+        """Go on as a guest of an asyncio loop: our epoll is one descriptor among its own."""
+        import asyncio  # noqa: PLC0415 - 30 ms, for those who have `async def` only
+
+        loop = self.loop = asyncio.new_event_loop()
+        timer: asyncio.TimerHandle | None = None
+        failed: BaseException | None = None
+
+        def turn() -> None:
+            nonlocal failed
+            try:
+                turn_once()
+            except BaseException as error:  # noqa: BLE001 - asyncio would only log it, for ever
+                failed = error
+                loop.stop()
+
+        def turn_once() -> None:
+            nonlocal timer
+            self.turn(0)
+            if self._is_nudged:
+                self._is_nudged = False
+                has_more = step()
+                if has_more is None:
+                    loop.stop()
+                elif has_more:
+                    self.nudge()
+            if timer is not None:
+                timer.cancel()
+            due = self._next_due()
+            timer = None if due is None else loop.call_at(due, turn)
+
+        self._again = lambda: loop.call_soon(turn)
+        asyncio.set_event_loop(loop)
+        loop.add_reader(self._epoll.fileno(), turn)
+        self._is_nudged = False
+        self.nudge()
+        try:
+            loop.run_forever()
+        finally:
+            _close_loop(loop)
+        if failed is not None:
+            raise failed
 
     def close(self) -> None:
         """Let go of the kernel's side; watched descriptors stay open."""
@@ -158,12 +245,16 @@ class Reactor:
         for socket, _ in self._zmq:
             if socket.EVENTS & POLLIN:
                 return 0
+        due = self._next_due()
+        if due is None:
+            return -1 if longest_s is None else longest_s
+        wait_s = min(max(0.0, due - time.monotonic()), _LONGEST_S)
+        return wait_s if longest_s is None else min(wait_s, longest_s)
+
+    def _next_due(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        if not self._timers:
-            return -1 if longest_s is None else longest_s
-        wait_s = max(0.0, self._timers[0][0] - time.monotonic())
-        return wait_s if longest_s is None else min(wait_s, longest_s)
+        return self._timers[0][0] if self._timers else None
 
     def _run_due(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
@@ -171,3 +262,16 @@ class Reactor:
             if timer.callback is not None:
                 callback, timer.callback = timer.callback, None
                 callback()
+
+
+def _close_loop(loop: "AbstractEventLoop") -> None:
+    """End the tasks that are left, and let them run their `finally`."""
+    import asyncio  # noqa: PLC0415 - it has been imported
+
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

@@ -1,214 +1,269 @@
-"""Serve the calls that come on lanes: in a loop's own thread, or in a thread made for it.
+"""Serve the calls that come on lanes, all in the thread of one loop.
 
-The thread that polls a lane also runs its calls, so no call passes through two threads.
+The thread that polls a lane also runs its calls, so no call passes through two threads. What may
+not begin now is held: a call of others while the thread waits, an `async def` before there is an
+event loop, and whatever comes while a handler looks for its own cancel.
 """
 
-import collections
-import os
-import threading
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from time import monotonic
+from typing import Final
 
-from protocol.calls import Call, pack_error_reply, unpack_call
-from protocol.codec import new_packer
-from protocol.errors import ServiceUnavailable, SpiralHostError
+from protocol.calls import CREDITS, Call, error_parts
+from protocol.errors import Overloaded, RemoteProtocolError, ServiceUnavailable, SpiralHostError
 from protocol.lane import Lane
+from protocol.line import Home, Line
 from protocol.messages import LaneOpened
 from protocol.reactor import Reactor
+from protocol.running import Target, run
 from protocol.servant import Servant
 from protocol.turn import TURN, belongs, spelled
+from protocol.waits import owe
 
+MAX_RUNNING: Final = 64
+"""`async def` handlers at the same time, in one thread; gRPC's servers take about as many."""
 
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """The callee's end of one lane, and who is at the other."""
+MAX_QUEUED: Final = 256
+"""Calls that wait for one of these to end, before more are refused."""
 
-    number: int
-    lane: Lane
-    peer: int
-    peer_name: str
+MAX_QUEUED_BYTES: Final = 8 << 20
+"""Bytes of their frames; what comes out of a frame may take 70 times as much."""
+
+_FAIR: Final = 64
+"""Frames taken from one lane before the others have their turn."""
 
 
 class LaneServer:
     """The callee's ends of some lanes, all served by the thread of one loop.
 
     Args:
-        own: Gives this process's incarnation.
         closed: Called with the number of a lane whose caller is gone or broke the protocol.
     """
 
     def __init__(
-        self,
-        reactor: Reactor,
-        servant: Servant,
-        own: Callable[[], int],
-        closed: Callable[[int], object],
+        self, reactor: Reactor, servant: Servant, home: Home, closed: Callable[[int], object]
     ) -> None:
         self.is_reentrant = True
         """Whether calls that its own calls lead to are served while it waits, or refused."""
+        self.served = 0
+        """Calls that were begun, whatever came of them."""
         self._reactor = reactor
         self._servant = servant
-        self._own = own
+        self._find = servant.find
+        self._home = home
         self._closed = closed
-        self._lanes: dict[int, Lane] = {}
-        self._held: list[tuple[_Served, Call]] = []
-        self._pack = new_packer()
+        self._lines: set[Line] = set()
+        self._ready: deque[Line] = deque()
+        """Lines of which whole frames are here that no poll will announce, or calls are held."""
+        self._queued: deque[tuple[Line, Call, Target, int]] = deque()
+        self._running = 0
+        self._is_starting = False
+        self._pace_s = 0.0
+        """How far apart handlers end, smoothed: what a place in the queue costs."""
+        self._last_end = monotonic()
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._lines)
 
     @property
-    def has_held(self) -> bool:
-        """Whether calls came while the thread waited that are still to be served."""
-        return bool(self._held)
+    def has_more(self) -> bool:
+        """Whether there is something to do that no descriptor will announce."""
+        return bool(self._ready or TURN.later)
 
     def open(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more."""
-        lane = self._lanes[opened.lane] = Lane(fd)
-        served = _Served(opened.lane, lane, opened.peer, opened.peer_name)
-        self._reactor.watch(fd, lambda: self._serve(served))
+        wait = partial(self._reactor.wait_for, fd)
+        line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, wait, self._home)
+        line.serve = self._take
+        line.blocked = self._blocked
+        line.lost = self._lost
+        line.ended = self._ended
+        line.unwanted = partial(self._unwanted, line)
+        self._lines.add(line)
+        self._reactor.watch(fd, partial(self._read, line))
 
-    def serve_held(self) -> None:
-        """Serve what was held, now that the thread waits no longer."""
-        held, self._held = self._held, []
-        for served, call in held:
-            self._reactor.watch(served.lane.fd, partial(self._serve, served))
-            self._answer(served, call)
+    def go_on(self) -> None:
+        """Do what was held; called by the loop, when its thread waits for nothing."""
+        if not (self._ready or TURN.later):
+            return
+        TURN.held.clear()
+        later, TURN.later = TURN.later, []
+        for job in later:
+            job()
+        for _ in range(len(self._ready)):
+            line = self._ready.popleft()
+            if not line.is_lost:
+                self._reactor.watch(line.lane.fd, partial(self._read, line))
+                self._serve_held(line)
+                self._read(line)
 
     def close(self) -> None:
         """Close every lane, telling nobody: this process is leaving."""
-        for lane in self._lanes.values():
-            self._reactor.forget(lane.fd)
-            lane.close()
-        self._lanes.clear()
+        for line in tuple(self._lines):
+            self._closed = _nobody
+            line.lose()
 
-    def _serve(self, served: _Served) -> None:
-        lane = served.lane
+    # --- what comes -------------------------------------------------------------------------------
+
+    def _read(self, line: Line) -> None:
+        lane = line.lane
         try:
-            while (frame := lane.receive()) is not None:
-                call = unpack_call(frame)
-                if TURN.waiting and not belongs(call[-1], self._own()):
-                    self._held.append((served, call))
-                    self._reactor.forget(lane.fd)
+            for _ in range(_FAIR):
+                frame = lane.receive()
+                if frame is None:
                     return
-                self._answer(served, call)
-                if not lane.has_more():
+                line.take(frame)
+                if line.is_lost or not lane.has_more():
                     return
-        except (EOFError, OSError, SpiralHostError):
-            self._end(served)
+            self._again(line)
+        except (EOFError, RemoteProtocolError):
+            line.lose()
 
-    def _answer(self, served: _Served, call: Call) -> None:
-        if TURN.waiting and not self.is_reentrant:
-            reply = self._refusal(served, call)
+    def _take(self, line: Line, call: Call) -> None:
+        """Begin a call, or hold it."""
+        if line.is_looking:
+            self._hold(line, call)
+        elif TURN.waiting:
+            if self._belongs(call):  # even before those that are held: they wait for its answer
+                self._begin(line, call)
+            else:
+                self._hold(line, call)
+        elif line.held or line.lane.has_unsent:  # who takes in no answers gets no more of them
+            self._hold(line, call)
         else:
-            reply = self._servant.serve(call, served.peer, served.peer_name, self._pack)
-        try:
-            if not served.lane.send(reply):
-                self._reactor.watch_writable(served.lane.fd, lambda: self._flush(served))
-        except (OSError, SpiralHostError):
-            self._end(served)
+            target = self._find((call[1], call[2]))
+            if target is None or target.is_async:
+                self._begin(line, call)
+            else:
+                self.served += 1
+                run(line, call, target)
 
-    def _refusal(self, served: _Served, call: Call) -> bytes:
-        number, service, *_, chain = call
-        circle = spelled(chain or [], served.peer_name, "here")
-        why = f"it takes no calls while it waits for one of its own: {circle}"
-        return pack_error_reply(self._pack, number, ServiceUnavailable(service, why))
+    def _belongs(self, call: Call) -> bool:
+        return belongs(call[6], self._home.own())
 
-    def _flush(self, served: _Served) -> None:
+    def _hold(self, line: Line, call: Call) -> None:
+        # One that is full is read on only by a handler that waits for its caller's function.
+        if len(line.held) >= CREDITS or (line.is_full and TURN.waiting):
+            self._refuse(line, call, self._overloaded(call[1]))
+            return
+        line.held.append((line.size, call))
+        self._again(line)
+        if line.is_full:
+            self._reactor.forget_readable(line.lane.fd)
+        if TURN.waiting:
+            TURN.held.append((line.peer, call[0]))
+            owe(line, call[0])
+
+    def _again(self, line: Line) -> None:
+        if line.lane.has_unsent:
+            line.when_flushed.append(partial(self._again, line))
+        elif line not in self._ready:
+            self._ready.append(line)
+            self._reactor.nudge()
+
+    def _serve_held(self, line: Line) -> None:
+        while line.held:
+            line.look()  # the caller may want it no longer
+            if not line.held:
+                return
+            if line.lane.has_unsent:
+                self._again(line)
+                return
+            line.size, call = line.held.popleft()
+            if not self._begin(line, call):
+                return
+
+    # --- what is begun ----------------------------------------------------------------------------
+
+    def _begin(self, line: Line, call: Call) -> bool:
+        """Begin a call; False if it has to wait for an event loop."""
+        _, service, method, *_ = call
+        target = self._servant.find((service, method))
+        self.served += 1
+        if target is None:
+            self._refuse(line, call, self._servant.missing(service, method))
+        elif TURN.waiting and not (self.is_reentrant and not target.is_async):
+            self._refuse(line, call, self._no_reentry(line, call, target))
+        elif not target.is_async:
+            run(line, call, target)
+        elif self._reactor.loop is None:
+            self._reactor.needs_asyncio = True
+            line.held.appendleft((line.size, call))
+            self._again(line)
+            return False
+        elif self._running < MAX_RUNNING:
+            self._start(line, call, target)
+        elif self._has_place(line.size):
+            self._queued.append((line, call, target, line.size))
+        else:
+            self._refuse(line, call, self._overloaded(service))
+        return True
+
+    def _has_place(self, size: int) -> bool:
+        queued = self._queued
+        return len(queued) < MAX_QUEUED and size + sum(o[3] for o in queued) <= MAX_QUEUED_BYTES
+
+    def _start(self, line: Line, call: Call, target: Target) -> None:
+        self._running += 1
+        line.loop = self._reactor.loop
+        run(line, call, target)
+
+    def _ended(self) -> None:
+        """Note that an `async def` is over; one that waited for its place may begin."""
+        now = monotonic()
+        self._pace_s += 0.1 * (min(now - self._last_end, 1.0) - self._pace_s)
+        self._last_end = now
+        self._running -= 1
+        if self._is_starting:
+            return  # what is started below has failed at once, and the loop goes on
+        self._is_starting = True
+        while self._queued and self._running < MAX_RUNNING:
+            line, call, queued, _ = self._queued.popleft()
+            if not line.is_lost:
+                self._start(line, call, queued)
+        self._is_starting = False
+
+    def _unwanted(self, line: Line, number: int) -> None:
+        """Take a call out of the queue that was cancelled before its turn."""
+        kept = [one for one in self._queued if one[0] is not line or one[1][0] != number]
+        if len(kept) < len(self._queued):
+            self._queued = deque(kept)
+
+    # --- what is not ------------------------------------------------------------------------------
+
+    def _refuse(self, line: Line, call: Call, error: SpiralHostError) -> None:
+        line.say(*error_parts(call[0], error))
+
+    def _overloaded(self, service: str) -> Overloaded:
+        return Overloaded(service, round(max(0.01, self._pace_s * len(self._queued)), 3))
+
+    def _no_reentry(self, line: Line, call: Call, target: Target) -> ServiceUnavailable:
+        circle = spelled(call[6] or [], line.peer_name, "here")
+        if self.is_reentrant:
+            why = f"{target.name} is `async def`, and its thread waits for a call of its own"
+        else:
+            why = "it takes no calls while it waits for one of its own"
+        return ServiceUnavailable(call[1], f"{why}: {circle}")
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def _blocked(self, line: Line) -> None:
+        self._reactor.watch_writable(line.lane.fd, partial(self._writable, line))
+
+    def _writable(self, line: Line) -> None:
         try:
-            if served.lane.flush():
-                self._reactor.forget_writable(served.lane.fd)
+            if line.flush():
+                self._reactor.forget_writable(line.lane.fd)
         except OSError:
-            self._end(served)
+            line.lose()
 
-    def _end(self, served: _Served) -> None:
-        if self._lanes.pop(served.number, None) is None:
-            return
-        self._reactor.forget(served.lane.fd)
-        served.lane.close()
-        self._closed(served.number)
+    def _lost(self, line: Line) -> None:
+        self._lines.remove(line)
+        self._reactor.forget(line.lane.fd)
+        self._closed(line.number)
 
 
-class ServingThread:
-    """A thread that serves lanes and does what else it is given; starts with the first of it."""
-
-    def __init__(
-        self,
-        name: str,
-        servant: Servant,
-        own: Callable[[], int],
-        closed: Callable[[int], object],
-    ) -> None:
-        self.lanes = 0
-        """How many lanes it serves, or is about to."""
-        self._closed = closed
-        self._reactor = Reactor()
-        self._lanes = LaneServer(self._reactor, servant, own, self._lane_closed)
-        self._jobs: collections.deque[Callable[[], None]] = collections.deque()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._reactor.watch(self._wake, self._woken)
-        self._is_over = False
-        self._starting = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def serve(self, opened: LaneOpened, fd: int) -> None:
-        """Serve one lane more; from any thread."""
-        self.lanes += 1
-        self.do(lambda: self._lanes.open(opened, fd))
-
-    def refuse_reentry(self) -> None:
-        """Refuse calls that its own calls lead to, instead of serving them while it waits."""
-        self._lanes.is_reentrant = False
-
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call back in this thread whenever `fd` can be read; from any thread."""
-        self.do(lambda: self._reactor.watch(fd, callback))
-
-    def do(self, job: Callable[[], None]) -> None:
-        """Run something in this thread, after what it is doing; from any thread."""
-        self._jobs.append(job)
-        with self._starting:
-            if not self._thread.is_alive() and not self._is_over:
-                self._thread.start()
-        os.eventfd_write(self._wake, 1)
-
-    def close(self) -> None:
-        """Stop after what it is doing, and wait for that; its own code may call this too."""
-        with self._starting:
-            self._is_over = True
-            started = self._thread.is_alive()
-        os.eventfd_write(self._wake, 1)
-        if self._thread is threading.current_thread():
-            return
-        if started:
-            self._thread.join()
-        else:
-            self._leave()
-
-    def _lane_closed(self, number: int) -> None:
-        self.lanes -= 1
-        self._closed(number)
-
-    def _run(self) -> None:
-        TURN.reactor = self._reactor
-        while not self._is_over:
-            self._reactor.turn(0 if self._jobs else None)
-            self._lanes.serve_held()
-            self._work()
-        for end in TURN.at_end:
-            end()
-        self._leave()
-
-    def _leave(self) -> None:
-        self._lanes.close()
-        self._reactor.close()
-        os.close(self._wake)
-
-    def _woken(self) -> None:
-        os.eventfd_read(self._wake)
-
-    def _work(self) -> None:
-        # One job a turn, and none while an earlier one waits: jobs never run inside each other.
-        if self._jobs and not self._is_over:
-            self._jobs.popleft()()
+def _nobody(_: int) -> None:
+    """Nobody is told."""

@@ -1,18 +1,20 @@
-"""What the current thread is in the middle of: whose calls led here, and which it waits for.
+"""What the current thread, and the current call, are in the middle of.
 
 A thread that waits runs nothing but calls that its own call has led to (A calls B, B calls A);
 whatever else comes is held until it waits no longer. The chain of calls in each frame tells the
-two apart.
+two apart. The call being served is a context variable, so that each task of an event loop, and
+what `asyncio.to_thread` runs for it, has its own.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from protocol.callbacks import Callback
+    from protocol.line import Line
     from protocol.reactor import Reactor
 
 Link: TypeAlias = list[object]
@@ -25,13 +27,65 @@ NUMBERS: Final = count(1)
 """Numbers of this process's calls; the chain needs them to differ from lane to lane."""
 
 
+def _no_stream(_: int) -> None:
+    """Give credit to a call that has no stream, or none any more: harmless."""
+
+
+class Current:
+    """One call while it is being served.
+
+    Attributes:
+        chain: The calls that led here, outermost first, this one last.
+        deadline: When its caller stops waiting, `time.monotonic()` seconds.
+        line: Where it came from, and `number` its number there.
+    """
+
+    is_cancelled = False
+    """Whether its caller has said that it no longer wants the answer, or has died."""
+    stop: "Callable[[], object] | None" = None
+    """Ends what serves it, where that does not have to ask: a task, a suspended stream."""
+    more: "Callable[[int], object]" = staticmethod(_no_stream)
+    """Takes in that a stream's reader wants so many items more."""
+    slot = -1
+    """Its place in the flight page."""
+    callbacks: "Sequence[Callback]" = ()
+    """The functions that came as its arguments; they hold as long as it runs."""
+
+    def __init__(
+        self, chain: tuple[Link, ...], deadline: float, line: "Line | None", number: int
+    ) -> None:
+        self.chain = chain
+        self.deadline = deadline
+        self.line = line
+        self.number = number
+
+    def cancel(self) -> None:
+        """Note that nobody wants the answer; harmless when said again."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            if self.stop is not None:
+                self.stop()
+
+
+NOBODY: Final = Current((), float("inf"), None, 0)
+"""What a thread that serves no call is in the middle of."""
+CURRENT: Final = ContextVar("CURRENT", default=NOBODY)
+
+
 class _Turn(threading.local):
     """One thread's place; `reactor` is the loop that goes on while the thread waits, if any."""
 
     def __init__(self) -> None:
-        self.chain: tuple[Link, ...] = ()
-        self.deadline = float("inf")
-        self.waiting: list[int] = []
+        self.waiting: dict[int, int] = {}
+        """The calls that it waits for, each inside the one before, and the callee of each."""
+        self.in_flight: set[int] = set()
+        """Its futures; it waits for none of them now, but what they lead to belongs to it."""
+        self.held: list[tuple[int, int]] = []
+        """The calls of others that it owes an answer first: caller's incarnation, number."""
+        self.later: list[Callable[[], None]] = []
+        """What it does when it waits no longer: it would run a plugin's code."""
+        self.told: set[int] = set()
+        """Those of `waiting` of which the node has been told."""
         self.reactor: Reactor | None = None
         self.at_end: list[Callable[[], None]] = []
         """Called when a serving thread ends, by itself: lanes belong to their thread."""
@@ -40,13 +94,15 @@ class _Turn(threading.local):
 TURN: Final = _Turn()
 
 
-def belongs(chain: list[Link] | None, own: int) -> bool:
-    """Say whether a chain contains a call that this thread waits for.
+def belongs(chain: Sequence[Link] | None, own: int) -> bool:
+    """Say whether a chain contains a call that this thread has made and not ended.
 
     Args:
         own: This process's incarnation.
     """
-    return chain is not None and any(link[0] == own and link[1] in TURN.waiting for link in chain)
+    return chain is not None and any(
+        link[0] == own and (link[1] in TURN.waiting or link[1] in TURN.in_flight) for link in chain
+    )
 
 
 def spelled(chain: Sequence[Link], *last: str) -> str:

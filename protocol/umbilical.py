@@ -70,6 +70,12 @@ class Umbilical:
                 os.close(fd)
         return True
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the other end that what it can do without is not added."""
+        attached = sum(bool(descriptors) for _, descriptors in self._waiting)
+        return self.backlog > MAX_BACKLOG // 4 or attached >= MAX_WAITING_DESCRIPTORS // 2
+
     def receive(self) -> tuple[Kind, bytes, list[int]] | None:
         """Give the next message if it is all here, and the descriptors that came with it.
 

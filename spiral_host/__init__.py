@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Cancelled,
         DeadlineExceeded,
         LoadFailed,
+        LocalProtocolError,
         ManifestError,
         NoDaemon,
         Overloaded,
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from protocol.events import PluginEvent
+    from protocol.future import Future, Stream
     from protocol.plugin import PluginCapability, PluginMetadata
+    from protocol.servant import service
     from protocol.subscriptions import Subscription
     from spiral_host.host import Host
     from spiral_host.loaders import DynamicPluginLoader, StaticPluginLoader
@@ -33,6 +36,7 @@ _HOMES = {
         "Cancelled",
         "DeadlineExceeded",
         "LoadFailed",
+        "LocalProtocolError",
         "ManifestError",
         "NoDaemon",
         "Overloaded",
@@ -44,7 +48,9 @@ _HOMES = {
         "WorkerLost",
     ),
     "protocol.events": ("PluginEvent",),
+    "protocol.future": ("Future", "Stream"),
     "protocol.plugin": ("PluginCapability", "PluginMetadata"),
+    "protocol.servant": ("service",),
     "protocol.subscriptions": ("Subscription",),
     "spiral_host.host": ("Host",),
     "spiral_host.loaders": ("DynamicPluginLoader", "StaticPluginLoader"),
@@ -56,9 +62,11 @@ __all__ = [
     "Cancelled",
     "DeadlineExceeded",
     "DynamicPluginLoader",
+    "Future",
     "Host",
     "LoadFailed",
     "LoadResult",
+    "LocalProtocolError",
     "ManifestError",
     "NoDaemon",
     "Overloaded",
@@ -72,9 +80,11 @@ __all__ = [
     "ServiceUnavailable",
     "SpiralHostError",
     "StaticPluginLoader",
+    "Stream",
     "Subscription",
     "UsageError",
     "WorkerLost",
+    "service",
 ]
 
 

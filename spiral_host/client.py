@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import zmq
 
-from protocol.deaths import CAUSE_S, Deaths
+from protocol.arena import Arena
+from protocol.caller import LATE_S, Caller
 from protocol.errors import (
     NoDaemon,
-    ProtocolError,
     RemoteProtocolError,
     ServiceUnavailable,
     SpiralHostError,
@@ -32,39 +32,37 @@ from protocol.errors import (
 )
 from protocol.events import PluginEvent
 from protocol.feed import encode_event
-from protocol.lane import Lane
+from protocol.line import Line, line_of
 from protocol.link import DaemonLink
 from protocol.messages import (
     FROM_CLIENT,
-    FROM_ENDPOINT,
     TO_CLIENT,
-    TO_ENDPOINT,
     Answer,
     ClientDetails,
     ClientQuestion,
-    ClientTicket,
     ClientWelcome,
-    Down,
+    Deadlock,
     FromClient,
+    FromEndpoint,
     LaneClosed,
     LaneOpened,
-    Offer,
     Refusal,
     Refused,
     Resolve,
+    ToEndpoint,
     Withdraw,
 )
 from protocol.names import Topic
-from protocol.packets import Kind
 from protocol.peer import BusPeer
 from protocol.reactor import Reactor, Timer
 from protocol.session import greeting
-from protocol.stub import Caller, OpenLane
+from protocol.stub import Options
 from protocol.subscriptions import CONFIRM_S, EventCallback, Subscription
-from protocol.umbilical import Umbilical
+from protocol.waits import DOOMED
 from protocol.window import Window
 from spiral_host.attendant import Attendant
 from spiral_host.config import check_run_dir
+from spiral_host.node_side import NodeSide
 from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT
 
 GRACE_S: Final = 3.0
@@ -77,6 +75,9 @@ FLUSH_S: Final = 1.0
 """How long a closing connection waits until what it published has reached everybody, seconds."""
 
 PUBLISH_WAIT_S: Final = 1.0
+
+_LONGEST_S: Final = 3600.0
+"""How long a wait sleeps at once, seconds; poll(2) knows no more than 24 days."""
 
 
 class Connection:
@@ -97,11 +98,10 @@ class Connection:
         self._id = token_hex(6)
         self._asked = 0
         self._pending: dict[str, tuple[bytes, Future[Any]]] = {}
-        self._deaths = Deaths()
-        self._died = threading.Condition()
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._node: Umbilical | None = None
+        self._reactor = Reactor()
+        self._node = NodeSide(self._reactor, self, str(run_dir), self._node_said)
         self._grace: Timer | None = None
         self._ready: Future[None] = Future()
         self._gone = ""
@@ -114,7 +114,7 @@ class Connection:
         self._room = threading.Condition()
         self._publishing = threading.Lock()
         self.caller = Caller(self)
-        self.attendant = Attendant(lambda: self._incarnation, self._lane_closed)
+        self.attendant = Attendant(self, self._lane_closed)
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="spiral-host", daemon=True)
         self._thread.start()
@@ -133,7 +133,6 @@ class Connection:
     # --- the background thread --------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._reactor = Reactor()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._reactor.watch(self._wake, self._woken)
         self._peer = BusPeer(
@@ -158,12 +157,28 @@ class Connection:
     def _address(self, name: str) -> str:
         return f"ipc://{self.run_dir / name}"
 
-    def _do(self, job: Callable[[], None]) -> None:
+    def do(self, job: Callable[[], None]) -> None:
+        """Run something in the background thread.
+
+        Raises:
+            NoDaemon: The connection was closed.
+        """
         with self._waking:
             if self._has_left:
                 raise NoDaemon(str(self.run_dir), "the connection was closed")
             self._soon.append(job)
             os.eventfd_write(self._wake, 1)
+
+    def do_soon(self, job: Callable[[], None]) -> None:
+        """Run something in the background thread, without waiting for any lock."""
+        self._soon.append(job)
+        # Whoever has the lock is about to wake the thread itself.
+        if self._waking.acquire(blocking=False):
+            try:
+                if not self._has_left:
+                    os.eventfd_write(self._wake, 1)
+            finally:
+                self._waking.release()
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
@@ -176,8 +191,7 @@ class Connection:
         while self._soon:
             self._soon.popleft()()
         self._fail(NoDaemon(str(self.run_dir), "the connection was closed"))
-        if self._node is not None:
-            self._node.close()
+        self._node.close()
         self._peer.close()
         self._link.close()
         self._reactor.close()
@@ -208,16 +222,13 @@ class Connection:
                 self._reactor.call_later(0.001, look)
 
         if self._thread.is_alive() and self._ready.done():
-            self._do(look)
+            self.do(look)
             done.result(FLUSH_S + 1.0)
 
     # --- the daemon -------------------------------------------------------------------------------
 
     def _greet(self) -> None:
-        offers = tuple(
-            Offer(service=name, methods=methods)
-            for name, methods in self.attendant.servant.offers.items()
-        )
+        offers = self.attendant.servant.offers
         details = ClientDetails(
             name=self._name, pid=os.getpid(), incarnation=self._incarnation, offers=offers
         )
@@ -266,8 +277,8 @@ class Connection:
             self._peer.join(f"client:{self._incarnation}")
             for name in tuple(self._pending):
                 self._send(name)
-        if self._node is None:
-            self._open_node(welcome)
+        if not self._node.is_open:
+            self._node.open(welcome)
 
     def _finish(self, request: str, value: object) -> bool:
         _, future = self._pending.pop(request, (b"", None))
@@ -281,50 +292,21 @@ class Connection:
 
     # --- the node ---------------------------------------------------------------------------------
 
-    def _open_node(self, welcome: ClientWelcome) -> None:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        hello = greeting("client", FROM_ENDPOINT, ClientTicket(welcome.ticket))
-        try:
-            end.connect(welcome.node_socket)
-            node = Umbilical(end, takes_descriptors=True)
-            node.send(Kind.NODE, hello)
-        except OSError:
-            end.close()
-            return  # the node is being started again; then the daemon welcomes us once more
-        self._node = node
-        self._reactor.watch(node.fd, lambda: self._read_node(node))
-
-    def _read_node(self, node: Umbilical) -> None:
-        try:
-            while (message := node.receive()) is not None:
-                self._node_said(message[1], message[2])
-        except (EOFError, OSError, ProtocolError):
-            self._reactor.forget(node.fd)
-            node.close()
-            self._node = None
-
-    def _node_said(self, body: bytes, descriptors: list[int]) -> None:
-        message = TO_ENDPOINT.decode(body)
-        if isinstance(message, LaneOpened) and not message.request:
-            self.attendant.serve(message, descriptors[0])
-        elif isinstance(message, LaneOpened):
-            if not self._finish(message.request, (message, descriptors[0])):
+    def _node_said(self, message: ToEndpoint, descriptors: list[int]) -> None:
+        if isinstance(message, LaneOpened):
+            if not message.request:
+                self.attendant.serve(message, descriptors[0])
+            elif not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])
-        elif isinstance(message, Down):
-            with self._died:
-                self._deaths.note(message.incarnation, message.cause)
-                self._died.notify_all()
+        elif isinstance(message, Deadlock):
+            DOOMED[message.number] = message.circle
+            self.attendant.wake()
         elif not self._ready.done():
             self._ready.set_result(None)
 
     def _lane_closed(self, number: int) -> None:
-        def tell() -> None:
-            if self._node is not None:
-                with contextlib.suppress(OSError):  # the node has gone, and its lanes with it
-                    self._node.send(Kind.NODE, FROM_ENDPOINT.encode(LaneClosed(number)))
-
         with contextlib.suppress(NoDaemon):
-            self._do(tell)
+            self.do(lambda: self._node.send(LaneClosed(number)))
 
     # --- what applications do ---------------------------------------------------------------------
 
@@ -349,10 +331,11 @@ class Connection:
 
         if self._is_over:
             raise NoDaemon(str(self.run_dir), "the connection was closed")
-        self._do(send)
+        self.do(send)
         try:
             return future.result(timeout)
         except FutureTimeout:
+            self._pending.pop(name, None)
             raise NoDaemon(str(self.run_dir), f"no answer within {timeout:g} s") from None
 
     def _send(self, name: str) -> None:
@@ -363,15 +346,14 @@ class Connection:
     def tell(self, message: FromClient) -> None:
         """Tell the daemon."""
         frame = FROM_CLIENT.encode(message)
-        self._do(lambda: self._tell(frame))
+        self.do(lambda: self._tell(frame))
 
     def _tell(self, frame: bytes) -> None:
         self._link.send(frame)
 
-    def offer(self, name: str, service: object) -> None:
+    def offer(self, name: str, service: object, kind: Callable[..., Any] | None) -> None:
         """Offer a service of the application's."""
-        methods = self.attendant.servant.offer(name, service)
-        self.tell(Offer(service=name, methods=methods))
+        self.tell(self.attendant.servant.offer(name, service, kind))
 
     def withdraw(self, name: str) -> bool:
         """Offer it no more."""
@@ -380,12 +362,13 @@ class Connection:
             self.tell(Withdraw(name))
         return found
 
-    def find_service(self, name: str, wait_s: float) -> Any:  # noqa: ANN401 - a stub
+    def find_service(self, name: str, wait_s: float, options: Options) -> Any:  # noqa: ANN401 - a stub
         """Give a stub, the object itself if it is the application's own, or None."""
         own = self.attendant.servant.object_of(name)
         if own is not None:
             return own
-        return self.caller.find(name, lambda: self._resolve(name, wait_s))
+        longest_s = wait_s + GRACE_S
+        return self.caller.find(name, options, lambda: self._resolve(name, wait_s, longest_s))
 
     def publish(self, event: PluginEvent) -> None:
         """Put an event on the bus."""
@@ -395,7 +378,7 @@ class Connection:
                 has_room = self._room.wait_for(lambda: not self._window.is_full, PUBLISH_WAIT_S)
                 if has_room:
                     self._window.sent(len(payload))
-            self._do(lambda: self._publish(topic, payload if has_room else None))
+            self.do(lambda: self._publish(topic, payload if has_room else None))
 
     def _publish(self, topic: Topic, payload: bytes | None) -> None:
         self._unsent.append((topic, payload))
@@ -429,7 +412,7 @@ class Connection:
                 self._peer.subscribe(topic)
             self._peer.confirm(lambda: holds.set_result(None))
 
-        self._do(subscribe)
+        self.do(subscribe)
         try:
             holds.result(CONFIRM_S)
         except FutureTimeout:
@@ -440,32 +423,46 @@ class Connection:
         """End a subscription."""
         found, was_last = self.attendant.subscriptions.remove(subscription)
         if was_last:
-            self._do(lambda: self._peer.unsubscribe(subscription.topic))
+            self.do(lambda: self._peer.unsubscribe(subscription.topic))
         return found
 
     # --- what stubs need --------------------------------------------------------------------------
 
-    def open_lane(self, service: str, deadline: float) -> OpenLane:
-        """Open a lane for the calling thread."""
-        opened = self._resolve(service, max(0.0, deadline - time.monotonic()))
+    def own(self) -> int:
+        """Give this connection's incarnation."""
+        return self._incarnation
+
+    def tell_node(self, message: FromEndpoint) -> None:
+        """Tell the node; one that has gone needs to be told nothing."""
+        with contextlib.suppress(NoDaemon):
+            self.do(lambda: self._node.send(message))
+
+    def open_line(self, service: str, deadline: float, *, wait: bool) -> Line:
+        """Open a line for the calling thread."""
+        left = max(0.0, deadline - time.monotonic())
+        wait_s = left if wait else 0.0
+        opened = self._resolve(service, wait_s, min(wait_s + GRACE_S, left + LATE_S))
         if opened is None:
             raise ServiceUnavailable(service, "nobody offers it; see: spiral-host services")
         return opened
 
-    def _resolve(self, service: str, wait_s: float) -> OpenLane | None:
+    def _resolve(self, service: str, wait_s: float, timeout: float) -> Line | None:
         answer = self.ask(
-            lambda name: Resolve(request=name, service=service, wait_s=wait_s), wait_s + GRACE_S
+            lambda name: Resolve(request=name, service=service, wait_s=wait_s), timeout
         )
         if answer is None:
             return None
         opened, fd = answer
-        return OpenLane(Lane(fd), opened.peer, opened.peer_name, _waiter(fd))
+        return line_of(opened, fd, _waiter(fd), self)
+
+    @property
+    def arena(self) -> Arena:
+        """The application's shared memory."""
+        return self._node.arena
 
     def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended; waits a moment for the node's word."""
-        with self._died:
-            self._died.wait_for(lambda: incarnation in self._deaths, CAUSE_S)
-            return str(self._deaths.cause(incarnation))
+        """Say how a peer ended."""
+        return self._node.cause_of_death(incarnation)
 
 
 def _waiter(fd: int) -> Callable[[float], bool]:
@@ -474,8 +471,10 @@ def _waiter(fd: int) -> Callable[[float], bool]:
     poll.register(fd, select.POLLIN)
 
     def wait(deadline: float) -> bool:
-        left = deadline - time.monotonic()
-        return left > 0 and bool(poll.poll(left * 1000 + 1))
+        while (left := deadline - time.monotonic()) > 0:
+            if poll.poll(min(left, _LONGEST_S) * 1000 + 1):
+                return True
+        return False
 
     return wait
 

@@ -117,6 +117,7 @@ class Daemon:
         self._questions = Questions(
             registry, reactor, self._store.config, self.write, self.tell_node
         )
+        self._questions.epoch = self.epoch
         self._orders = Orders(
             registry, self._supervisor, self._store.requests, self.write, self.publish, self._leave
         )

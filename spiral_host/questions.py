@@ -100,6 +100,8 @@ class Questions:
         self._write = write
         self._tell_node = tell_node
         self._parked: list[_Parked] = []
+        self.epoch = 0
+        """The daemon's; lanes live longer than it, so its numbers stand in theirs."""
         self._lanes = 0
         self._granted: dict[int, _Granted] = {}
 
@@ -122,14 +124,16 @@ class Questions:
             UsageError: Its name, or a method's, is none, or there are too many.
         """
         parse_service(offer.service)
-        if len(offer.methods) > MAX_METHODS:
+        if max(len(offer.methods), len(offer.idempotent)) > MAX_METHODS:
             raise UsageError(f"service {offer.service} has more than {MAX_METHODS} methods")
-        for method in offer.methods:
+        for method in (*offer.methods, *offer.idempotent):
             parse_method(method)
         mine = self._registry.services_of(asker.incarnation)
         if len(mine) >= MAX_OFFERS and offer.service not in mine:
             raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
-        offered = Offered(offer.service, offer.methods, asker.incarnation, asker.name)
+        offered = Offered(
+            offer.service, offer.methods, asker.incarnation, asker.name, offer.idempotent
+        )
         self._registry.offer(offered)
 
     def look_again(self) -> None:
@@ -168,17 +172,20 @@ class Questions:
 
     def _grant(self, asker: Asker, question: Resolve, provider: Offered) -> None:
         self._lanes += 1
+        lane = (self.epoch << 32) | self._lanes
         until = time.monotonic() + question.wait_s
-        self._granted[self._lanes] = _Granted(asker, question, until)
-        self._granted.pop(self._lanes - REMEMBERED, None)
+        self._granted[lane] = _Granted(asker, question, until)
+        self._granted.pop(lane - REMEMBERED, None)
         self._tell_node(
             GrantLane(
-                lane=self._lanes,
+                lane=lane,
                 request=question.request,
                 caller=asker.incarnation,
                 callee=provider.incarnation,
                 caller_name=asker.name,
                 callee_name=provider.owner,
+                service=provider.service,
+                idempotent=provider.idempotent,
             )
         )
 

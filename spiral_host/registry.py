@@ -54,6 +54,8 @@ class Offered:
     methods: tuple[str, ...]
     incarnation: int
     owner: str
+    idempotent: tuple[str, ...] = ()
+    """Methods that may be called again when a call was lost."""
 
 
 @dataclass(slots=True)

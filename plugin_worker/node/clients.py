@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from plugin_worker.node.segments import Request
 from protocol.errors import ProtocolError, RemoteProtocolError
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -19,9 +20,11 @@ from protocol.messages import (
     AdmitClient,
     ClientTicket,
     Greeted,
+    Held,
     LaneClosed,
     Refused,
     ToEndpoint,
+    WaitOver,
 )
 from protocol.packets import Kind
 from protocol.reactor import Reactor
@@ -52,6 +55,8 @@ class Clients:
     Args:
         left: Called with the incarnation of a client that is gone.
         lane_closed: Called when a client, as callee, has seen a lane's end.
+        wait_told: Called when a client tells whom it waits for while it owes an answer.
+        segment_asked: Called when a client wants shared memory, or has no use for it any more.
     """
 
     def __init__(
@@ -60,12 +65,16 @@ class Clients:
         path: Path,
         left: Callable[[int], None],
         lane_closed: Callable[[int, int], None],
+        wait_told: Callable[[int, Held | WaitOver], None],
+        segment_asked: Callable[[int, Request], None],
     ) -> None:
         self.connected: dict[int, Umbilical] = {}
         self._reactor = reactor
         self._path = path
         self._left = left
         self._lane_closed = lane_closed
+        self._wait_told = wait_told
+        self._segment_asked = segment_asked
         self._tickets: dict[bytes, int] = {}
         self._guests: dict[int, _Guest] = {}
         path.unlink(missing_ok=True)
@@ -94,6 +103,11 @@ class Clients:
             self._lost(incarnation)
             return False
         return True
+
+    def is_behind(self, incarnation: int) -> bool:
+        """Say whether a client has so much to read that what it can do without is not added."""
+        umbilical = self.connected.get(incarnation)
+        return umbilical is not None and umbilical.is_behind
 
     def expel(self, incarnation: int) -> None:
         """Close a client's connection; nobody is told, because the daemon said so."""
@@ -167,9 +181,14 @@ class Clients:
         try:
             while (message := umbilical.receive()) is not None:
                 said = FROM_ENDPOINT.decode(message[1])
-                if not isinstance(said, LaneClosed):
+                if isinstance(said, LaneClosed):
+                    self._lane_closed(said.lane, incarnation)
+                elif isinstance(said, Held | WaitOver):
+                    self._wait_told(incarnation, said)
+                elif isinstance(said, Request):
+                    self._segment_asked(incarnation, said)
+                else:
                     raise RemoteProtocolError("a client has nothing else to say here")
-                self._lane_closed(said.lane, incarnation)
         except (ProtocolError, EOFError, OSError):
             if self.connected.get(incarnation) is umbilical:
                 self._lost(incarnation)

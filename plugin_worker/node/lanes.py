@@ -1,6 +1,7 @@
 """Tie callers to callees on the daemon's word, and know who has lanes with whom."""
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,15 +22,29 @@ Send = Callable[[int, ToEndpoint, tuple[int, ...]], bool]
 class _Lane:
     caller: int
     callee: int
+    caller_name: str
+    callee_name: str
 
 
 class Lanes:
-    """Every lane of this machine; lives as long as the node."""
+    """Every lane of this machine; lives as long as the node.
 
-    def __init__(self, send: Send, failed: Callable[[LaneFailed], None]) -> None:
+    Args:
+        failed: Called when a lane cannot be made.
+        over: Called with a lane that is forgotten and its two ends.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        failed: Callable[[LaneFailed], None],
+        over: Callable[[int, tuple[int, int]], None],
+    ) -> None:
         self._send = send
         self._failed = failed
+        self._over = over
         self._lanes: dict[int, _Lane] = {}
+        self._ties: Counter[tuple[int, int]] = Counter()
 
     def grant(self, grant: GrantLane) -> None:
         """Make a socket pair and give one end to each side; the callee first."""
@@ -51,11 +66,13 @@ class Lanes:
                 request=grant.request,
                 peer=grant.callee,
                 peer_name=grant.callee_name,
+                service=grant.service,
+                idempotent=grant.idempotent,
             )
             if not self._send(grant.callee, to_callee, (callee_end.fileno(),)):
                 self._failed(LaneFailed(grant.lane, "its process is leaving", gone=True))
                 return
-            self._lanes[grant.lane] = _Lane(grant.caller, grant.callee)
+            self._keep(grant)
             self._send(grant.caller, to_caller, (caller_end.fileno(),))
 
     def _hindrance(self, grant: GrantLane) -> str:
@@ -67,11 +84,47 @@ class Lanes:
             return f"{grant.caller_name} has {MAX_SHARED} lanes to {grant.callee_name} already"
         return ""
 
+    def _keep(self, grant: GrantLane) -> None:
+        if grant.lane in self._lanes:
+            self._drop(grant.lane)
+        self._lanes[grant.lane] = _Lane(
+            grant.caller, grant.callee, grant.caller_name, grant.callee_name
+        )
+        self._ties[_pair(grant.caller, grant.callee)] += 1
+
+    def _drop(self, number: int) -> None:
+        lane = self._lanes.pop(number)
+        pair = _pair(lane.caller, lane.callee)
+        self._ties[pair] -= 1
+        if not self._ties[pair]:
+            del self._ties[pair]
+        self._over(number, (lane.caller, lane.callee))
+
+    def other_end(self, number: int, end: int) -> int | None:
+        """Give who is at the other end of an endpoint's lane; None if it has no such lane."""
+        lane = self._lanes.get(number)
+        if lane is None or end not in {lane.caller, lane.callee}:
+            return None
+        return lane.callee if end == lane.caller else lane.caller
+
+    def tied(self, one: int, other: int) -> bool:
+        """Say whether two endpoints have a lane with each other, whichever of them calls."""
+        return _pair(one, other) in self._ties
+
+    def name_of(self, incarnation: int) -> str:
+        """Give the name of an endpoint that has a lane; of another its number."""
+        for lane in self._lanes.values():
+            if lane.caller == incarnation:
+                return lane.caller_name
+            if lane.callee == incarnation:
+                return lane.callee_name
+        return f"process {incarnation}"
+
     def closed(self, lane: int, callee: int) -> None:
         """Forget a lane, on its callee's word."""
         known = self._lanes.get(lane)
         if known is not None and known.callee == callee:
-            del self._lanes[lane]
+            self._drop(lane)
 
     def forget(self, incarnation: int) -> set[int]:
         """Forget the lanes of an endpoint that is gone; give those at their other ends."""
@@ -81,6 +134,11 @@ class Lanes:
             if incarnation in (lane.caller, lane.callee)
         }
         for number in mine:
-            del self._lanes[number]
+            if number in self._lanes:
+                self._drop(number)
         others = {side for lane in mine.values() for side in (lane.caller, lane.callee)}
         return others - {incarnation}
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)

@@ -18,8 +18,10 @@ from typing import Final
 import zmq
 
 from plugin_worker.node.clients import Clients
+from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.lanes import Lanes
+from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox import seccomp
@@ -41,6 +43,7 @@ from protocol.messages import (
     ExpelClient,
     FromNode,
     GrantLane,
+    Held,
     NodeDetails,
     NodeWelcome,
     Refused,
@@ -51,6 +54,7 @@ from protocol.messages import (
     TakeSample,
     ToEndpoint,
     ToNode,
+    WaitOver,
 )
 from protocol.peer import BusPeer
 from protocol.process import raise_descriptor_limit
@@ -93,8 +97,17 @@ class Node:
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
         self._feeds = Feeds(lambda incarnation, message: self._send(incarnation, message, ()))
         self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
-        self._lanes = Lanes(self._send, self.tell_daemon)
-        self._clients = Clients(reactor, run_dir / "node.sock", self._client_left, self.lane_closed)
+        self._segments = Segments(self._send, self._other_end, self._is_behind)
+        self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
+        self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
+        self._clients = Clients(
+            reactor,
+            run_dir / "node.sock",
+            self._client_left,
+            self.lane_closed,
+            self.wait_told,
+            self.segment_asked,
+        )
         self._feeds.peer = BusPeer(
             reactor,
             self._context,
@@ -151,6 +164,7 @@ class Node:
     def _close(self) -> None:
         self._zygote.close()
         self._clients.close()
+        self._segments.close()
         self._feeds.peer.close()
         self._link.close()
         self._reactor.close()
@@ -233,7 +247,7 @@ class Node:
             self._clients.admit(message)
         elif isinstance(message, ExpelClient):
             self._clients.expel(message.incarnation)
-            self._lanes.forget(message.incarnation)
+            self._forget(message.incarnation)
         elif isinstance(message, TakeSample):
             self._sample(message.request)
         elif isinstance(message, NodeWelcome):
@@ -256,7 +270,7 @@ class Node:
     def ended(self, exit_: Exited) -> None:
         """A worker is gone: first those hear of it who may be waiting for it."""
         down = Down(exit_.incarnation, exit_.plugin_id, exit_.cause)
-        for other in self._lanes.forget(exit_.incarnation):
+        for other in self._forget(exit_.incarnation):
             self._send(other, down, ())
         if len(self._exits) < MAX_EXITS:
             self._exits[exit_.incarnation] = exit_
@@ -266,9 +280,32 @@ class Node:
         """A callee has seen a lane's end."""
         self._lanes.closed(lane, callee)
 
+    def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:
+        """An endpoint waits and owes an answer meanwhile, or waits no longer."""
+        deadlock = self._cycles.told(incarnation, message)
+        if deadlock is not None:
+            self._send(incarnation, deadlock, ())
+
+    def segment_asked(self, incarnation: int, message: Request) -> None:
+        """An endpoint wants shared memory, or has no use for it any more."""
+        self._segments.told(incarnation, message)
+
+    def _other_end(self, lane: int, incarnation: int) -> int | None:
+        return self._lanes.other_end(lane, incarnation)
+
+    def _is_behind(self, incarnation: int) -> bool:
+        return self._workers.is_behind(incarnation) or self._clients.is_behind(incarnation)
+
     def _client_left(self, incarnation: int) -> None:
-        self._lanes.forget(incarnation)
+        self._forget(incarnation)
         self.tell_daemon(ClientLeft(incarnation))
+
+    def _forget(self, incarnation: int) -> set[int]:
+        """Forget an endpoint that is gone; give those that it had lanes with."""
+        self._cycles.forget(incarnation)
+        peers = self._lanes.forget(incarnation)
+        self._segments.forget(incarnation)
+        return peers
 
 
 def main(arguments: list[str]) -> int:

@@ -10,10 +10,12 @@ from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import Order, ZygoteLink
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
+from protocol.flight import read_flight
 from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
@@ -23,6 +25,7 @@ from protocol.messages import (
     Exited,
     FromNode,
     Greeted,
+    Held,
     LaneClosed,
     Relay,
     Spawned,
@@ -32,6 +35,7 @@ from protocol.messages import (
     ToEndpoint,
     Unsubscribe,
     Violated,
+    WaitOver,
     WorkerDetails,
 )
 from protocol.names import EVERYTHING, Topic, parse_topic
@@ -61,6 +65,12 @@ class Outside(Protocol):
 
     def lane_closed(self, lane: int, callee: int) -> None:
         """A callee has seen a lane's end."""
+
+    def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:
+        """An endpoint waits and owes an answer meanwhile, or waits no longer."""
+
+    def segment_asked(self, incarnation: int, message: Request) -> None:
+        """An endpoint wants shared memory, or has no use for it any more."""
 
 
 class Workers:
@@ -213,6 +223,10 @@ class Workers:
             self._feeds.dropped(worker.incarnation, parse_topic(message.topic), message.count)
         elif isinstance(message, LaneClosed):
             self._outside.lane_closed(message.lane, worker.incarnation)
+        elif isinstance(message, Held | WaitOver):
+            self._outside.wait_told(worker.incarnation, message)
+        elif isinstance(message, Request):
+            self._outside.segment_asked(worker.incarnation, message)
         else:
             raise RemoteProtocolError("a second greeting")
 
@@ -274,6 +288,11 @@ class Workers:
             return
         self._feeds.tell_missed(worker.incarnation)
 
+    def is_behind(self, incarnation: int) -> bool:
+        """Say whether a worker has so much to read that what it can do without is not added."""
+        worker = self.living.get(incarnation)
+        return worker is not None and worker.umbilical.is_behind
+
     def end(self, order: EndWorker) -> None:
         """End a worker: SIGTERM, or SIGKILL when forced."""
         worker = self.living.get(order.incarnation)
@@ -293,7 +312,9 @@ class Workers:
         self._outside.ended(exit_)  # its callers wait for these words, so they come first
         if exit_.cause.kind != "exit" or exit_.cause.code:
             worker.log.drain_all()
-            worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}")
+            running = len(read_flight(worker.flight_fd).running)
+            flying = f"; calls in flight: {running}" if running else ""
+            worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}{flying}")
         self._bury(worker)
 
     def _hear_out(self, worker: WorkerProcess) -> None:

@@ -1,6 +1,6 @@
 """Commands that do what plugins do to each other: call, publish."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +32,7 @@ def call(
     traceback: bool,
     as_json: bool,
 ) -> None:
-    """Call a method of a service and print its result as JSON.
+    """Call a method of a service and print its result as JSON; of a stream, each item.
 
     Each ARG is read as JSON; a bare word is a string.
     """
@@ -44,11 +44,12 @@ def call(
         stub = host.get_service(service)
         try:
             result = getattr(stub, method)(*values)
+            for item in result if isinstance(result, Iterator) else (result,):
+                say_json(item)
         except RemoteError as error:
             if traceback:
                 raise Failure(str(error), detail=error.traceback) from error
             raise Failure(explain(error).text) from error
-    say_json(result)
 
 
 @click.command()

@@ -172,13 +172,10 @@ def test_a_service_of_a_quarantined_plugin(run: Run) -> None:
     assert told["after_s"] < AT_ONCE_S
 
 
-def test_one_that_hangs_costs_its_caller_a_deadline(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_hangs_costs_its_caller_a_deadline(run: Run) -> None:
     """The outcome is there by the deadline and 50 ms; others are served meanwhile and after."""
     host = run.embed("hanger", "polite")
-    monkeypatch.setattr("protocol.stub.DEFAULT_TIMEOUT_S", 0.3)
-    stub, started = host.get_service("hanger"), time.monotonic()
+    stub, started = host.get_service("hanger", timeout=0.3), time.monotonic()
     with pytest.raises(DeadlineExceeded, match="hanger.hang"):
         stub.hang()
     took = time.monotonic() - started

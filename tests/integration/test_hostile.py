@@ -173,7 +173,7 @@ def state(host: Host, name: str, methods: int) -> None:
     """Have a liar state services with so many methods in all, and wait until the node knows."""
     with suppress(WorkerLost):
         for part in range(2):
-            offer = Offer(service=f"{name}{part}", methods=("m",) * (methods // 2))
+            offer = Offer(idempotent=(), service=f"{name}{part}", methods=("m",) * (methods // 2))
             key = f"service:{part}".encode()
             body = bytes([len(key)]) + key + FROM_WORKER.encode(offer)
             host.get_service(name).on_umbilical(cut(Kind.FACT, body))

@@ -22,7 +22,7 @@ class Service:
         """Write bytes on a lane to a service, then go on calling; give what came of the calls."""
         stub = self._ctx.wait_service(service, 10.0)
         stub.echo(0)
-        lane = self._ctx._host._caller._mine.by_service[service].lane  # type: ignore[attr-defined]
+        lane = self._ctx._host._caller.lines.by_service[service].lane  # type: ignore[attr-defined]
         os.write(lane.fd, body)
         answers: list[object] = []
         for number in range(5):

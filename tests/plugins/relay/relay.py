@@ -29,9 +29,9 @@ class Service:
         self._stubs[service] = self._ctx.wait_service(service, timeout)
         return True
 
-    def large(self, size: int) -> bytes:
-        """Give as many bytes as asked for."""
-        return bytes(size)
+    def large(self, size: int) -> str:
+        """Give a text as long as asked for; texts lie in frames."""
+        return "x" * size
 
     def call_in_threads(self, service: str, threads: int, calls: int) -> list[int]:
         """Have threads call `echo` at the same time; give how many answers of each were right."""

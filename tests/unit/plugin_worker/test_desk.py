@@ -1,17 +1,21 @@
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from plugin_worker import desk as desk_module
 from plugin_worker.desk import Desk
-from protocol.errors import DeadlineExceeded, UsageError, to_wire
+from protocol.errors import DeadlineExceeded, RemoteProtocolError, UsageError, to_wire
 from protocol.messages import (
     FROM_ENDPOINT,
     FROM_WORKER,
     TO_ENDPOINT,
     TO_WORKER,
+    Allocate,
+    Allocated,
     Answer,
     Cause,
     DaemonChanged,
@@ -22,17 +26,22 @@ from protocol.messages import (
     Loaded,
     Published,
     Refusal,
+    Release,
+    Shared,
     StopPlugin,
     Subscribe,
     Subscribed,
     ToEndpoint,
     ToWorker,
+    Unshared,
     Unsubscribe,
 )
 from protocol.packets import Kind
+from protocol.segments import SEALS
 from protocol.umbilical import Umbilical
 
 MINUTE = 60.0
+PAGE = 4096
 
 
 class Node:
@@ -221,3 +230,108 @@ class TestReading:
 
         assert node.desk.wait_for_news(float(2**20))
         assert node.other == [Published(1)]
+
+
+def memory() -> int:
+    """Make a sealed segment of one page."""
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, PAGE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
+
+
+class TestSharedMemory:
+    def test_a_segment_comes_with_its_descriptor(self, node: Node) -> None:
+        """
+        The answer to a request is a number and a descriptor of the worker's own.
+        """
+        fd = memory()
+        node.say(Allocated("1", 7), fd)
+        number, own = node.desk.ask_node(lambda name: Allocate(name, 3, PAGE), MINUTE)
+
+        assert number == 7
+        assert os.path.sameopenfile(own, fd)
+        os.close(own)
+        os.close(fd)
+
+    def test_the_node_may_refuse(self, node: Node) -> None:
+        """
+        Its reason is raised where it was asked.
+        """
+        node.say(Refusal("1", *to_wire(UsageError("too much"))))
+
+        with pytest.raises(UsageError, match="too much"):
+            node.desk.ask_node(lambda name: Allocate(name, 3, PAGE), MINUTE)
+
+    def test_a_segment_that_nobody_waits_for_any_more(self, node: Node) -> None:
+        """
+        It is given back, and its descriptor is closed.
+        """
+        reading, writing = os.pipe()
+        node.say(Allocated("1", 7), writing)
+        os.close(writing)
+        node.desk.read()
+
+        assert node.heard() == (Kind.NODE, FROM_ENDPOINT.encode(Release(7)))
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+
+    def test_a_descriptor_that_nobody_expects(self, node: Node) -> None:
+        """
+        It is closed.
+        """
+        reading, writing = os.pipe()
+        node.say(Published(1), writing)
+        os.close(writing)
+        node.desk.read()
+
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+
+    def test_others_segments_are_mapped_when_they_come(self, node: Node) -> None:
+        """
+        And unmapped when they go; their descriptors are not kept.
+        """
+        fd, before = memory(), psutil.Process().num_fds()
+        node.say(Shared(3, 7, PAGE), fd)
+        node.desk.read()
+        assert node.desk.arena.mapped == (1, PAGE)
+        assert node.desk.arena.incoming(3, 7).size == PAGE
+        assert psutil.Process().num_fds() == before
+
+        node.say(Unshared(3, 7))
+        node.desk.read()
+        assert node.desk.arena.mapped == (0, 0)
+        os.close(fd)
+
+    @pytest.mark.parametrize("lie", ["no seals", "another size", "no memory", "nothing"])
+    def test_what_is_no_segment_is_not_mapped(self, node: Node, lie: str) -> None:
+        """
+        Else who sent it could cut it short under its reader, which ends the process.
+        """
+        fd = memory() if lie == "another size" else os.open("/dev/zero", os.O_RDONLY)
+        if lie == "no seals":
+            os.close(fd)
+            fd = os.memfd_create("test")
+            os.ftruncate(fd, 2 * PAGE)
+        node.say(Shared(3, 7, 2 * PAGE), *([] if lie == "nothing" else [fd]))
+        node.desk.read()
+        os.close(fd)
+
+        assert node.desk.arena.mapped == (0, 0)
+        with pytest.raises(RemoteProtocolError, match="cannot be mapped"):
+            node.desk.arena.incoming(3, 7)
+
+    def test_a_finalizer_in_the_middle_of_sending(self, node: Node) -> None:
+        """
+        It waits for no lock, or it would wait for its own thread; what it says leaves all the same.
+        """
+        with node.desk._writing:
+            node.desk.tell_node_soon(Release(7))
+            assert node.umbilical.receive() is None
+        node.desk.tell_node(Unsubscribe("Loss"))
+
+        assert node.heard() == (Kind.NODE, FROM_ENDPOINT.encode(Unsubscribe("Loss")))
+        assert node.heard() == (Kind.NODE, FROM_ENDPOINT.encode(Release(7)))
+        node.desk.tell_node_soon(Release(8))
+        assert node.heard() == (Kind.NODE, FROM_ENDPOINT.encode(Release(8)))

@@ -11,7 +11,7 @@ class Machine:
     def __init__(self, *gone: int) -> None:
         self.ends: dict[int, list[tuple[LaneOpened, socket.socket]]] = {}
         self.failed: list[LaneFailed] = []
-        self.lanes = Lanes(self.send, self.failed.append)
+        self.lanes = Lanes(self.send, self.failed.append, lambda lane, ends: None)
         self._gone = gone
 
     def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
@@ -37,6 +37,8 @@ def grant(lane: int, caller: int = 1, callee: int = 2) -> GrantLane:
         callee=callee,
         caller_name="app",
         callee_name="math",
+        service="math",
+        idempotent=("add",),
     )
 
 
@@ -44,6 +46,8 @@ class TestLanes:
     def test_a_lane_ties_a_caller_to_a_callee(self) -> None:
         """
         Each side gets one end and learns who is at the other; only the caller's answers a question.
+
+        It alone is told what it may call again: the callee knows that itself.
         """
         machine = Machine()
         machine.lanes.grant(grant(5))
@@ -52,7 +56,14 @@ class TestLanes:
         caller.send(b"x")
 
         assert callee.recv(1) == b"x"
-        assert to_caller == LaneOpened(lane=5, request="q", peer=2, peer_name="math")
+        assert to_caller == LaneOpened(
+            lane=5,
+            request="q",
+            peer=2,
+            peer_name="math",
+            service="math",
+            idempotent=("add",),
+        )
         assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app")
         machine.close()
 
@@ -110,6 +121,46 @@ class TestLanes:
         machine.lanes.closed(7, callee=2)
         assert machine.lanes.forget(1) == set()
         machine.close()
+
+    def test_who_is_tied_to_whom_is_known_while_a_lane_lasts(self) -> None:
+        """
+        Two endpoints are tied as long as one lane is left, whichever of them calls on it.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5, caller=1, callee=2))
+        machine.lanes.grant(grant(6, caller=2, callee=1))
+        machine.lanes.grant(grant(7, caller=1, callee=3))
+        machine.close()
+
+        machine.lanes.closed(5, callee=2)
+        assert machine.lanes.tied(1, 2)
+        assert machine.lanes.tied(2, 1)
+        machine.lanes.closed(6, callee=1)
+        assert not machine.lanes.tied(1, 2)
+        assert not machine.lanes.tied(2, 3)
+        machine.lanes.forget(3)
+        assert not machine.lanes.tied(1, 3)
+
+    def test_a_lane_that_was_not_made_ties_nobody(self) -> None:
+        """
+        Who never got an end of a lane has none.
+        """
+        machine = Machine(2)
+        machine.lanes.grant(grant(5, caller=1, callee=2))
+
+        assert not machine.lanes.tied(1, 2)
+
+    def test_endpoints_have_the_names_that_the_daemon_gave_them(self) -> None:
+        """
+        A name is the daemon's word; an endpoint without lanes has only its number.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5, caller=1, callee=2))
+        machine.close()
+
+        assert machine.lanes.name_of(1) == "app"
+        assert machine.lanes.name_of(2) == "math"
+        assert machine.lanes.name_of(3) == "process 3"
 
     def test_who_had_lanes_with_the_dead_is_known(self) -> None:
         """

@@ -11,8 +11,13 @@ from protocol.errors import LocalProtocolError, RemoteProtocolError
 
 
 def header(dtype: object, shape: object) -> bytes:
-    head: bytes = msgpack.packb([dtype, shape])
+    head: bytes = msgpack.packb([dtype, shape, b""])
     return len(head).to_bytes(2, "big") + head
+
+
+DEEP: object = "f8"
+for _ in range(40):
+    DEEP = [DEEP, [1]]
 
 
 class TestArrays:
@@ -30,6 +35,9 @@ class TestArrays:
             np.array(["2020-01-01"], "M8[D]"),
             np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
             np.zeros(2, [("a", "f4", (3,))]),
+            np.zeros(1, [("a", [("b", "f8")])]),
+            np.zeros(1, np.dtype([("a", "i1"), ("b", "f8")], align=True)),
+            np.zeros(1, [(("title", "a"), "f4")]),
             np.array([1 + 2j]),
         ],
         ids=lambda array: f"{array.dtype.str}{array.shape}",
@@ -62,9 +70,9 @@ class TestArrays:
             np.array([object()]),
             np.array([{"a": 1}, None]),
             np.zeros(1, [("a", "O")]),
-            np.zeros(1, [("a", [("b", "f8")])]),
-            np.zeros(1, np.dtype([("a", "i1"), ("b", "f8")], align=True)),
-            np.zeros(1, [(("title", "a"), "f4")]),
+            np.zeros(1, [("a", [("b", "O")])]),
+            np.zeros(1, np.dtype({"names": ["a"], "formats": ["f4"], "titles": [7]})),
+            np.zeros((1,) * 33),
             np.zeros(2, "V0"),
             np.dtype("f8"),
             np.complex64(1j),
@@ -79,6 +87,23 @@ class TestArrays:
         with pytest.raises(LocalProtocolError):
             pack_value(value)
 
+    def test_a_type_that_a_library_added(self) -> None:
+        """
+        numpy would build plain bytes of it on the other side, so its owner has to say what it is.
+        """
+        rational = pytest.importorskip("numpy._core._rational_tests").rational
+        with pytest.raises(LocalProtocolError, match="send a view of plain numbers"):
+            pack_value(np.zeros(1, rational))
+
+    @pytest.mark.parametrize("name", ["a", "ab", "abc" * 9])
+    def test_it_is_aligned(self, name: str) -> None:
+        """
+        However long its description is, numpy can read the numbers as they lie.
+        """
+        arrived = unpack_value(pack_value(np.zeros(3, [(name, "f8")])))
+
+        assert arrived.ctypes.data % 16 == 0
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -89,9 +114,14 @@ class TestArrays:
             header("<f8", [2]) + bytes(8),
             header("<f8", [1]) + bytes(9),
             header("<f8", [-1, -1]) + bytes(8),
+            header("<f8", [-1]) + bytes(8),
             header("<f8", 1) + bytes(8),
             header("O", [1]) + bytes(8),
-            header([["a", "O"]], [1]) + bytes(8),
+            header([["a"], ["O"], [0], 8, [None]], [1]) + bytes(8),
+            header([["a"], ["f8"], [1], 8, [None]], [1]) + bytes(8),
+            header([["a"], ["f8"], [0], 8], [1]) + bytes(8),
+            header(["f8", [2**40]], [1]) + bytes(8),
+            header(DEEP, [1]) + bytes(8),
             header("<f8", [1] * 33) + bytes(8),
             header("nonsense", [1]) + bytes(8),
             header(None, [1]) + bytes(8),

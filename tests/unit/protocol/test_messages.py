@@ -53,7 +53,7 @@ class TestMessages:
         """
         source = PluginSource(root="/p", entry="a:B")
         spawn = SpawnWorker(incarnation=1, plugin_id="a", source=source, data_dir="/d")
-        offer = Offer(service="math", methods=("add", "sub"))
+        offer = Offer(service="math", methods=("add", "sub"), idempotent=())
         details = ClientDetails(name="app", pid=1, incarnation=0, offers=(offer,))
 
         assert TO_NODE.decode(TO_NODE.encode(spawn)) == spawn

@@ -1,5 +1,7 @@
+import asyncio
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,3 +182,116 @@ class TestZmq:
         os.close(fd)
 
         assert seen == [1, 1]
+
+
+class TestWaitFor:
+    def test_others_are_served_meanwhile(
+        self, reactor: Reactor, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        """
+        Who waits for one descriptor has the others' callbacks called, and not its own.
+        """
+        one, other = pair
+        seen: list[str] = []
+        reactor.watch(one.fileno(), lambda: seen.append("one"))
+        reactor.watch(other.fileno(), lambda: seen.append(other.recv(9).decode()))
+        one.send(b"x")
+        assert reactor.wait_for(one.fileno(), time.monotonic() + 60)
+        other.send(b"y")
+        assert reactor.wait_for(one.fileno(), time.monotonic() + 60)
+
+        assert seen == ["x"]
+
+    def test_time_is_up(self, reactor: Reactor) -> None:
+        """
+        A moment that is past is not waited for.
+        """
+        assert not reactor.wait_for(-1, time.monotonic())
+
+
+class TestRun:
+    def test_it_turns_until_all_is_over(self, reactor: Reactor) -> None:
+        """
+        `step` comes first, as long as it has more, and after what has nudged.
+        """
+        seen: list[str] = []
+        answers: list[bool | None] = [True, False, None]
+
+        def due() -> None:
+            seen.append("timer")
+            reactor.nudge()
+
+        def step() -> bool | None:
+            seen.append("step")
+            if len(answers) == 2:
+                reactor.call_at(0.0, due)
+            return answers.pop(0)
+
+        reactor.run(step)
+
+        assert seen == ["step", "step", "timer", "step"]
+
+    def test_it_goes_on_inside_asyncio(
+        self, reactor: Reactor, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        """
+        Once a loop is needed, descriptors, timers, nudges and tasks are all served in it.
+        """
+        one, other = pair
+        seen: list[str] = []
+
+        def readable() -> None:
+            seen.append(one.recv(9).decode())
+            reactor.call_later(0.001, late)
+            reactor.nudge()
+
+        def late() -> None:
+            seen.append("timer")
+            reactor.nudge()
+
+        async def task() -> None:
+            await asyncio.sleep(0)
+            seen.append("task")
+            reactor.nudge()
+
+        def step() -> bool | None:
+            if reactor.loop is None:
+                reactor.needs_asyncio = True
+                reactor.watch(one.fileno(), readable)
+                other.send(b"read")
+            elif "timer" in seen and not tasks:
+                tasks.append(reactor.loop.create_task(task()))
+            return None if "task" in seen else False
+
+        tasks: list[object] = []
+        reactor.run(step)
+
+        assert seen == ["read", "timer", "task"]
+
+    def test_tasks_that_are_left_run_their_finally(self, reactor: Reactor) -> None:
+        """
+        When all is over, nothing is left hanging, and the loop is closed.
+        """
+        seen: list[str] = []
+
+        async def task() -> None:
+            seen.append("begun")
+            reactor.nudge()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append("finally")
+
+        tasks: list[object] = []
+
+        def step() -> bool | None:
+            reactor.needs_asyncio = True
+            if reactor.loop is not None and not tasks:
+                tasks.append(reactor.loop.create_task(task()))
+            return None if seen else False
+
+        reactor.run(step)
+
+        assert seen == ["begun", "finally"]
+        assert reactor.loop is not None
+        assert reactor.loop.is_closed()

@@ -1,40 +1,10 @@
+from typing import Protocol
+
 import pytest
 
-from protocol.calls import pack_call, unpack_call, unpack_reply
-from protocol.codec import MAX_MESSAGE, new_packer
-from protocol.errors import (
-    DeadlineExceeded,
-    RemoteError,
-    SpiralHostError,
-    UsageError,
-)
-from protocol.servant import MAX_TRACEBACK, Servant, public_methods
-from protocol.turn import TURN
-
-FOREVER = 1e12
-PACK = new_packer()
-
-
-class Counter:
-    """Counts for the test to see."""
-
-    def __init__(self) -> None:
-        self.calls = self.errors = 0
-
-    def count_call(self) -> None:
-        """Count a call."""
-        self.calls += 1
-
-    def count_error(self) -> None:
-        """Count an error."""
-        self.errors += 1
-
-
-class Unreadable(Exception):
-    """An exception that cannot even be shown."""
-
-    def __str__(self) -> str:
-        raise RuntimeError
+from protocol.errors import UsageError
+from protocol.servant import Servant, service
+from tests.unit.protocol.lines_parts import Counter, Dynamic
 
 
 class Math:
@@ -43,28 +13,21 @@ class Math:
     constant = 5
 
     def add(self, a: int, b: int = 1) -> int:
-        """Add."""
         return a + b
 
-    def fail(self) -> None:
-        """Raise."""
-        raise ValueError("no \udcff" * 9999)
+    @service(idempotent=True)
+    def zero(self) -> int:
+        return 0
 
-    def leave(self) -> None:
-        """Try to end the process."""
-        raise SystemExit(1)
+    @service(idempotent=False)
+    def push(self) -> None:
+        return None
 
-    def unreadable(self) -> None:
-        """Raise what cannot be shown."""
-        raise Unreadable
+    async def later(self) -> None:
+        return None
 
-    def large(self) -> bytes:
-        """Give too much."""
-        return bytes(MAX_MESSAGE)
-
-    def odd(self) -> object:
-        """Give what cannot travel."""
-        return {1, 2}
+    async def rows(self) -> Dynamic:
+        yield 1
 
     def _secret(self) -> None:
         """Not for others."""
@@ -73,108 +36,63 @@ class Math:
         """Not for others either: its name cannot travel."""
 
 
-def call(
-    servant: Servant,
-    method: str,
-    *arguments: object,
-    keywords: dict[str, object] | None = None,
-    deadline: float = FOREVER,
-) -> tuple[object, SpiralHostError | None]:
-    frame = pack_call(PACK, 7, "math", method, arguments, keywords or {}, deadline, ())
-    number, value, error = unpack_reply(servant.serve(unpack_call(frame), 2, "caller", PACK))
-    assert number == 7
-    return value, error
+class Adds(Protocol):
+    """What a service may be offered as."""
+
+    def add(self, a: int) -> int:
+        """Add."""
 
 
 @pytest.fixture
-def counter() -> Counter:
-    return Counter()
-
-
-@pytest.fixture
-def servant(counter: Counter) -> Servant:
-    servant = Servant(counter)
+def servant() -> Servant:
+    servant = Servant(Counter())
     servant.offer("math", Math())
     return servant
 
 
-class TestServant:
-    def test_a_method_is_called(self, servant: Servant, counter: Counter) -> None:
+class TestOffer:
+    def test_public_methods_are_offered(self, servant: Servant) -> None:
         """
-        Arguments reach the method, by place and by name, and its value comes back.
+        What is no public method does not exist for others, nor what an object happens to hold.
         """
-        assert call(servant, "add", 2, keywords={"b": 3}) == (5, None)
-        assert call(servant, "add", 2) == (3, None)
-        assert (counter.calls, counter.errors, servant.served) == (2, 0, 2)
+        math = Math()
+        math.extra = print  # type: ignore[attr-defined]
 
-    @pytest.mark.parametrize(
-        ("method", "type_name"),
-        [
-            ("fail", "ValueError"),
-            ("leave", "SystemExit"),
-            ("unreadable", "Unreadable"),
-            ("large", "LocalProtocolError"),
-            ("odd", "LocalProtocolError"),
-            ("add", "TypeError"),
-        ],
-    )
-    def test_whatever_a_plugin_raises_goes_to_its_caller(
-        self, servant: Servant, counter: Counter, method: str, type_name: str
-    ) -> None:
-        """
-        Nothing that a method does, not even leaving, ends the one that serves it.
-        """
-        _, error = call(servant, method)
+        assert servant.offer("math", math).methods == ("add", "later", "push", "rows", "zero")
 
-        assert isinstance(error, RemoteError)
-        assert (error.type_name, error.call) == (type_name, f"math.{method}")
-        assert len(error.traceback) <= 8 * MAX_TRACEBACK
-        assert (counter.calls, counter.errors) == (0, 1)
+    def test_what_may_be_called_again_is_told(self, servant: Servant) -> None:
+        """
+        Its author says so of each method; of the others nobody may think so.
+        """
+        (offer,) = servant.offers
 
-    def test_a_traceback_shows_the_plugins_code(self, servant: Servant) -> None:
-        """
-        The author's frames travel, ours do not.
-        """
-        _, error = call(servant, "unreadable")
+        assert offer.idempotent == ("zero",)
 
-        assert isinstance(error, RemoteError)
-        assert "raise Unreadable" in error.traceback
-        assert "protocol/servant.py" not in error.traceback
+    def test_a_protocol_hides_the_rest(self, servant: Servant) -> None:
+        """
+        Offered as something, a service has its methods only.
+        """
+        offer = servant.offer("math", Math(), Adds)
 
-    @pytest.mark.parametrize("method", ["_secret", "__class__", "constant", "naïve", "sub"])
-    def test_only_public_methods_can_be_called(self, servant: Servant, method: str) -> None:
-        """
-        What is no public method does not exist, and the error names what does.
-        """
-        _, error = call(servant, method)
+        assert (offer.methods, offer.idempotent) == (("add",), ())
+        assert servant.find(("math", "zero")) is None
 
-        assert isinstance(error, UsageError)
-        assert "it has add" in str(error)
+    def test_what_is_no_service_is_refused(self, servant: Servant) -> None:
+        """
+        A service has a proper name, at least one public method, and what it is offered as.
+        """
+        with pytest.raises(UsageError, match="has no public method"):
+            servant.offer("empty", object())
+        with pytest.raises(UsageError, match="no service name"):
+            servant.offer("a b", Math())
+        with pytest.raises(UsageError, match="has no method add"):
+            servant.offer("math", Counter(), Adds)
 
-    def test_a_call_that_comes_too_late_is_not_carried_out(
-        self, servant: Servant, counter: Counter
-    ) -> None:
-        """
-        A caller that waits no longer gets no side effects either.
-        """
-        _, error = call(servant, "fail", deadline=0.0)
-
-        assert isinstance(error, DeadlineExceeded)
-        assert counter.errors == 0
-
-    def test_a_service_can_be_taken_back(self, servant: Servant) -> None:
-        """
-        A withdrawn service is not offered any more; taking it back twice is harmless.
-        """
-        assert servant.withdraw("math")
-        assert not servant.withdraw("math")
-        assert servant.offers == {}
-        assert servant.object_of("math") is None
-        assert "not offered here any more" in str(call(servant, "add")[1])
+        assert [offer.service for offer in servant.offers] == ["math"]
 
     def test_a_service_can_be_replaced(self, servant: Servant) -> None:
         """
-        The newest object of a name is the one that is called.
+        The newest object of a name is the one that is called, and it alone.
         """
 
         class Other:
@@ -182,42 +100,58 @@ class TestServant:
                 return 0
 
         other = Other()
+        servant.offer("math", other)
 
-        assert servant.offer("math", other) == ("sub",)
         assert servant.object_of("math") is other
-        assert isinstance(call(servant, "add")[1], UsageError)
+        assert servant.find(("math", "sub")) is not None
+        assert servant.find(("math", "add")) is None
 
-    def test_what_is_no_service_is_refused(self, servant: Servant) -> None:
+    def test_a_service_can_be_taken_back(self, servant: Servant) -> None:
         """
-        A service has a proper name and at least one public method.
+        A withdrawn service is not offered any more; taking it back twice is harmless.
         """
-        with pytest.raises(UsageError, match="has no public method"):
-            servant.offer("empty", object())
-        with pytest.raises(UsageError, match="no service name"):
-            servant.offer("a b", Math())
+        servant.offer("more", Math())
+        assert servant.withdraw("math")
+        assert not servant.withdraw("math")
 
-    def test_a_handler_knows_whose_calls_led_to_it(self, servant: Servant) -> None:
+        assert [offer.service for offer in servant.offers] == ["more"]
+        assert servant.object_of("math") is None
+        assert servant.find(("math", "add")) is None
+        assert servant.find(("more", "add")) is not None
+
+
+class TestTargets:
+    def test_a_target_is_the_method_it_was(self, servant: Servant) -> None:
         """
-        While a handler runs, the chain ends with its own call, and its deadline is the call's.
+        What is called is the object's method, with the name that people read.
         """
-        seen: list[object] = []
+        target = servant.find(("math", "add"))
 
-        class Looker:
-            def look(self) -> None:
-                seen.append((TURN.chain, TURN.deadline))
+        assert target is not None
+        assert (target.name, target.function(2)) == ("math.add", 3)
 
-        servant.offer("looker", Looker())
-        frame = pack_call(PACK, 7, "looker", "look", (), {}, FOREVER, [[1, 5, "app"]])
-        servant.serve(unpack_call(frame), 2, "caller", PACK)
-
-        assert seen == [(([1, 5, "app"], [2, 7, "caller"]), FOREVER)]
-        assert TURN.chain == ()
-
-    def test_methods_are_found_on_the_class(self) -> None:
+    def test_who_needs_an_event_loop_is_known(self, servant: Servant) -> None:
         """
-        What an object happens to hold is not offered.
+        `async def`, with `yield` or without, is told from plain methods before it is called.
         """
-        service = Math()
-        service.extra = print  # type: ignore[attr-defined]
+        methods = ("add", "later", "rows")
+        targets = [servant.find(("math", method)) for method in methods]
 
-        assert public_methods(service) == ("add", "fail", "large", "leave", "odd", "unreadable")
+        assert [target and target.is_async for target in targets] == [False, True, True]
+
+    @pytest.mark.parametrize("method", ["_secret", "__class__", "constant", "naïve", "sub", ""])
+    def test_only_public_methods_can_be_called(self, servant: Servant, method: str) -> None:
+        """
+        There are no attribute walks, and the error names what there is.
+        """
+        assert servant.find(("math", method)) is None
+        assert "service math has no method" in str(servant.missing("math", method))
+        assert "it has add" in str(servant.missing("math", method))
+
+    def test_a_service_that_is_gone_is_named(self, servant: Servant) -> None:
+        """
+        Whoever calls a service that was taken back is told so; no name can spoil the text.
+        """
+        assert "not offered here any more" in str(servant.missing("more", "add"))
+        assert "\n" not in str(servant.missing("a\nb", "c"))
+        assert "\n" not in str(servant.missing("math", "c\nd"))

@@ -1,154 +1,528 @@
+import asyncio
 import os
-import socket
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from protocol.calls import pack_call, unpack_reply
-from protocol.codec import new_packer
-from protocol.errors import ServiceUnavailable
-from protocol.lane import Lane
-from protocol.messages import LaneOpened
-from protocol.reactor import Reactor
-from protocol.servant import Servant
-from protocol.serving import LaneServer
-from protocol.turn import TURN, Link
-
-FOREVER = 1e12
-OWN = 2
-PACK = new_packer()
-
-
-class Counter:
-    """Counts nothing."""
-
-    def count_call(self) -> None:
-        """Do nothing."""
-
-    def count_error(self) -> None:
-        """Do nothing."""
+from protocol.calls import CREDITS
+from protocol.codec import MAX_MESSAGE
+from protocol.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    RemoteError,
+    ServiceUnavailable,
+    UsageError,
+)
+from protocol.messages import Held, WaitOver
+from protocol.running import is_cancelled
+from protocol.line import MAX_HELD
+from protocol.serving import MAX_QUEUED, MAX_RUNNING
+from protocol.turn import CURRENT, TURN
+from tests.unit.protocol.lines_parts import OWN, THEIRS, Callee, Dynamic, Peer
 
 
 class Math:
     """The service."""
 
-    def add(self, a: int, b: int) -> int:
-        """Add."""
+    def __init__(self, callee: Callee) -> None:
+        self.callee = callee
+        self.seen: list[object] = []
+        self.gate = asyncio.Event()
+        self.running = self.most = 0
+
+    def add(self, a: int, b: int = 0) -> int:
+        self.seen.append(a)
         return a + b
 
+    def look(self) -> bool:
+        self.callee.server  # noqa: B018
+        for job in self.seen:
+            job()  # type: ignore[operator]
+        return is_cancelled()
 
-class Served:
-    """A lane server, its loop, and the callers' ends of two lanes."""
+    def who(self) -> object:
+        current = CURRENT.get()
+        self.seen.append(current)
+        return current.chain
 
-    def __init__(self) -> None:
-        self.closed: list[int] = []
-        self.reactor = Reactor()
-        servant = Servant(Counter())
-        servant.offer("math", Math())
-        self.server = LaneServer(self.reactor, servant, lambda: OWN, self.closed.append)
-        self.lanes = [self._open(number) for number in (1, 2)]
+    async def sleep(self, number: int = 0) -> int:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.gate.wait()
+        finally:
+            self.running -= 1
+        self.seen.append(number)
+        return number
 
-    def _open(self, number: int) -> Lane:
-        ours, theirs = socket.socketpair()
-        opened = LaneOpened(lane=number, request="", peer=40 + number, peer_name=f"peer {number}")
-        self.server.open(opened, theirs.detach())
-        return Lane(ours.detach())
-
-    def call(self, lane: Lane, chain: list[Link] | None = None) -> None:
-        lane.send(pack_call(PACK, 9, "math", "add", (1, 2), {}, FOREVER, chain or ()))
-        self.reactor.turn(0)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    served = Served()
-    yield served
-    served.server.close()
-    served.reactor.close()
-    for lane in served.lanes:
-        lane.close()
+    async def boom(self, needed: int) -> None:
+        raise ValueError(needed)
 
 
 @pytest.fixture
-def waiting() -> Iterator[None]:
-    """This thread waits for its own call 7."""
-    TURN.waiting.append(7)
-    yield
-    TURN.waiting.clear()
+def math(callee: Callee) -> Math:
+    math = Math(callee)
+    callee.servant.offer("math", math)
+    return math
 
 
-def answer(lane: Lane) -> object:
-    frame = lane.receive()
-    return None if frame is None else unpack_reply(frame)[1]
+@pytest.fixture
+def peer(callee: Callee, math: Math) -> Dynamic:
+    peer = callee.peer()
+    yield peer
+    peer.lane.close()
 
 
-class TestLaneServer:
-    def test_calls_are_answered_on_their_lane(self, served: Served) -> None:
+class Waiting:
+    """The callee waits for its own call 7 of the process 9."""
+
+    def __init__(self, callee: Callee) -> None:
+        self._callee = callee
+
+    def __enter__(self) -> None:
+        with self._callee.runs():
+            TURN.waiting[7] = 9
+
+    def __exit__(self, *_: object) -> None:
+        with self._callee.runs():
+            TURN.waiting.clear()
+
+
+@pytest.fixture
+def waiting(callee: Callee) -> Waiting:
+    return Waiting(callee)
+
+
+OURS = [[THEIRS, 7, "we"]]
+"""The chain of a call that our call 7 has led to."""
+
+
+class TestCalls:
+    def test_calls_are_answered_on_their_lane(self, callee: Callee, math: Math) -> None:
         """
-        Each caller gets its own answer.
+        Each caller gets its own answers, in the order of its calls.
         """
-        for lane in served.lanes:
-            served.call(lane)
-            assert answer(lane) == 3
+        peers = [callee.peer(n) for n in (40, 41)]
+        for n, peer in enumerate(peers):
+            peer.call(5, "add", n, 10)
+            peer.call(6, "add", n, 20)
+        callee.turn()
 
-    def test_what_is_no_call_ends_its_lane_only(self, served: Served) -> None:
+        assert [peer.outcomes() for peer in peers] == [[(5, 10), (6, 20)], [(5, 11), (6, 21)]]
+        assert callee.server.served == 4
+        assert len(callee.server) == 2
+
+    def test_who_called_is_known(self, callee: Callee, math: Math, peer: Peer) -> None:
+        """
+        While a handler runs, the chain ends with its own call, and its deadline is the call's.
+        """
+        peer.call(5, "who", deadline=1e11, chain=[[8, 3, "far"]])
+
+        assert callee.answers(peer) == [(5, [[8, 3, "far"], [OWN, 5, "app"]])]
+        (current,) = math.seen
+        assert current.deadline == 1e11  # type: ignore[attr-defined]
+
+    def test_what_is_not_there_is_refused(self, callee: Callee, peer: Peer) -> None:
+        """
+        Unknown services and methods are the caller's mistake, and the lane goes on.
+        """
+        peer.call(5, "sub")
+        peer.call(6, "add", service="more")
+        peer.call(7, "add", 1)
+        (_, first), (_, second), third = callee.answers(peer)
+
+        assert isinstance(first, UsageError)
+        assert isinstance(second, UsageError)
+        assert third == (7, 1)
+
+    def test_a_call_that_comes_too_late_is_not_carried_out(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        A caller that waits no longer gets no side effects either, of whatever kind the method is.
+        """
+        peer.call(5, "add", 1, deadline=callee.clock.now - 1)
+        peer.call(6, "sleep", 1, deadline=callee.clock.now - 1)
+        answers = callee.answers(peer)
+
+        assert [type(error) for _, error in answers] == [DeadlineExceeded] * 2
+        assert math.seen == []
+        assert (callee.counter.calls, callee.counter.errors) == (0, 0)
+
+    def test_what_is_no_call_ends_its_lane_only(self, callee: Callee, math: Math) -> None:
         """
         A caller that sends nonsense loses its lane; the other's goes on.
         """
-        served.lanes[0].send(b"\xc0")
-        served.reactor.turn(0)
+        first, second = callee.peer(), callee.peer()
+        first.lane.send(b"\xc0")
+        second.call(5, "add", 3)
 
-        assert served.closed == [1]
-        with pytest.raises(EOFError):
-            served.lanes[0].receive()
-        served.call(served.lanes[1])
-        assert answer(served.lanes[1]) == 3
+        assert callee.answers(second) == [(5, 3)]
+        assert callee.closed == [1]
+        assert first.is_left
 
-    @pytest.mark.usefixtures("waiting")
-    def test_a_strangers_call_is_held_while_the_thread_waits(self, served: Served) -> None:
+    def test_one_lane_does_not_starve_the_others(self, callee: Callee, math: Math) -> None:
         """
-        It is answered once the thread waits no longer, and so are those behind it.
+        After so many frames of one caller it is the next one's turn; nothing is left lying.
         """
-        served.call(served.lanes[0])
-        served.call(served.lanes[0])
-        assert answer(served.lanes[0]) is None
-        assert served.server.has_held
+        busy, other = callee.peer(), callee.peer()
+        for n in range(200):
+            busy.call(n, "add", n)
+        other.call(0, "add", -1)
+        with callee.runs():
+            callee.reactor.turn(0)
+        assert math.seen.index(-1) < 100
+        assert callee.server.has_more
+        for _ in range(5):
+            callee.turn()
 
-        TURN.waiting.clear()
-        served.server.serve_held()
-        served.reactor.turn(0)
+        assert [n for n, _ in busy.outcomes()] == [*range(200)]
+        assert not callee.server.has_more
 
-        assert [answer(served.lanes[0]), answer(served.lanes[0])] == [3, 3]
-
-    @pytest.mark.usefixtures("waiting")
-    def test_a_call_that_ours_has_led_to_is_answered_at_once(self, served: Served) -> None:
+    def test_closing_closes_every_lane(self, callee: Callee, math: Math) -> None:
         """
-        It could not be answered later: the call that we wait for waits for it.
+        Nothing is left open, and nobody is told: this process is leaving.
         """
-        served.call(served.lanes[0], chain=[[OWN, 7, "we"]])
+        peers = [callee.peer(), callee.peer()]
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all we need
+        callee.die()
 
-        assert answer(served.lanes[0]) == 3
+        assert len(os.listdir("/proc/self/fd")) == descriptors - 2  # noqa: PTH208
+        assert all(peer.is_left for peer in peers)
+        assert callee.closed == []
 
-    @pytest.mark.usefixtures("waiting")
-    def test_reentry_can_be_refused(self, served: Served) -> None:
+    def test_an_answer_waits_for_room(self, callee: Callee, peer: Peer) -> None:
+        """
+        A caller that reads slowly gets its answer whole, and holds up nobody meanwhile.
+        """
+
+        class Large:
+            def body(self) -> bytes:
+                return bytes(900_000)
+
+        callee.servant.offer("large", Large())
+        other = callee.peer()
+        peer.call(5, "body", service="large")
+        callee.turn()
+        other.call(6, "add", 1)
+        assert callee.answers(other) == [(6, 1)]
+        answers: list[Any] = []
+        while not answers:
+            answers = callee.answers(peer)
+
+        assert answers == [(5, bytes(900_000))]
+
+
+class TestHeld:
+    def test_a_strangers_call_is_held_while_the_thread_waits(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        It is answered once the thread waits no longer, and so are those behind it, in order.
+        """
+        with waiting:
+            for n in (1, 2, 3):
+                peer.call(n, "add", n)
+                with callee.runs():
+                    callee.reactor.turn(0)
+            assert peer.hear_all() == []
+            assert callee.server.has_more
+
+        assert callee.answers(peer) == [(1, 1), (2, 2), (3, 3)]
+        assert math.seen == [1, 2, 3]
+        assert not callee.server.has_more
+
+    def test_a_call_that_ours_has_led_to_is_answered_at_once(
+        self, callee: Callee, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        It could not be answered later: the call that we wait for waits for it. Not even strangers'
+        calls that came before it on its lane hold it up.
+        """
+        with waiting, callee.runs():
+            peer.call(5, "add", 1, chain=OURS)
+            callee.reactor.turn(0)
+            assert peer.outcomes() == [(5, 1)]
+            peer.call(6, "add", 2)
+            peer.call(7, "add", 3, chain=OURS)
+            callee.reactor.turn(0)
+            assert peer.outcomes() == [(7, 3)]
+
+        assert callee.answers(peer) == [(6, 2)]
+
+    def test_the_node_is_told_what_it_holds_up(
+        self, callee: Callee, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        A circle over several processes is for the node to see.
+        """
+        with waiting, callee.runs():
+            peer.call(5, "add", 1)
+            callee.reactor.turn(0)
+            assert 7 in TURN.told
+
+        assert callee.home.told == [Held(waits=7, waits_for=9, holds=5, holds_of=OWN)]
+        with callee.runs():
+            TURN.told.clear()
+        assert WaitOver(7) not in callee.home.told
+
+    def test_reentry_can_be_refused(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
         """
         A plugin that asked for it is never entered again; the refusal names the circle.
         """
-        served.server.is_reentrant = False
-        served.call(served.lanes[0], chain=[[OWN, 7, "we"]])
+        callee.server.is_reentrant = False
+        with waiting, callee.runs():
+            peer.call(5, "add", 1, chain=OURS)
+            callee.reactor.turn(0)
+        ((_, error),) = peer.outcomes()
 
-        frame = served.lanes[0].receive()
-        assert frame is not None
-        error = unpack_reply(frame)[2]
         assert isinstance(error, ServiceUnavailable)
-        assert "we -> peer 1 -> here" in str(error)
+        assert "takes no calls while it waits" in str(error)
+        assert "we -> app -> here" in str(error)
+        assert math.seen == []
 
-    def test_closing_closes_every_lane(self, served: Served) -> None:
+    def test_async_def_cannot_be_entered_by_a_thread_that_waits(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
         """
-        Nothing is left open, and nobody is told.
+        Its loop stands still, so the call that we wait for would wait for ever.
         """
-        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all we need
-        served.server.close()
+        with waiting, callee.runs():
+            peer.call(5, "sleep", chain=OURS)
+            callee.reactor.turn(0)
+        ((_, error),) = peer.outcomes()
 
-        assert len(os.listdir("/proc/self/fd")) == descriptors - 2  # noqa: PTH208
-        assert served.closed == []
+        assert isinstance(error, ServiceUnavailable)
+        assert "math.sleep is `async def`" in str(error)
+
+    def test_a_held_call_can_be_cancelled(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        What nobody wants any more is not begun, whether the cancel came before the thread went on
+        or lies in the lane.
+        """
+        with waiting:
+            for n in (1, 2, 3):
+                peer.call(n, "add", n)
+            peer.say(1, 4)
+            with callee.runs():
+                callee.reactor.turn(0)
+            peer.say(3, 4)
+
+        assert callee.answers(peer) == [(2, 2)]
+        assert math.seen == [2]
+
+    def test_a_caller_that_dies_takes_its_held_calls_along(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        Nobody is left who wants them.
+        """
+        with waiting:
+            peer.call(1, "add", 1)
+            with callee.runs():
+                callee.reactor.turn(0)
+            peer.lane.close()
+        callee.turn()
+
+        assert math.seen == []
+        assert callee.closed == [1]
+
+    def test_what_is_held_is_bounded(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        From so many bytes on the lane is not read, and from so many calls on they are refused.
+        """
+        with waiting:
+            body = bytes(MAX_MESSAGE // 2)
+            sent = 0
+            for n in range(8):
+                peer.lane.flush()
+                peer.call(n, "add", 0, 0, body)
+                for _ in range(20):
+                    peer.lane.flush()
+                    with callee.runs():
+                        callee.reactor.turn(0)
+                sent += 1
+            (line,) = callee.server._lines
+            held = sum(size for size, _ in line.held)
+            assert MAX_HELD < held <= MAX_HELD + MAX_MESSAGE
+        answers: list[Any] = []
+        for _ in range(200):
+            peer.lane.flush()
+            answers += callee.answers(peer)
+
+        assert [n for n, _ in answers] == [*range(sent)]
+
+    def test_the_number_of_held_calls_is_bounded(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        A caller may have so many calls under way, and one that has more is refused.
+        """
+        with waiting:
+            for n in range(CREDITS + 1):
+                peer.call(n, "add", n)
+            with callee.runs():
+                for _ in range(10):
+                    callee.reactor.turn(0)
+                    callee.server._read(next(iter(callee.server._lines)))
+            ((number, error),) = peer.outcomes()
+        for _ in range(9):
+            callee.turn()
+
+        assert number == CREDITS
+        assert isinstance(error, Overloaded)
+        assert [n for n, _ in peer.outcomes()] == [*range(CREDITS)]
+
+    def test_who_looks_for_its_own_cancel_begins_nothing(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        What comes meanwhile is held; the cancel is found behind it.
+        """
+        math.seen = [lambda: peer.call(6, "add", 1), lambda: peer.say(5, 4)]
+        peer.call(5, "look")
+        callee.turn()
+        callee.turn()
+
+        assert math.seen[2:] == [1]
+        assert peer.outcomes() == [(6, 1)]
+
+
+class TestAsync:
+    def test_it_runs_in_an_event_loop(self, callee: Callee, math: Math, peer: Peer) -> None:
+        """
+        The first `async def` that is called has the loop moved into asyncio, and is held so long.
+        """
+        peer.call(5, "add", 1)
+        callee.turn()
+        assert not callee.reactor.needs_asyncio
+        math.gate.set()
+        peer.call(6, "sleep", 2)
+        peer.call(7, "add", 3)
+
+        assert sorted(callee.answers(peer)[1:]) == [(6, 2), (7, 3)]
+
+    def test_a_plain_call_does_not_overtake_what_waits_for_the_loop(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        Calls of one caller are begun in their order.
+        """
+        math.gate.set()
+        peer.call(6, "sleep", 1)
+        peer.call(7, "add", 2)
+        with callee.runs():
+            callee.reactor.turn(0)
+            callee.server.go_on()
+
+        assert callee.reactor.needs_asyncio
+        assert math.seen == []
+
+    def test_so_many_run_and_the_others_queue(self, callee: Callee, math: Math, peer: Peer) -> None:
+        """
+        Beyond what runs and what queues, calls are refused, with a time after which to try again.
+        """
+        count = MAX_RUNNING + MAX_QUEUED
+        for n in range(count + 1):
+            peer.call(n, "sleep", n)
+            if not n % 50:
+                callee.turn()
+        for _ in range(9):
+            callee.turn()
+        ((number, error),) = peer.outcomes()
+        assert number == count
+        assert isinstance(error, Overloaded)
+        assert error.retry_after > 0
+        math.gate.set()
+        answers: list[Any] = []
+        for _ in range(9):
+            answers += callee.answers(peer)
+
+        assert sorted(answers) == [(n, n) for n in range(count)]
+        assert math.most == MAX_RUNNING
+        assert callee.server._running == 0
+
+    def test_any_number_may_fail_at_once(self, callee: Callee, math: Math, peer: Peer) -> None:
+        """
+        Places that are free again at once, one after the other, are no deeper and deeper recursion.
+        """
+        for n in range(MAX_RUNNING):
+            peer.call(n, "sleep")
+        callee.turn()
+        for n in range(MAX_QUEUED):
+            peer.call(1000 + n, "boom")  # without its argument: it never becomes a task
+        for _ in range(9):
+            callee.turn()
+        assert len(callee.server._queued) == MAX_QUEUED
+        math.gate.set()
+        answers: dict[int, object] = {}
+        for _ in range(9):
+            answers.update(callee.answers(peer))
+
+        assert len(answers) == MAX_RUNNING + MAX_QUEUED
+        assert all(isinstance(answers[1000 + n], RemoteError) for n in range(MAX_QUEUED))
+        assert callee.server._running == 0
+
+    def test_a_call_that_is_cancelled_before_it_has_begun_frees_its_place(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        A task that was stopped before its first step counts no longer as running.
+        """
+        peer.call(0, "sleep")
+        callee.turn()
+        for n in range(1, MAX_RUNNING + 5):
+            peer.call(n, "sleep", n)
+            peer.say(n, 4)
+        for _ in range(9):
+            callee.turn()
+
+        (line,) = callee.server._lines
+        assert callee.server._running == len(line.running) == 1
+
+    def test_a_queued_call_can_be_cancelled(self, callee: Callee, math: Math, peer: Peer) -> None:
+        """
+        What nobody wants any more is not begun, nor counted.
+        """
+        for n in range(MAX_RUNNING + 2):
+            peer.call(n, "sleep", n)
+        for _ in range(3):
+            callee.turn()
+        peer.say(MAX_RUNNING, 4)
+        callee.turn()
+        math.gate.set()
+        for _ in range(3):
+            callee.turn()
+
+        assert MAX_RUNNING not in math.seen
+        assert MAX_RUNNING + 1 in math.seen
+        assert callee.server._running == 0
+
+    def test_queued_calls_of_the_dead_are_not_begun(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        A caller that has died takes them along, running and queued, and frees their places.
+        """
+        other = callee.peer()
+        for n in range(MAX_RUNNING + 2):
+            peer.call(n, "sleep", n)
+        for _ in range(3):
+            callee.turn()
+        other.call(500, "sleep", 500)
+        callee.turn()
+        peer.lane.close()
+        math.gate.set()
+        for _ in range(5):
+            callee.turn()
+
+        assert callee.closed == [1]
+        assert other.outcomes() == [(500, 500)]
+        assert math.seen == [500]
+        assert callee.server._running == 0

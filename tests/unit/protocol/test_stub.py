@@ -1,251 +1,176 @@
-import socket
-from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 
-from protocol.calls import pack_value_reply, unpack_call
-from protocol.codec import new_packer
-from protocol.errors import (
-    DeadlineExceeded,
-    LocalProtocolError,
-    RemoteError,
-    RemoteProtocolError,
-    ServiceUnavailable,
-    UsageError,
-    WorkerLost,
-)
-from protocol.lane import Lane
-from protocol.servant import Servant
-from protocol.stub import Caller, OpenLane, Stub
-
-
-class Counter:
-    """Counts nothing."""
-
-    def count_call(self) -> None:
-        """Do nothing."""
-
-    def count_error(self) -> None:
-        """Do nothing."""
+from protocol.errors import RemoteError, RemoteProtocolError, ServiceUnavailable, UsageError
+from protocol.stub import DEFAULT_TIMEOUT_S, Options
+from tests.unit.protocol.lines_parts import Callee, Dynamic, Process, Scripted
 
 
 class Math:
     """The service."""
 
     def add(self, a: int, b: int) -> int:
-        """Add."""
         return a + b
 
-    def size(self, body: bytes) -> int:
-        """Measure."""
-        return len(body)
+    def say(self, text: str, *, timeout: float = 0.0) -> str:
+        return f"{text} {timeout}"
 
 
-class Callee:
-    """A process that offers `math`, and serves while its caller waits."""
+class Adds(Protocol):
+    """What a caller may want of it."""
 
-    def __init__(self, incarnation: int, lanes: list[Lane]) -> None:
-        self.incarnation = incarnation
-        self.servant = Servant(Counter())
-        self.servant.offer("math", Math())
-        self.servant.offer("more", Math())
-        self.replies: list[bytes] = []
-        """Sent before the proper reply."""
-        self.is_dead = self.hangs = False
-        self.lanes = lanes
+    def add(self, a: int, b: int) -> int:
+        """Add."""
 
-    def open(self) -> OpenLane:
-        ours, theirs = (Lane(end.detach()) for end in socket.socketpair())
-        self.lanes.append(theirs)
-        return OpenLane(ours, self.incarnation, "calculator", lambda _: self.serve(theirs))
-
-    def serve(self, lane: Lane) -> bool:
-        if self.is_dead:
-            lane.close()
-        if self.is_dead or self.hangs:
-            return self.is_dead
-        if (frame := lane.receive()) is not None:
-            for reply in self.replies:
-                lane.send(reply)
-            lane.send(self.servant.serve(unpack_call(frame), 0, "caller", new_packer()))
-        return True
-
-
-class Process:
-    """What a process gives to its stubs: whoever is the provider now."""
-
-    def __init__(self) -> None:
-        self.lanes: list[Lane] = []
-        self.callee: Callee | None = Callee(1, self.lanes)
-        self.opened = 0
-
-    def open_lane(self, service: str, deadline: float) -> OpenLane:
-        """Open a lane."""
-        self.opened += 1
-        if self.callee is None:
-            raise ServiceUnavailable(service, "nobody offers it")
-        return self.callee.open()
-
-    def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended."""
-        return f"{incarnation} died"
+    def rows(self) -> list[int]:
+        """Give some."""
 
 
 @pytest.fixture
-def process() -> Iterator[Process]:
-    process = Process()
-    yield process
-    for lane in process.lanes:
-        lane.close()
-
-
-@pytest.fixture
-def caller(process: Process) -> Iterator[Caller]:
-    caller = Caller(process)
-    yield caller
-    caller.close()
-
-
-def stub(caller: Caller, process: Process, service: str = "math") -> Stub:
-    callee = process.callee
-    assert callee is not None
-    found = caller.find(service, callee.open)
-    assert isinstance(found, Stub)
-    return found
+def math(callee: Callee, process: Process) -> Dynamic:
+    callee.servant.offer("math", Math())
+    return process.stub()
 
 
 class TestStub:
-    def test_a_call_gives_the_methods_value(self, caller: Caller, process: Process) -> None:
+    def test_a_call_gives_the_methods_value(self, math: Dynamic) -> None:
         """
-        Calling a stub's method calls the service's.
+        Calling a stub's method calls the service's, by place and by name.
         """
-        math = stub(caller, process)
-
         assert math.add(1, b=2) == 3
         assert math.add(3, 4) == 7
 
-    def test_nobody_is_no_stub(self, caller: Caller) -> None:
+    def test_nobody_is_no_stub(self, scripted: Scripted) -> None:
         """
         Where nobody offers a service there is nothing to call.
         """
-        assert caller.find("math", lambda: None) is None
+        assert scripted.stub() is None
 
-    def test_a_plugins_error_is_raised_here(self, caller: Caller, process: Process) -> None:
+    def test_a_plugins_error_is_raised_here(self, math: Dynamic) -> None:
         """
         What the callee's code raised is raised in the caller, as text.
         """
         with pytest.raises(RemoteError, match=r"math\.add raised TypeError"):
-            stub(caller, process).add(1, "x")
+            math.add(1)
 
-    def test_private_names_are_no_methods(self, caller: Caller, process: Process) -> None:
+    def test_private_names_are_no_methods(self, math: Dynamic) -> None:
         """
-        Python's own look-ups on a stub do not become calls.
+        Python's own look-ups on a stub do not become calls, nor do names that cannot travel.
         """
-        math = stub(caller, process)
+        for one in (math, math.aio):
+            assert not hasattr(one, "__array_interface__")
+            assert not hasattr(one, "_private")
+            with pytest.raises(UsageError):
+                _ = one.naïve
 
-        assert not hasattr(math, "__array_interface__")
-        assert not hasattr(math, "_private")
-        with pytest.raises(UsageError):
-            _ = math.naïve
+    def test_a_method_is_made_once(self, math: Dynamic) -> None:
+        """
+        A stub gives the same object again, so that a look-up costs what an attribute costs.
+        """
         assert math.add is math.add
+        assert math.aio is math.aio
+        assert math.aio.add is math.aio.add
+
+    def test_people_can_tell_what_it_is(self, math: Dynamic) -> None:
+        """
+        A stub and its methods are shown by the service's name.
+        """
         assert repr(math) == "<stub of service math>"
-        assert "math.add" in repr(math.add)
+        assert repr(math.add) == "<method math.add>"
+        assert str(math.add) == "math.add"
+        assert repr(math.aio) == "<stub of service math>.aio"
+        assert repr(math.aio.add) == "<method math.add for coroutines>"
 
-    def test_one_lane_serves_all_services_of_a_callee(
-        self, caller: Caller, process: Process
-    ) -> None:
-        """
-        A second service of the same process needs no second lane.
-        """
-        stub(caller, process)
-        assert stub(caller, process, "more").add(1, 1) == 2
-        assert process.callee is not None
-        first, second = process.callee.lanes
 
-        with pytest.raises(EOFError):
-            second.receive()
-        assert first.receive() is None
-        assert process.opened == 0
+class TestOptions:
+    def test_a_call_has_a_deadline_of_its_own(self, scripted: Scripted) -> None:
+        """
+        `timeout` is the call's, not the method's; without it the stub's own counts.
+        """
+        wire = scripted.wire()
+        math = scripted.stub(Options(timeout=9))
+        later: list[float] = []
+        for call in (
+            math.add.submit,
+            lambda: math.add.submit(timeout=5),
+            math.add.options(timeout=7).submit,
+            lambda: math.add.options(timeout=7).submit(timeout=2.5),
+        ):
+            call()
+            _, _, _, arguments, keywords, deadline, _ = wire.peer.hear()
+            later.append(round(deadline - scripted.clock.now, 3))
+            assert (arguments, keywords) == ([], None)
 
-    def test_a_death_during_the_call_is_told_with_its_cause(
-        self, caller: Caller, process: Process
-    ) -> None:
-        """
-        When the callee dies with the call, the caller learns how, and the call is not repeated.
-        """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.is_dead = True
+        assert later == [9, 5, 7, 2.5]
+        assert Options().timeout == DEFAULT_TIMEOUT_S
 
-        with pytest.raises(WorkerLost, match="calculator was lost during the call: 1 died"):
-            math.add(1, 2)
-        assert process.opened == 0
+    def test_a_parameter_of_that_name_is_given_by_place(self, math: Dynamic) -> None:
+        """
+        The word is taken: a method's own `timeout` stays at its default.
+        """
+        assert math.say("hello", timeout=5) == "hello 0.0"
 
-    def test_a_successor_is_called(self, caller: Caller, process: Process) -> None:
+    @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")], ids=repr)
+    def test_what_is_no_time_is_refused(self, scripted: Scripted, timeout: Dynamic) -> None:
         """
-        A callee that was gone before the call left is replaced by the next one, unnoticed.
+        A timeout is a number of seconds above 0, wherever it is given.
         """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.lanes[0].close()
-        process.callee = Callee(2, process.lanes)
+        scripted.wire()
+        with pytest.raises(UsageError, match="timeout"):
+            scripted.stub(Options(timeout=timeout))
+        math = scripted.stub()
+        calls = [math.add, math.add.submit, math.aio.add, math.add.options]
+        for call in calls:
+            with pytest.raises(UsageError, match="timeout"):
+                call(timeout=timeout)
 
-        assert math.add(1, 2) == 3
-        assert process.opened == 1
-
-    def test_no_successor_is_told(self, caller: Caller, process: Process) -> None:
+    def test_who_does_not_want_to_wait_says_so(self, callee: Callee, process: Process) -> None:
         """
-        When nobody takes over, the call was not carried out and says so.
+        Whether a call waits for somebody to offer the service is passed on.
         """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.lanes[0].close()
+        callee.servant.offer("math", Math())
+        math = process.stub(options=Options(wait=False))
+        process.caller.close()
         process.callee = None
+        for call in (math.add, math.add.options(wait=True)):
+            with pytest.raises(ServiceUnavailable):
+                call(1, 2)
 
-        with pytest.raises(ServiceUnavailable):
-            math.add(1, 2)
+        assert process.asked[1:] == [("math", False), ("math", True)]
 
-    def test_time_runs_out(self, caller: Caller, process: Process) -> None:
+
+class TestKind:
+    def test_only_what_was_asked_for_can_be_called(self, scripted: Scripted) -> None:
         """
-        A callee that does not answer costs the caller its deadline and no more.
+        A stub of a protocol has its methods and no others; a typing error shows here.
         """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.hangs = True
+        scripted.wire()
+        math = scripted.stub(Options(kind=Adds))
 
-        with pytest.raises(DeadlineExceeded, match=r"add: no answer"):
-            math.add(1, 2)
+        with pytest.raises(AttributeError, match="service math has no sub as it was asked for"):
+            _ = math.sub
+        assert hasattr(math, "add")
+        assert hasattr(math.aio, "add")
 
-    def test_a_late_reply_is_not_mistaken(self, caller: Caller, process: Process) -> None:
+    def test_results_are_what_they_were_asked_for_as(self, scripted: Scripted) -> None:
         """
-        The answer to a call whose time had run out is not the next call's answer.
+        A result that is something else is the callee's fault; the lane goes on.
         """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.replies = [pack_value_reply(new_packer(), 1 << 40, "stale")]
+        wire = scripted.wire()
+        math = scripted.stub(Options(kind=Adds))
+        for call in (math.add, lambda: math.add.submit().result()):
+            wire.then(wire.answer("3"))
+            with pytest.raises(RemoteProtocolError, match=r"math\.add gave something else"):
+                call()
+        wire.then(wire.answer([1, 2]))
 
-        assert math.add(1, 2) == 3
+        assert math.rows.options(timeout=5)() == [1, 2]
 
-    def test_a_lying_callee_is_dropped(self, caller: Caller, process: Process) -> None:
+    def test_what_is_no_kind_is_refused(self, scripted: Scripted) -> None:
         """
-        Nonsense ends the lane; the next call takes another one.
+        A service is asked for by a class.
         """
-        math = stub(caller, process)
-        assert process.callee is not None
-        process.callee.replies = [b"\xc1"]
-        with pytest.raises(RemoteProtocolError):
-            math.add(1, 2)
-        process.callee.replies = []
-
-        assert math.add(1, 2) == 3
-        assert process.opened == 1
-
-    def test_what_cannot_travel_is_not_sent(self, caller: Caller, process: Process) -> None:
-        """
-        An argument without a plain form fails here, and the lane goes on.
-        """
-        math = stub(caller, process)
-        with pytest.raises(LocalProtocolError):
-            math.add({1}, 2)
-
-        assert math.add(1, 2) == 3
+        scripted.wire()
+        with pytest.raises(UsageError):
+            scripted.stub(Options(kind=print))

@@ -16,7 +16,7 @@ from protocol.messages import (
 )
 from protocol.reactor import Reactor
 from spiral_host.lifecycle import Lifecycle, Policy, State
-from spiral_host.questions import MAX_OFFERS, MAX_PARKED, MAX_SETTING, Questions
+from spiral_host.questions import MAX_METHODS, MAX_OFFERS, MAX_PARKED, MAX_SETTING, Questions
 from spiral_host.registry import Offered, Plugin, Registry
 from tests.unit.spiral_host.parts import Client, FakeNode, FakeOutside, manifest
 
@@ -63,6 +63,21 @@ class TestResolve:
         assert (grant.request, grant.caller, grant.callee) == ("q", 1, 9)
         assert (grant.caller_name, grant.callee_name) == ("app", "calculator")
         assert client.answers == []
+
+    def test_a_later_daemon_s_lanes_have_other_numbers(self, desk: Desk, client: Client) -> None:
+        """
+        Lanes live longer than the daemon that granted them, so no two have the same number.
+        """
+        desk.offer()
+        for epoch in (1, 2):
+            later = Questions(
+                desk.registry, desk.reactor, {}, desk.outside.write, desk.node.tell_node
+            )
+            later.epoch = epoch
+            later.ask(client.asker, resolve("q"))
+
+        first, second = desk.node.all_of(GrantLane)
+        assert first.lane != second.lane
 
     def test_nobody_is_an_answer(self, desk: Desk, client: Client) -> None:
         """
@@ -165,12 +180,27 @@ class TestLaneFailed:
 
 
 class TestOffer:
+    def test_a_caller_is_told_what_it_may_call_again(self, desk: Desk, client: Client) -> None:
+        """
+        What a service says of its methods reaches whoever is given a lane to it.
+        """
+        offer = Offer(service="math", methods=("add", "sub"), idempotent=("sub",))
+        desk.questions.offer(client.asker, offer)
+        desk.questions.ask(client.asker, resolve())
+
+        (grant,) = desk.node.all_of(GrantLane)
+        assert (grant.service, grant.idempotent) == ("math", ("sub",))
+
     @pytest.mark.parametrize(
         "offer",
         [
-            Offer(service="a b", methods=("add",)),
-            Offer(service="math", methods=("add", "_hidden")),
+            Offer(service="a b", methods=("add",), idempotent=()),
+            Offer(service="math", methods=("add", "_hidden"), idempotent=()),
+            Offer(service="math", methods=("add",), idempotent=("a b",)),
+            Offer(service="math", methods=("a",) * (MAX_METHODS + 1), idempotent=()),
+            Offer(service="math", methods=("a",), idempotent=("a",) * (MAX_METHODS + 1)),
         ],
+        ids=["service", "method", "idempotent", "methods", "too many idempotent"],
     )
     def test_names_are_checked(self, desk: Desk, client: Client, offer: Offer) -> None:
         """
@@ -184,10 +214,12 @@ class TestOffer:
         One process offers so many services and not one more.
         """
         for number in range(MAX_OFFERS):
-            desk.questions.offer(client.asker, Offer(service=f"s{number}", methods=("a",)))
+            desk.questions.offer(
+                client.asker, Offer(service=f"s{number}", methods=("a",), idempotent=())
+            )
 
         with pytest.raises(UsageError, match="offers more than"):
-            desk.questions.offer(client.asker, Offer(service="more", methods=("a",)))
+            desk.questions.offer(client.asker, Offer(service="more", methods=("a",), idempotent=()))
 
 
 class TestLookUp:

@@ -21,7 +21,7 @@ def callee() -> Desk:
 
 
 def offer(house: House, desk: Desk, service: str = "math") -> None:
-    house.questions.offer(desk.asker, Offer(service=service, methods=("add",)))
+    house.questions.offer(desk.asker, Offer(service=service, methods=("add",), idempotent=()))
     house.questions.look_again()
 
 

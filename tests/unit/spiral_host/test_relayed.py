@@ -115,7 +115,7 @@ class TestQuestions:
         """
         room.house.end("base")
         room.house.node.told.clear()
-        room.say(Offer(service="math", methods=("add",)))
+        room.say(Offer(service="math", methods=("add",), idempotent=()))
         room.say(ListServices("q"))
 
         assert list(room.house.registry.services()) == []
@@ -130,7 +130,7 @@ class TestServices:
         room.say(Resolve(request="q", service="math", wait_s=5.0))
         assert room.house.node.take(GrantLane) == []
 
-        room.say(Offer(service="math", methods=("add",)))
+        room.say(Offer(service="math", methods=("add",), idempotent=()))
 
         assert [grant.callee_name for grant in room.house.node.take(GrantLane)] == ["base"]
 
@@ -138,7 +138,7 @@ class TestServices:
         """
         Nobody is sent there any more.
         """
-        room.say(Offer(service="math", methods=("add",)))
+        room.say(Offer(service="math", methods=("add",), idempotent=()))
         room.say(Withdraw("math"))
 
         assert room.house.registry.provider("math") is None
@@ -148,7 +148,7 @@ class TestServices:
         A worker speaks for itself only.
         """
         room.house.add_ready(manifest("other"))
-        room.say(Offer(service="math", methods=("add",)))
+        room.say(Offer(service="math", methods=("add",), idempotent=()))
         room.life = room.house.incarnation("other")
 
         room.say(Withdraw("math"))
@@ -174,6 +174,6 @@ class TestHostile:
         """
         Our own side never sends one.
         """
-        room.say(Offer(service="no name", methods=()))
+        room.say(Offer(service="no name", methods=(), idempotent=()))
 
         assert len(room.ended()) == 1

@@ -257,7 +257,7 @@ class TestGreeting:
         """
         What a client offered to the last daemon it states in its greeting.
         """
-        lobby.client_greets(b"A", Offer(service="gate", methods=("open",)))
+        lobby.client_greets(b"A", Offer(service="gate", methods=("open",), idempotent=()))
 
         provider = lobby.house.registry.provider("gate")
         assert provider is not None
@@ -344,7 +344,7 @@ class TestRefused:
         """
         With its services, and nobody else notices.
         """
-        lobby.client_greets(b"A", Offer(service="gate", methods=()))
+        lobby.client_greets(b"A", Offer(service="gate", methods=(), idempotent=()))
         lobby.client_greets(b"B")
         lobby.to_client(b"A")
         lobby.to_node()
@@ -362,7 +362,7 @@ class TestRefused:
         """
         A client that is refused is not half there.
         """
-        lobby.client_greets(b"A", Offer(service="no name", methods=()))
+        lobby.client_greets(b"A", Offer(service="no name", methods=(), idempotent=()))
 
         *_, refused = lobby.to_client(b"A")
         assert isinstance(refused, Refused)
@@ -426,7 +426,7 @@ class TestNode:
         """
         The client that asked is told.
         """
-        lobby.client_greets(b"A", Offer(service="gate", methods=()))
+        lobby.client_greets(b"A", Offer(service="gate", methods=(), idempotent=()))
         lobby.client_greets(b"B")
         lobby.client_says(b"B", Resolve(request="q", service="gate", wait_s=0.0))
         (grant,) = lobby.house.node.take(GrantLane)
@@ -441,7 +441,7 @@ class TestNode:
         """
         Its services and its questions go with it.
         """
-        lobby.client_greets(b"A", Offer(service="gate", methods=()))
+        lobby.client_greets(b"A", Offer(service="gate", methods=(), idempotent=()))
         lobby.client_says(b"A", Resolve(request="q", service="later", wait_s=60.0))
         lobby.node_says(ClientLeft(FIRST))
         lobby.node_says(ClientLeft(FIRST))

@@ -9,6 +9,7 @@ from protocol.errors import (
     SpiralHostError,
     UsageError,
     WorkerLost,
+    from_wire,
 )
 from spiral_host.cli.failure import Failure, explain, show
 
@@ -35,6 +36,17 @@ def test_every_error_has_a_status_and_a_cure(error: Exception, status: int) -> N
 
     assert failure.status == status
     assert "; " in failure.text
+
+
+def test_a_plugins_builtin_error_is_not_taken_for_ours() -> None:
+    """
+    What a plugin raised as an OSError is its error, with the way to its traceback.
+    """
+    raised = from_wire("RemoteError", ("fs.open", "OSError", "no file", "Traceback", "OSError"))
+    assert isinstance(raised, OSError)
+
+    told = "fs.open raised OSError: no file; add --traceback to see where"
+    assert explain(raised).text == told
 
 
 def test_our_own_bug_is_one_line_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,362 @@
+"""Calls from coroutines: each event loop has lines of its own, and reads what comes on them.
+
+Nothing here blocks the loop: what has to wait elsewhere (for a lane, for a cause of death) waits
+in a thread of the loop's own pool.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from protocol.callbacks import serve_callback
+from protocol.calls import CREDITS, ERROR, ITEM, STREAM
+from protocol.errors import (
+    DeadlineExceeded,
+    RemoteProtocolError,
+    SpiralHostError,
+    UsageError,
+    WorkerLost,
+)
+from protocol.exchange import CalleeGone, begin, release, take_exported
+from protocol.future import Inbox, Made, What
+from protocol.line import Line, Pending
+from protocol.turn import CURRENT
+
+if TYPE_CHECKING:
+    from protocol.caller import Caller
+    from protocol.stub import Method
+
+
+class Answer:
+    """The outcome of one call, for the coroutine that awaits it."""
+
+    def __init__(self, made: Made, future: "asyncio.Future[Any]", exported: Sequence[str]) -> None:
+        self.exported = exported
+        self.made = made
+        self._future = future
+
+    def feed(self, parts: list[Any]) -> bool:
+        """Take in the outcome; of a stream, that it has begun.
+
+        Raises:
+            RemoteProtocolError: It is an item of what is no stream.
+        """
+        made, future = self.made, self._future
+        if parts[1] == ITEM:
+            raise RemoteProtocolError("an item of what is no stream")
+        if parts[1] == STREAM:
+            inbox = made.line.pending[made.number] = Inbox(made, self.exported)
+            self.exported = ()  # they hold as long as the stream
+            _set(future, AsyncStream(inbox))
+            return False
+        if parts[1] == ERROR:
+            self.lose(made.error(parts))
+        else:
+            self._answer(parts[2])
+        return True
+
+    def _answer(self, value: object) -> None:
+        try:
+            _set(self._future, self.made.value(value))
+        except RemoteProtocolError as error:
+            self.lose(error)
+
+    def lose(self, error: SpiralHostError) -> None:
+        """Take in that nothing will come."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+def _set(future: "asyncio.Future[Any]", value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+async def exchange_async(
+    line: Line,
+    what: What,
+    arguments: Sequence[object],
+    keywords: Mapping[str, object],
+    deadline: float,
+) -> Any:  # noqa: ANN401 - whatever the other side gives
+    """Make a call and await its value, as `exchange` does for a thread.
+
+    Cancelling the coroutine cancels the call.
+    """
+    loop = asyncio.get_running_loop()
+    chain = CURRENT.get().chain
+    if line.lane.has_unsent:
+        await _room(line, what[2], deadline)
+    number, has_left = begin(line, what, arguments, keywords, deadline, chain)
+    made = Made(line, number, what, deadline)
+    exported = take_exported(line) if line.exported else ()
+    future: asyncio.Future[Any] = loop.create_future()
+    line.pending[made.number] = answer = Answer(made, future, exported)
+    timer = loop.call_at(deadline, answer.lose, made.late())
+    try:
+        if not has_left:
+            line.blocked(line)
+        return await future
+    except BaseException:
+        if line.pending.pop(made.number, None) is not None:
+            line.forget(made.number)
+        raise
+    finally:
+        timer.cancel()
+        release(line, answer.exported)
+
+
+async def _room(line: Line, name: str, deadline: float) -> None:
+    """Wait until the peer has taken in what it was sent before; it may be large."""
+    started = monotonic()
+    try:
+        async with asyncio.timeout_at(deadline):
+            while line.lane.has_unsent and not line.is_lost:
+                changed = asyncio.Event()
+                line.when_flushed.append(changed.set)
+                await changed.wait()
+    except TimeoutError:
+        raise DeadlineExceeded(name, round(deadline - started, 3)) from None
+
+
+class AsyncStream(AsyncIterator[Any]):
+    """What a generator in another process yields; closing or dropping it closes the generator."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 - whatever the plugin yields
+        """Give the next item; errors are those of `Stream`."""
+        inbox = self._inbox
+        while not inbox.items and not inbox.is_over:
+            changed = asyncio.Event()
+            inbox.changed = changed.set
+            try:
+                async with asyncio.timeout_at(inbox.made.deadline):
+                    await changed.wait()
+            except TimeoutError:
+                inbox.abandon()
+                raise inbox.made.late() from None
+        if inbox.items:
+            return inbox.pop()
+        error, inbox.error = inbox.error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Want no more; harmless when it is over."""
+        self._inbox.abandon()
+
+    def __del__(self) -> None:
+        self._inbox.abandon()
+
+
+class AioCall:
+    """One call that was not begun: `await` gives its value, `async for` the items of a stream."""
+
+    def __init__(
+        self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
+    ) -> None:
+        self._method = method
+        self._arguments = arguments
+        self._keywords = keywords
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        method = self._method
+        return method.caller.aio.call(method, self._arguments, self._keywords).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        stream = await self
+        if not isinstance(stream, AsyncStream):
+            raise UsageError(f"{self._method} gives a value, not a stream: await it")
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await stream.aclose()
+
+
+class AioCaller:
+    """Carries out the calls of a process's stubs for all its event loops."""
+
+    def __init__(self, caller: "Caller") -> None:
+        self._caller = caller
+        self._loops: dict[asyncio.AbstractEventLoop, LoopLines] = {}
+
+    async def call(
+        self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
+    ) -> Any:  # noqa: ANN401 - whatever the plugin returned
+        """Make one call and await its one outcome; errors are those of `Caller.call`."""
+        deadline = self._caller.deadline(method)
+        lines = self._mine()
+        attempts = 0
+        while True:
+            line, credit = await lines.get(method, deadline)
+            try:
+                async with _Place(credit, method, deadline):
+                    value = await exchange_async(line, method.what, arguments, keywords, deadline)
+            except CalleeGone:
+                line.lose()
+                continue
+            except WorkerLost:
+                attempts += 1
+                delay = self._caller.delay(line, method, attempts)
+                if delay is None or monotonic() + delay >= deadline:
+                    raise
+                await asyncio.sleep(delay)
+                continue
+            if line.idempotent:
+                self._caller.answered(line, method)
+            return value
+
+    def leave(self) -> None:
+        """Let go of them, in a child that was forked: they are its parent's, who goes on."""
+        for lines in self._loops.values():
+            lines.leave()
+
+    def _mine(self) -> "LoopLines":
+        loop = asyncio.get_running_loop()
+        mine = self._loops.get(loop)
+        if mine is None:
+            for other in [known for known in tuple(self._loops) if known.is_closed()]:
+                if (gone := self._loops.pop(other, None)) is not None:
+                    gone.close()
+            mine = self._loops[loop] = LoopLines(loop, self._caller)
+        return mine
+
+
+class _Place:
+    """One of the calls under way on a line, waited for until its deadline."""
+
+    def __init__(self, credit: asyncio.Semaphore, method: "Method", deadline: float) -> None:
+        self._credit = credit
+        self._method = method
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        if not self._credit.locked():
+            await self._credit.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._credit.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(str(self._method), self._method.timeout) from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._credit.release()
+
+
+class LoopLines:
+    """The lines of one event loop; they end with it, or a little later."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, caller: "Caller") -> None:
+        self._loop = loop
+        self._caller = caller
+        self._by_service: dict[str, tuple[Line, asyncio.Semaphore]] = {}
+        self._by_peer: dict[int, tuple[Line, asyncio.Semaphore]] = {}
+        self._opening: dict[tuple[str, bool], asyncio.Task[Line]] = {}
+        self._mourners: set[asyncio.Task[None]] = set()
+
+    async def get(self, method: "Method", deadline: float) -> tuple[Line, asyncio.Semaphore]:
+        """Give the line to whoever offers a service, with the credit for calls on it.
+
+        Raises:
+            ServiceUnavailable: Nobody does.
+            DeadlineExceeded: The time is up.
+        """
+        key = (method.service, method.waits)
+        while (known := self._by_service.get(method.service)) is None:
+            task = self._opening.get(key)
+            is_mine = task is None
+            if task is None:
+                # Whoever else needs the service meanwhile waits for the same line.
+                task = self._opening[key] = self._loop.create_task(self._open(method, deadline))
+                task.add_done_callback(lambda _: self._opening.pop(key))
+            try:
+                async with asyncio.timeout_at(deadline):
+                    line = await asyncio.shield(task)
+            except TimeoutError:
+                raise DeadlineExceeded(str(method), method.timeout) from None
+            except SpiralHostError:
+                if is_mine:
+                    raise
+                continue  # whoever asked first may have had less time, or less patience
+            if line.lane.fd >= 0:  # else it has come and gone, before this task had its turn
+                self._keep(method.service, line)
+        return known
+
+    async def _open(self, method: "Method", deadline: float) -> Line:
+        open_line = partial(
+            self._caller.connector.open_line, method.service, deadline, wait=method.waits
+        )
+        return await self._loop.run_in_executor(None, open_line)
+
+    def _keep(self, service: str, fresh: Line) -> tuple[Line, asyncio.Semaphore]:
+        known = self._by_peer.get(fresh.peer)
+        if known is None:
+            known = self._by_peer[fresh.peer] = fresh, asyncio.Semaphore(CREDITS)
+            fresh.owner = threading.get_ident()
+            fresh.loop = self._loop
+            fresh.serve = serve_callback
+            fresh.lost = self._lost
+            fresh.blocked = self._blocked
+            self._loop.add_reader(fresh.lane.fd, _readable, fresh)
+        elif known[0] is not fresh:
+            known[0].idempotent |= fresh.idempotent
+            fresh.lane.close()
+        self._by_service[service] = known
+        return known
+
+    def _blocked(self, line: Line) -> None:
+        self._loop.add_writer(line.lane.fd, self._writable, line)
+
+    def _writable(self, line: Line) -> None:
+        try:
+            if line.flush():
+                self._loop.remove_writer(line.lane.fd)
+        except OSError:
+            line.lose()
+
+    def _lost(self, line: Line) -> None:
+        if not self._loop.is_closed():
+            self._loop.remove_reader(line.lane.fd)
+            self._loop.remove_writer(line.lane.fd)
+        self._by_peer.pop(line.peer, None)
+        for service in [name for name, known in self._by_service.items() if known[0] is line]:
+            del self._by_service[service]
+        if not self._loop.is_closed():
+            for go_on in line.when_flushed:
+                go_on()
+        pending, line.pending = line.pending, {}
+        if pending and not self._loop.is_closed():
+            self._mourners.add(task := self._loop.create_task(self._mourn(line, pending)))
+            task.add_done_callback(self._mourners.discard)
+
+    async def _mourn(self, line: Line, pending: dict[int, Pending]) -> None:
+        """Tell those that wait how the callee has ended, once that is known."""
+        error = await self._loop.run_in_executor(None, line.death)
+        for one in pending.values():
+            one.lose(error)
+
+    def leave(self) -> None:
+        """Let go of them, in a child that was forked."""
+        for line, _ in self._by_peer.values():
+            line.leave()
+
+    def close(self) -> None:
+        """Close them all."""
+        for line, _ in tuple(self._by_peer.values()):
+            line.lose()
+
+
+def _readable(line: Line) -> None:
+    try:
+        while not line.is_lost and (frame := line.lane.receive()) is not None:
+            line.take(frame)
+    except (EOFError, RemoteProtocolError):
+        line.lose()

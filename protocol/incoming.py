@@ -1,0 +1,56 @@
+"""What one end of a lane is sent by shared memory: views over it, each with its lease.
+
+Belongs to the thread of its lane; but views may end in any thread, and then say so in `freed`.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from protocol.arrays import ARRAY, build, from_extension
+from protocol.errors import RemoteProtocolError
+from protocol.outgoing import BUFFER, BYTES, IN_ARRAY, SEGMENT
+
+if TYPE_CHECKING:
+    from protocol.arena import Arena
+
+
+class Incoming:
+    """The reader's side of one end of a lane; lives as long as the lane."""
+
+    def __init__(self, arena: "Arena", lane: int) -> None:
+        self.freed: deque[int] = deque()
+        """Leases whose last view is gone."""
+        self._arena = arena
+        self._lane = lane
+
+    def extension(self, code: int, body: bytes) -> object:
+        """Give what an extension value stands for.
+
+        Raises:
+            RemoteProtocolError: It stands for nothing.
+        """
+        if code == ARRAY:
+            return from_extension(body)
+        if code == SEGMENT:
+            return self._view(msgpack.unpackb(body))
+        raise RemoteProtocolError(f"unknown extension type {code}")
+
+    def _view(self, parts: Any) -> object:  # noqa: ANN401 - whatever the peer said
+        what, lease, number, offset, size, *array = parts
+        if not type(lease) is type(number) is type(offset) is type(size) is int:
+            raise RemoteProtocolError("a reference to shared memory of the wrong types")
+        segment = self._arena.incoming(self._lane, number)
+        if not 0 <= offset <= offset + size <= segment.size:
+            raise RemoteProtocolError("a reference beyond the end of its shared memory")
+        memory = memoryview(segment.lease(lease, self.freed)).toreadonly()
+        if what == IN_ARRAY:
+            description, shape, is_fortran = array
+            return build(memory, offset, size, description, shape, is_fortran=is_fortran is True)
+        body = memory.cast("B")[offset : offset + size]
+        if what == BYTES:
+            return bytes(body)
+        if what == BUFFER:
+            return body
+        raise RemoteProtocolError(f"shared memory that holds nothing known: {what}")

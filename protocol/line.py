@@ -1,0 +1,549 @@
+"""One end of a lane, and the calls under way on it in both directions. Belongs to one thread.
+
+Whoever drives it (a loop, or a thread that waits) has it read; it finds out whose a frame is:
+
+    an outcome or an item  ->  `pending`, whoever waits for it
+    a cancel or a credit   ->  `running`, the call that is being served
+    a call                 ->  `serve`, which its owner has set
+"""
+
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from protocol.callbacks import LineFunctions
+from protocol.calls import (
+    BEGIN,
+    CANCEL,
+    CREDIT,
+    ERROR,
+    FREE,
+    ITEM,
+    STREAM,
+    WINDOW,
+    Call,
+    error_parts,
+    head_of,
+    is_call,
+)
+from protocol.carrier import Carrier
+from protocol.errors import (
+    Cancelled,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ServiceUnavailable,
+    SpiralHostError,
+    WorkerLost,
+    to_wire,
+)
+from protocol.lane import Lane, PeerGone
+from protocol.messages import FromEndpoint, LaneOpened
+from protocol.places import explain_frame
+from protocol.turn import TURN, Current
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from protocol.arena import Arena
+    from protocol.callbacks import Callback
+    from protocol.future import Made
+    from protocol.running import Target
+
+_PATIENT: Final = 16
+"""Calls; to look in vain costs a tenth of a call."""
+
+MAX_WORD_S: Final = 1.0
+"""How long a peer that reads nothing may hold up a word that nobody waits for, seconds."""
+
+
+MAX_HELD: Final = 1 << 20
+"""Bytes of frames that are held on one lane, before it is read no further."""
+
+
+class Pending(Protocol):
+    """Whoever waits for what comes of a call that was made on a line."""
+
+    made: "Made"
+    """The call."""
+
+    def feed(self, parts: list[Any]) -> bool:
+        """Take in a word about it; say whether it was the last."""
+
+    def lose(self, error: SpiralHostError) -> None:
+        """Take in that no more words will come."""
+
+
+class Home(Protocol):
+    """The process that a line is part of. Called from whichever thread the line belongs to."""
+
+    @property
+    def arena(self) -> "Arena | None":
+        """The process's shared memory, if it has some."""
+
+    def own(self) -> int:
+        """Give the process's incarnation."""
+
+    def cause_of_death(self, incarnation: int) -> str:
+        """Say how a peer ended; may wait some milliseconds for the node's word."""
+
+    def tell_node(self, message: FromEndpoint) -> None:
+        """Tell the node of this machine."""
+
+
+class Line:
+    """One end of a lane; lives until either end closes it.
+
+    Args:
+        number: The node's number for the lane.
+        wait: Waits until a deadline for the lane, or for something of the thread's other duties
+            to be done; says False when the time is up.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "abandoned",
+        "adopted",
+        "blocked",
+        "carrier",
+        "early",
+        "ended",
+        "exported",
+        "functions",
+        "held",
+        "home",
+        "idempotent",
+        "is_calling",
+        "is_looking",
+        "is_lost",
+        "is_sending",
+        "lane",
+        "loop",
+        "lost",
+        "number",
+        "owner",
+        "patient",
+        "peer",
+        "peer_name",
+        "pending",
+        "running",
+        "serve",
+        "size",
+        "unwanted",
+        "used",
+        "wait",
+        "when_flushed",
+        "when_room",
+    )
+
+    def __init__(
+        self,
+        lane: Lane,
+        number: int,
+        peer: int,
+        peer_name: str,
+        wait: Callable[[float], bool],
+        home: "Home",
+    ) -> None:
+        self.lane = lane
+        self.number = number
+        self.peer = peer
+        self.peer_name = peer_name
+        self.wait = wait
+        self.home = home
+        self.owner = threading.get_ident()
+        self.carrier = Carrier(home.arena, number, peer, LineFunctions(self))
+        self.serve: Callable[[Line, Call], object] = _refuse
+        self.functions: dict[str, Target] = {}
+        """What went out as arguments of calls that are under way, by number."""
+        self.exported: list[str] = []
+        """Those of the call that is being sent."""
+        self.blocked: Callable[[Line], object] = _finish_word
+        """Called when the peer has no room; whoever drives the line has it flushed later."""
+        self.lost: Callable[[Line], object] = _nobody
+        """Called once when the line has ended, whoever found out."""
+        self.ended: Callable[[], object] = _nothing
+        """Called when an `async def` that was served is over."""
+        self.unwanted: Callable[[int], object] = _nobody
+        """Called when the peer cancels a call that does not run."""
+        self.pending: dict[int, Pending] = {}
+        self.early: dict[int, list[Any]] = {}
+        """Outcomes that came while a call made later, by the same thread, waited for its own."""
+        self.running: dict[int, Current] = {}
+        self.held: deque[tuple[int, Call]] = deque()
+        """Calls that came while the thread waited, each with its frame's size."""
+        self.abandoned: deque[int] = deque()
+        """Calls whose answers another thread has found to be unwanted."""
+        self.adopted: list[Callback] = []
+        """Functions that came with the call that is being taken in."""
+        self.loop: AbstractEventLoop | None = None
+        """The event loop of the thread that drives it, if it has one."""
+        self.when_room: list[Callable[[], object]] = []
+        """What waits until the peer has given back shared memory."""
+        self.when_flushed: list[Callable[[], object]] = []
+        """What waits until the peer has room again."""
+        self.idempotent: set[tuple[str, str]] = set()
+        """Methods, each with its service, that may be called again when a call was lost."""
+        self.patient = 0
+        """For how many calls the answer is not looked for before it is waited for."""
+        self.used = 0.0
+        self.size = 0
+        """Bytes of the frame that is being taken in."""
+        self.is_calling = False
+        """Whether what is being sent is a call, whose arguments may be functions."""
+        self.is_sending = False
+        """Whether a frame is being sent, into the middle of which nothing may be."""
+        self.is_looking = self.is_lost = False
+        """Whether a handler looks for its own cancel, so that no call may be begun; and whether
+        the line has ended."""
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def send(self, parts: tuple[Any, ...]) -> bool:
+        """Send a call or a word; say whether all of it has left.
+
+        Raises:
+            LocalProtocolError: It cannot travel; nothing was sent. msgpack's errors mean that too.
+            OSError: The peer is gone.
+            RemoteProtocolError: The peer reads nothing.
+        """
+        if self.is_sending:
+            raise LocalProtocolError("a value speaks while it is being sent itself")
+        if self.abandoned:
+            self._cancel_abandoned()
+        carrier = self.carrier
+        frame = b""
+        self.is_sending = True  # packing asks the values themselves, and what they drop may speak
+        try:
+            try:
+                frame = carrier.pack(parts)
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # a value's own: the peer has nothing to do with it
+                raise LocalProtocolError(f"a value cannot be read: {error}") from error
+            if carrier.freed:
+                freed = [carrier.freed.popleft() for _ in range(len(carrier.freed))]
+                return self.lane.send_both(carrier.pack((0, FREE, freed)), frame)
+            return self.lane.send(frame)
+        except BaseException:
+            carrier.unsent(frame)
+            raise
+        finally:
+            self.is_sending = False
+
+    def say(self, *parts: object) -> None:
+        """Send a word that nobody waits for; a peer that is gone has no use for it.
+
+        Raises:
+            LocalProtocolError: It cannot travel. msgpack's errors mean that too.
+        """
+        if self.is_lost:
+            return
+        try:
+            if not self.send(parts):
+                self.blocked(self)
+        except (OSError, RemoteProtocolError):
+            self.lose()
+
+    def give_back(self) -> None:
+        """Tell the peer at once what of its shared memory nobody looks at any more."""
+        freed = self.carrier.freed
+        if freed:
+            self.say(0, FREE, [freed.popleft() for _ in range(len(freed))])
+
+    def flush(self) -> bool:
+        """Send what the peer had no room for; say whether all of it has left.
+
+        Raises:
+            OSError: The peer is gone.
+        """
+        self.is_sending = True  # or a finalizer might send the same bytes again
+        try:
+            has_left = self.lane.flush()
+        finally:
+            self.is_sending = False
+        if not has_left:
+            return False
+        waiting, self.when_flushed = self.when_flushed, []
+        for go_on in waiting:
+            go_on()
+        return not self.lane.has_unsent
+
+    def finish(self, deadline: float) -> None:
+        """Wait until a call has left of which the peer had room for a part only.
+
+        Raises:
+            PeerGone: The line is closed; the peer may have had all of it.
+            RemoteProtocolError: It broke the protocol; the line is closed.
+            TimeoutError: It has not read in time.
+        """
+        poll = select.poll()
+        poll.register(self.lane.fd, select.POLLIN | select.POLLOUT)
+        try:
+            while not self.flush():
+                left = deadline - monotonic()
+                if left <= 0:
+                    break
+                poll.poll(min(left * 1000 + 1, 50))
+                # It may have to be rid of answers before it takes in more calls.
+                frame = self.lane.receive()
+                if frame is not None:
+                    self.take(frame)
+            else:
+                return
+        except (EOFError, OSError):
+            self.lose()
+            raise PeerGone from None
+        except RemoteProtocolError:
+            self.lose()
+            raise
+        raise TimeoutError
+
+    def forget(self, number: int) -> None:
+        """Want a call's answer no longer, and tell the peer."""
+        self.pending.pop(number, None)
+        self.early.pop(number, None)
+        if self.blocked is not _finish_word:
+            self.say(number, CANCEL)
+        elif not self.is_lost:
+            try:
+                # Whoever gives up does not wait for room: this leaves with the next word, or call.
+                self.send((number, CANCEL))
+            except (OSError, RemoteProtocolError):
+                self.lose()
+
+    def _cancel_abandoned(self) -> None:
+        while self.abandoned:
+            self.forget(self.abandoned.popleft())
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def take(self, frame: bytes) -> None:
+        """Do what a frame says.
+
+        Raises:
+            RemoteProtocolError: It says nothing that a peer may say.
+        """
+        try:
+            parts = self.carrier.unpack(frame)
+        except RemoteProtocolError as error:
+            self._unreadable(frame, error)
+            return
+        if is_call(parts):
+            self.size = len(frame)
+            if self.adopted:
+                parts.append(self.adopted)  # others may come before this call begins
+                self.adopted = []
+            self.serve(self, parts)
+        elif self.adopted:
+            self.adopted.clear()
+            raise RemoteProtocolError("a function that is no argument of a call")
+        else:
+            self.hear(parts)
+
+    def _unreadable(self, frame: bytes, error: RemoteProtocolError) -> None:
+        """End the one call that cannot be read, if it shows which: its sender may be honest."""
+        head = head_of(frame)
+        self.adopted.clear()
+        if head is None:
+            raise error
+        number, is_call = head
+        why = explain_frame(frame, is_call=is_call) or f"it cannot be read on arrival: {error}"
+        if is_call:
+            self.say(*error_parts(number, LocalProtocolError(why)))
+            return
+        kind, fields = to_wire(RemoteProtocolError(why))
+        self.hear([number, ERROR, kind, list(fields)])
+        self.say(number, CANCEL)  # a stream would go on
+
+    def hear(self, parts: list[Any]) -> None:
+        """Take in a word about a call; words about calls that are over are not wanted."""
+        number, code = parts[0], parts[1]
+        if code <= ITEM:
+            pending = self.pending.get(number)
+            if pending is None:
+                if number in TURN.waiting:
+                    self._keep(number, parts)
+            elif pending.feed(parts):
+                self.pending.pop(number, None)
+        elif code == CANCEL:
+            self._cancel(number)
+        elif code == CREDIT:
+            if type(parts[2]) is not int or parts[2] < 1:
+                raise RemoteProtocolError("credit that is no number of items")
+            if number in self.running:
+                self.running[number].more(parts[2])
+        else:
+            self.carrier.returned(parts[2])
+            waiting, self.when_room = self.when_room, []
+            for go_on in waiting:
+                go_on()
+
+    def _cancel(self, number: int) -> None:
+        current = self.running.get(number)
+        if current is not None:
+            current.cancel()
+        else:
+            self.held = deque(one for one in self.held if one[1][0] != number)
+            self.unwanted(number)
+
+    def _keep(self, number: int, word: list[Any]) -> None:
+        """Keep the outcome of a call for when its turn comes; a stream's items behind its begin."""
+        # What a liar has said of calls on other lines is not kept for ever.
+        for over in [known for known in self.early if known not in TURN.waiting]:
+            del self.early[over]
+        first = self.early.setdefault(number, word)
+        is_item = word[1] == ITEM
+        if first is word:
+            if is_item:
+                raise RemoteProtocolError("an item of what is no stream")
+        elif first[1] == STREAM and (len(first) == BEGIN or first[-1][1] == ITEM):
+            if is_item and len(first) >= BEGIN + WINDOW:
+                raise RemoteProtocolError("a stream with more items than were asked for")
+            first.append(word)
+
+    def next_word(self, number: int, until: float) -> list[Any] | None:
+        """Give the outcome of a call if that is the next thing that comes by `until`.
+
+        Anything else is taken in, for `read` to go on from.
+
+        Raises:
+            PeerGone, RemoteProtocolError: As `read`.
+        """
+        if self.is_lost or self.early:
+            return None
+        lane = self.lane
+        try:
+            # On a busy core the callee has answered before this thread runs again: then there is
+            # nothing to wait for. Where that fails it is not tried again for a while.
+            frame = None
+            if not self.patient:
+                frame = lane.receive()
+                if frame is None:
+                    self.patient = _PATIENT
+            else:
+                self.patient -= 1
+            if frame is None and (lane.has_more() or self.wait(until)) and not self.is_lost:
+                frame = lane.receive()
+            if frame is not None:
+                self.take(frame)
+                return self.early.pop(number, None) if self.early else None
+        except EOFError:
+            self.lose()
+            raise PeerGone from None
+        except RemoteProtocolError:
+            self.lose()
+            raise
+        return None
+
+    def read(self, deadline: float, current: Current) -> None:
+        """Wait until something has come, and take it in.
+
+        Args:
+            current: The call on whose behalf this thread waits.
+
+        Raises:
+            PeerGone: The line is closed.
+            TimeoutError: The time is up.
+            Cancelled: Nobody waits for `current` any more.
+            RemoteProtocolError: The peer broke the protocol; the line is closed.
+        """
+        if self.is_lost:
+            raise PeerGone
+        if not self.lane.has_more():
+            if current.is_cancelled:
+                raise Cancelled("")
+            if self.lane.has_unsent:
+                self._flush_again()
+            if not self.wait(deadline):
+                raise TimeoutError
+            if self.is_lost:
+                raise PeerGone
+        try:
+            frame = self.lane.receive()
+            while frame is not None:
+                self.take(frame)
+                # What has come with it is taken in at once: the answers to many futures, say.
+                frame = self.lane.receive() if not self.is_lost and self.lane.has_more() else None
+        except EOFError:
+            self.lose()
+            raise PeerGone from None
+        except RemoteProtocolError:
+            self.lose()
+            raise
+
+    def _flush_again(self) -> None:
+        try:
+            self.flush()
+        except OSError:
+            self.lose()
+            raise PeerGone from None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is held that no more calls are to be read."""
+        return sum(size for size, _ in self.held) > MAX_HELD
+
+    def look(self) -> None:
+        """Take in what is here already without waiting; calls are held."""
+        if self.is_lost or threading.get_ident() != self.owner:
+            return
+        self.is_looking = True
+        try:
+            while not self.is_full and (frame := self.lane.receive()) is not None:
+                self.take(frame)
+        except (EOFError, RemoteProtocolError):
+            self.lose()
+        finally:
+            self.is_looking = False
+
+    def leave(self) -> None:
+        """Let go of it, in a child that was forked: no thread of this process has it any more."""
+        self.owner = 0
+        self.lane.close()
+
+    def lose(self) -> None:
+        """End the line: what waits on it fails, and what it asked for is cancelled."""
+        if self.is_lost:
+            return
+        self.is_lost = True
+        self.lost(self)
+        self.lane.close()
+        self.carrier.close()
+        for current in tuple(self.running.values()):
+            current.cancel()
+        pending, self.pending = self.pending, {}
+        if pending:
+            error = self.death()
+            for one in pending.values():
+                one.lose(error)
+
+    def death(self) -> WorkerLost:
+        """Say how the peer has ended."""
+        return WorkerLost(self.peer_name, self.home.cause_of_death(self.peer))
+
+
+def line_of(opened: LaneOpened, fd: int, wait: Callable[[float], bool], home: Home) -> Line:
+    """Give the caller's end of a lane that the node has made."""
+    line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, wait, home)
+    line.idempotent = {(opened.service, method) for method in opened.idempotent}
+    return line
+
+
+def _refuse(line: Line, call: Call) -> None:
+    number, *_ = call
+    line.say(*error_parts(number, ServiceUnavailable(call[1], "nothing is offered on this lane")))
+
+
+def _nothing() -> None:
+    """Nobody counts."""
+
+
+def _nobody(_: object) -> None:
+    """Nobody wants to know."""
+
+
+def _finish_word(line: Line) -> None:
+    line.lane.finish(monotonic() + MAX_WORD_S)

@@ -1,0 +1,233 @@
+"""Carry out one call that has come on a line: run it, answer it, stop it when nobody wants it.
+
+a plain method    runs at once, in the thread that took the call in
+`async def`       runs as a task of the thread's event loop
+a generator       runs as far as its reader's credit reaches, and again with the next
+"""
+
+import types
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from protocol.calls import CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
+from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded
+from protocol.places import explain_result
+from protocol.pool import NoRoom
+from protocol.remote import report
+from protocol.turn import CURRENT, Current
+from protocol.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from protocol.line import Line
+    from protocol.typed import Signature
+
+
+class Counter(Protocol):
+    """Where calls are noted and counted."""
+
+    def enter(self, caller: int, number: int, deadline: float) -> int:
+        """Note that a call runs; give its place, for `leave`."""
+
+    def leave(self, slot: int, *, failed: bool) -> None:
+        """Note that it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that may be called from elsewhere."""
+
+    name: str
+    """For people: `service.method`."""
+    function: Callable[..., Any]
+    counter: Counter
+    signature: "Signature | None" = None
+    """Checks the arguments; None if nothing is said of them."""
+    is_async: bool = False
+    """Whether it needs an event loop: `async def`, with `yield` or without."""
+
+
+_CANNOT_TRAVEL: Final = LocalProtocolError, TypeError, ValueError, OverflowError, BufferError
+
+_LONGER: Final = {types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType}
+"""What a method may return that is not its value yet."""
+
+
+def run(line: "Line", call: Call, target: Target) -> None:
+    """Carry out a call, or begin to; whatever it raises goes to its caller."""
+    number, _, _, arguments, keywords, deadline, chain, *functions = call
+    if deadline < monotonic():
+        line.say(*error_parts(number, DeadlineExceeded(target.name, 0.0)))
+        if target.is_async:
+            line.ended()
+        return
+    if len(line.running) >= CREDITS:  # an honest caller waits before
+        line.say(*error_parts(number, Overloaded(target.name, 0.1)))
+        if target.is_async:
+            line.ended()
+        return
+    current = Current((*(chain or ()), [line.peer, number, line.peer_name]), deadline, line, number)
+    if functions:
+        current.callbacks = functions[0]
+    line.running[number] = current
+    current.slot = target.counter.enter(line.peer, number, deadline)
+    token = CURRENT.set(current)
+    try:
+        if target.signature is not None:
+            arguments, keywords = target.signature.prepare(arguments, keywords)
+        value = target.function(*arguments, **keywords) if keywords else target.function(*arguments)
+        # What came by shared memory goes back with the answer, unless the plugin has kept it.
+        call[3].clear()
+        if call[4]:
+            call[4].clear()
+        del arguments, keywords
+        if type(value) in _LONGER:
+            _go_on(line, current, target, value)
+        else:
+            finish(line, current, target, value)
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+        fail(line, current, target, error)
+    finally:
+        CURRENT.reset(token)
+
+
+def is_cancelled() -> bool:
+    """Say whether nobody waits any more for what this thread or task is doing."""
+    current = CURRENT.get()
+    if current.line is not None and not current.is_cancelled:
+        current.line.look()
+    if monotonic() >= current.deadline:
+        current.cancel()  # who was told so gives half a result, which must not pass for a whole one
+    return current.is_cancelled
+
+
+def finish(line: "Line", current: Current, target: Target, value: object) -> None:
+    """Say the value of a call that is over; of a stream, that it has ended.
+
+    Raises:
+        LocalProtocolError: The value cannot travel.
+    """
+    number = current.number
+    try:
+        if not current.is_cancelled:
+            line.say(number, VALUE, value)
+    except _CANNOT_TRAVEL as error:
+        raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
+    target.counter.leave(current.slot, failed=False)
+    line.running.pop(number, None)  # a peer that lies may use a number twice
+    if target.is_async:
+        line.ended()
+    if current.callbacks:
+        _revoke(current)
+
+
+def fail(line: "Line", current: Current, target: Target, error: BaseException) -> None:
+    """Say what a call has raised. Who has cancelled it is told nothing, and counts none."""
+    # What a nested call raises at the deadline that both share is not what came of this one.
+    wanted = not current.is_cancelled and monotonic() < current.deadline
+    target.counter.leave(current.slot, failed=wanted)
+    if wanted:
+        line.say(*error_parts(current.number, report(target.name, error)))
+    line.running.pop(current.number, None)
+    if target.is_async:
+        line.ended()
+    _revoke(current)
+
+
+def try_item(line: "Line", current: Current, item: object) -> bool:
+    """Send an item of a stream; False while the reader has too much of our shared memory.
+
+    Raises:
+        LocalProtocolError: It cannot travel.
+    """
+    try:
+        if not current.is_cancelled:
+            line.say(current.number, ITEM, item)
+    except NoRoom:
+        return False
+    except _CANNOT_TRAVEL as error:
+        raise LocalProtocolError(explain_result(item) or f"the item: {error}") from None
+    return True
+
+
+def _revoke(current: Current) -> None:
+    for callback in current.callbacks:
+        callback.is_over = True
+
+
+def _go_on(line: "Line", current: Current, target: Target, work: Any) -> None:  # noqa: ANN401
+    if type(work) is types.GeneratorType:
+        Writer(
+            line,
+            current,
+            work,
+            write=partial(try_item, line, current),
+            finish=partial(finish, line, current, target),
+            fail=partial(fail, line, current, target),
+        ).begin()
+        return
+    if line.loop is None:
+        work.close()
+        raise TypeError(f"{target.name} is asynchronous, and this thread has no event loop")
+    loop = line.loop
+    if type(work) is types.AsyncGeneratorType:
+        work = _items(line, current, work)
+    task = loop.create_task(_await(line, current, target, work), context=copy_context())
+    current.stop = task.cancel
+    timer = loop.call_at(current.deadline, current.cancel)
+
+    def over(_: object) -> None:
+        timer.cancel()
+        if work.cr_frame is not None:  # cancelled before its first step: nothing of it has run
+            work.close()
+            fail(line, current, target, GeneratorExit())
+
+    task.add_done_callback(over)
+
+
+async def _await(
+    line: "Line", current: Current, target: Target, work: Coroutine[Any, Any, object]
+) -> None:
+    try:
+        value = await work
+        while line.lane.has_unsent:
+            await _until(line.when_flushed)
+        finish(line, current, target, value)
+    except BaseException as error:  # noqa: BLE001 - as above; CancelledError is among them
+        fail(line, current, target, error)
+
+
+async def _until(waiting: list[Callable[[], object]]) -> None:
+    import asyncio  # noqa: PLC0415 - who runs in its loop has it
+
+    event = asyncio.Event()
+    waiting.append(event.set)
+    await event.wait()
+
+
+async def _items(line: "Line", current: Current, items: "AsyncGenerator[object, None]") -> None:
+    """Write an asynchronous stream, as fast as its reader reads."""
+    import asyncio  # noqa: PLC0415 - who runs in its loop has it
+
+    credit = asyncio.Semaphore(WINDOW)
+
+    def more(count: int) -> None:
+        for _ in range(min(count, WINDOW)):
+            credit.release()
+
+    current.more = more
+    line.say(current.number, STREAM)
+    try:
+        async for item in items:
+            await credit.acquire()
+            while line.lane.has_unsent:
+                await _until(line.when_flushed)
+            while not try_item(line, current, item):
+                await _until(line.when_room)
+    finally:
+        await items.aclose()
