@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+RIVALS := $(VENV)/.rivals
 
 # Compiled modules make every process start faster; somebody else's modules make it another program.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
@@ -29,7 +30,7 @@ check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds
 	$(BIN)/python tools/check_names.py
 	$(BIN)/pytest -q tests/unit
 
-bench: $(STAMP)  ## measure, with the baselines in the same run
+bench: $(RIVALS)  ## measure, with the baselines in the same run
 	$(BIN)/python -m benchmarks
 
 docs: $(STAMP)  ## check that every link in the documentation leads somewhere
@@ -52,3 +53,8 @@ $(STAMP): pyproject.toml tools/make_venv
 	@tools/make_venv "$(PYTHON)" $(VENV)
 	@$(BIN)/python -m pip -qq --disable-pip-version-check install --compile --editable '.[arrays,demo,dev]'
 	@echo "$(CURDIR)" > $@
+
+# What only the benchmarks need. Where it cannot be had they run without, and say so.
+$(RIVALS): $(STAMP)
+	@echo "Adding the libraries that the benchmarks compare with (once)"
+	@if $(BIN)/python -m pip -qq --disable-pip-version-check install --compile --editable '.[bench]'; then touch $@; fi

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks import arrays, calls, crashes, events, fleet, spawning
+from benchmarks import arrays, calls, crashes, events, fleet, forms, pipelines, spawning
 from benchmarks.figures import Figure
 from benchmarks.table import print_table
 
@@ -20,6 +20,8 @@ PARTS: Final = {
     "spawn": spawning.measure,
     "fleet": fleet.measure,
     "calls": calls.measure,
+    "pipelines": pipelines.measure,
+    "forms": forms.measure,
     "arrays": arrays.measure,
     "crashes": crashes.measure,
     "events": events.measure,

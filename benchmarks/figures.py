@@ -12,7 +12,7 @@ class Figure:
     """What was measured.
 
     Attributes:
-        unit: `us`, `ms`, `s`, `MB`, `%` or `/s`.
+        unit: `us`, `ms`, `s`, `MB`, `%` or `/s`; empty for a count.
         baseline: What it is compared with, and `baseline_value` in the same unit.
         goal: Of the ratio to the baseline where there is one and `goal_is_ratio`, else of the
             value; None where the figure is for information only.
@@ -43,6 +43,8 @@ class Figure:
         reached = self.ratio if self.goal_is_ratio else self.value
         if reached is None:
             return ""
+        if not self.goal:
+            return "FAR OFF" if reached else "reached"
         excess = self.goal / reached if self.more_is_better else reached / self.goal
         if excess <= 1:
             return "reached"

@@ -19,6 +19,7 @@ from benchmarks.figures import Figure
 from benchmarks.hosts import PLUGINS
 from benchmarks.rounds import medians
 from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.segments import Request
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox.policy import LAYER_NAMES
@@ -31,11 +32,13 @@ from protocol.messages import (
     EndWorker,
     Exited,
     FromNode,
+    Held,
     Loaded,
     LoadPlugin,
     PluginSource,
     Relay,
     SpawnWorker,
+    WaitOver,
 )
 from protocol.peer import BusPeer
 from protocol.plugin import PluginMetadata
@@ -83,6 +86,12 @@ class _Nursery:
         self._gone_at = time.perf_counter()
 
     def lane_closed(self, lane: int, callee: int) -> None:
+        """Take no notice."""
+
+    def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:
+        """Take no notice."""
+
+    def segment_asked(self, incarnation: int, message: Request) -> None:
         """Take no notice."""
 
     def confined_ms(self) -> float:

@@ -23,9 +23,8 @@ def print_table(figures: Iterable[Figure]) -> None:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=WIDTH)
     console.print(table)
-    for figure in figures:
-        if figure.note:
-            console.print(f"{figure.what}: {figure.note}", soft_wrap=True)
+    for note in dict.fromkeys(f"{it.what}: {it.note}" for it in figures if it.note):
+        console.print(note, soft_wrap=True)
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
@@ -44,8 +43,8 @@ def _goal(figure: Figure) -> str:
     if figure.goal is None:
         return ""
     bound = ">=" if figure.more_is_better else "<="
-    return f"{bound} {figure.goal:g} {'x' if figure.goal_is_ratio else figure.unit}"
+    return f"{bound} {figure.goal:g} {'x' if figure.goal_is_ratio else figure.unit}".rstrip()
 
 
 def _amount(value: float, unit: str) -> str:
-    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}"
+    return (f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}").rstrip()
