@@ -49,7 +49,7 @@ class Thread(Protocol):
         """Run something in it; raises `NoDaemon` when it has ended."""
 
     def do_soon(self, job: Callable[[], None]) -> None:
-        """The same without waiting for any lock, for finalizers; once it has ended nothing happens."""
+        """The same without waiting for any lock, for finalizers; harmless once it has ended."""
 
 
 class NodeSide:
