@@ -16,6 +16,7 @@ from protocol.calls import CREDITS, ERROR, ITEM, STREAM
 from protocol.errors import (
     DeadlineExceeded,
     RemoteProtocolError,
+    ServiceUnavailable,
     SpiralHostError,
     UsageError,
     WorkerLost,
@@ -202,6 +203,9 @@ class AioCaller:
             except CalleeGone:
                 line.lose()
                 continue
+            except ServiceUnavailable:
+                lines.forget(method.service)  # the next call asks who offers it
+                raise
             except WorkerLost:
                 attempts += 1
                 delay = self._caller.delay(line, method, attempts)
@@ -307,10 +311,14 @@ class LoopLines:
             fresh.blocked = self._blocked
             self._loop.add_reader(fresh.lane.fd, _readable, fresh)
         elif known[0] is not fresh:
-            known[0].idempotent |= fresh.idempotent
+            known[0].learn(service, fresh.idempotent)
             fresh.lane.close()
         self._by_service[service] = known
         return known
+
+    def forget(self, service: str) -> None:
+        """Know no line for a service; harmless if there is none."""
+        self._by_service.pop(service, None)
 
     def _blocked(self, line: Line) -> None:
         self._loop.add_writer(line.lane.fd, self._writable, line)

@@ -59,14 +59,17 @@ class Callback:
         except CalleeGone:
             raise self._line.death() from None
 
-    def aio(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
-        """Call it from an `async def` handler; to be awaited."""
+    async def aio(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
+        """Call it from an `async def` handler."""
         from protocol.aio import exchange_async  # noqa: PLC0415 - asyncio is there already
 
         self._check()
         deadline = CURRENT.get().deadline
         what = "", str(self._number), "a callback", None
-        return exchange_async(self._line, what, arguments, keywords, deadline)
+        try:
+            return await exchange_async(self._line, what, arguments, keywords, deadline)
+        except CalleeGone:
+            raise self._line.death() from None
 
     def _check(self) -> None:
         if self.is_over:

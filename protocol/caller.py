@@ -105,6 +105,10 @@ class Caller:
                 # The callee was gone before the call left, so nothing ran: try its successor.
                 line.lose()
                 continue
+            except ServiceUnavailable:
+                # Its process lives, and may offer it no more: the next call asks who does.
+                self.lines.by_service.pop(method.service, None)
+                raise
             except WorkerLost:
                 attempts += 1
                 delay = self.delay(line, method, attempts)

@@ -93,7 +93,7 @@ class Made:
             UsageError: This is another.
         """
         if threading.get_ident() != self.line.owner:
-            raise UsageError(f"{self.name}: this belongs to the thread that made the call")
+            raise UsageError(f"{self.name}: use it in the thread that made the call")
 
     def attend(self, until: float, is_over: Callable[[], bool]) -> None:
         """Have the line read until something is so; the thread waits for this call meanwhile.

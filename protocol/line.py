@@ -253,6 +253,11 @@ class Line:
         if freed:
             self.say(0, FREE, [freed.popleft() for _ in range(len(freed))])
 
+    def learn(self, service: str, idempotent: set[tuple[str, str]]) -> None:
+        """Know anew which of a service's methods may be called again; it may be another by now."""
+        others = {known for known in self.idempotent if known[0] != service}
+        self.idempotent = others | idempotent
+
     def flush(self) -> bool:
         """Send what the peer had no room for; say whether all of it has left.
 

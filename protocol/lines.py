@@ -25,7 +25,7 @@ class Lines(threading.local):
         """Give the line for a service: the one just opened, or an older one to the same peer."""
         self._close_idle()
         known = self._by_peer.setdefault(fresh.peer, fresh)
-        known.idempotent |= fresh.idempotent
+        known.learn(service, fresh.idempotent)
         if known is not fresh:
             fresh.lane.close()
         else:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from protocol.errors import SpiralHostError, UsageError
+from protocol.errors import ServiceUnavailable, SpiralHostError, UsageError
 from protocol.interface import interface_of
 from protocol.messages import Offer
 from protocol.names import parse_service, shown
@@ -99,7 +99,7 @@ class Servant:
         """Say why there is no such target."""
         offer = self._offers.get(service)
         if offer is None:
-            return UsageError(f"service {shown(service)} is not offered here any more")
+            return ServiceUnavailable(shown(service), "it is not offered here any more")
         known = ", ".join(offer.methods)
         return UsageError(f"service {service} has no method {shown(method)}; it has {known}")
 

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.throttle import ATTEMPTS
 from spiral_host import Host, RemoteError, ServiceUnavailable, WorkerLost
-from tests.hosts import DEADLINE, all_ready, kill, plugin
+from tests.hosts import DEADLINE, all_ready, eventually, kill, plugin
 
 AT_ONCE_S = 2.0
 """Far less than the deadline of a call, on a machine that is busy with other tests."""
@@ -197,3 +197,45 @@ class TestAfterUnload:
 async def one(call: Any) -> object:  # noqa: ANN401 - a call of `stub.aio`
     value: object = await call
     return value
+
+
+class Named:
+    """A service that says who offers it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        """Say it."""
+        return self._name
+
+
+async def _await_name(stub: Any) -> str:  # noqa: ANN401
+    name: str = await stub.aio.name()
+    return name
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_service_may_move_while_its_process_lives(host: Host, is_awaited: bool) -> None:  # noqa: FBT001
+    """Who offers it no more says so, and a later call goes to whoever offers it then."""
+
+    def name() -> str:
+        try:
+            return runner.run(_await_name(stub)) if is_awaited else str(stub.name())
+        except ServiceUnavailable as error:
+            return error.why
+
+    run_dir = host.status()["run_dir"]
+    with (
+        asyncio.Runner() as runner,
+        Host.connect(run_dir) as first,
+        Host.connect(run_dir) as second,
+    ):
+        first.register_service("moving", Named("first"))
+        stub = host.wait_service("moving", DEADLINE)
+        assert name() == "first"
+        first.unregister_service("moving")
+        assert name() == "it is not offered here any more"
+        second.register_service("moving", Named("second"))
+        eventually(lambda: name() == "second")
+        second.unregister_service("moving")

@@ -126,7 +126,7 @@ class TestCallback:
         assert math.each(lambda n: math.add(n), 2) == [0, 1]  # noqa: PLW0108 - as people write it
 
     def test_it_holds_as_long_as_its_call(
-        self, math: Dynamic, service: Service, process: Process
+        self, math: Dynamic, service: Service, process: Process, callee: Callee
     ) -> None:
         """
         The callee that keeps it is refused, and the caller has forgotten it.
@@ -135,6 +135,8 @@ class TestCallback:
         line = process.caller.lines.by_service["math"]
 
         assert not line.functions
+        for served in callee.server._lines:
+            served.wait = None  # type: ignore[assignment]  # it knows without asking
         assert "a call that is over" in math.use_kept()
 
     def test_a_future_holds_its_functions_too(self, math: Dynamic, process: Process) -> None:

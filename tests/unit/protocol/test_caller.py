@@ -296,6 +296,19 @@ class TestSubmit:
 
         assert wire.peer.hear_all() == []
 
+    def test_calls_that_are_late_make_room(self, scripted: Scripted, wire: Wire) -> None:
+        """
+        What nobody waits for, and is not answered, does not keep its place for ever.
+        """
+        math = scripted.stub()
+        late = [math.add.submit(timeout=1) for _ in range(CREDITS)]
+        wire.peer.hear_all()
+        wire.clock.now += 2
+        math.add.submit()
+
+        assert len(wire.line.pending) == 1
+        assert all(isinstance(one.exception(), DeadlineExceeded) for one in late)
+
     def test_a_callee_that_dies_meanwhile_is_replaced(self, scripted: Scripted, wire: Wire) -> None:
         """
         The call that waited for room goes to the successor; those under way are lost.

@@ -48,6 +48,8 @@ class TestCall:
             [1, "s", "m", {}, None, 1.0, None],
             [1, "s", "m", [], [], 1.0, None],
             [1, "s", "m", [], None, 1, None],
+            [1, "s", "m", [], None, float("inf"), None],
+            [1, "s", "m", [], None, float("nan"), None],
             [1, "s", "m", [], None, 1.0, {}],
             [1, "s", "m", [], None, 1.0, [LINK] * (MAX_CHAIN + 1)],
             [1, "s", "m", [], None, 1.0, [[1, 2]]],

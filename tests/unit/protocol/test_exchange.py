@@ -1,5 +1,6 @@
 import builtins
 import os
+from dataclasses import dataclass
 
 import msgpack
 import pytest
@@ -21,6 +22,24 @@ from protocol.messages import Deadlock
 from protocol.turn import CURRENT, MAX_CHAIN, TURN, Current
 from protocol.waits import DOOMED
 from tests.unit.protocol.lines_parts import OWN, Scripted, Wire
+
+
+@dataclass
+class Empty:
+    """A dataclass with one field, of which there is nothing yet."""
+
+    content: object
+
+
+class Lazy(Empty):
+    """An argument that cannot fetch its content."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def content(self) -> object:  # type: ignore[override]
+        raise self._error
 
 
 @pytest.fixture
@@ -203,6 +222,7 @@ class TestEnd:
         with pytest.raises(WorkerLost, match="2 died"):
             add(bytes(900_000)) if form == "call" else add.submit(bytes(900_000)).result()
         assert len(scripted.wires) == 1
+        assert wire.line.is_lost
         assert not TURN.in_flight
 
     def test_time_runs_out_and_the_callee_is_told(self, scripted: Scripted, wire: Wire) -> None:
@@ -231,6 +251,22 @@ class TestEnd:
 
 
 class TestCancel:
+    def test_an_interrupt_tells_the_callee(self, scripted: Scripted, wire: Wire) -> None:
+        """
+        Ctrl-C in the caller's wait cancels the call.
+        """
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        wire.then(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            scripted.stub().add(1, 2)
+        number = wire.peer.hear_call()
+
+        assert wire.peer.hear_all() == [[number, 4]]
+        assert not TURN.waiting
+
     def test_nobody_waits_for_a_cancelled_calls_calls(self, scripted: Scripted, wire: Wire) -> None:
         """
         When the call that led to this one is cancelled, this one is too, and its callee is told.
@@ -311,6 +347,21 @@ class TestRefused:
 
         assert not wire.line.functions
         assert not wire.line.exported
+
+    def test_an_argument_that_cannot_be_read_is_not_a_callee_that_is_gone(
+        self, scripted: Scripted, wire: Wire
+    ) -> None:
+        """
+        What an argument raises when it is asked for its content is told, whatever it is.
+        """
+        with pytest.raises(LocalProtocolError):
+            scripted.stub().add(Lazy(FileNotFoundError()))
+        with pytest.raises(RuntimeError):
+            scripted.stub().add(len, Lazy(RuntimeError()))
+
+        assert not wire.line.is_lost
+        assert not wire.line.functions
+        assert wire.peer.hear_all() == []
 
     def test_calls_do_not_go_round_for_ever(self, scripted: Scripted, wire: Wire) -> None:
         """

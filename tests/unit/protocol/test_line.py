@@ -22,7 +22,7 @@ from protocol.errors import (
     SpiralHostError,
     WorkerLost,
 )
-from protocol.future import Future, Stream
+from protocol.future import Future, Made, Stream
 from protocol.lane import Lane, PeerGone
 from protocol.line import Line
 from protocol.turn import NOBODY, TURN, Current
@@ -32,6 +32,8 @@ from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
 class Waiter:
     """Waits for one call, and writes down what it is told."""
+
+    made: Made
 
     def __init__(self, *, is_stream: bool = False) -> None:
         self.told: list[object] = []

@@ -268,6 +268,23 @@ class TestRun:
 
         assert seen == ["read", "timer", "task"]
 
+    def test_what_a_callback_raises_ends_it_inside_asyncio_too(
+        self, reactor: Reactor, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        """
+        The loop does not go on without the callback, logging its error for ever.
+        """
+        one, other = pair
+
+        def readable() -> None:
+            raise EOFError
+
+        reactor.watch(one.fileno(), readable)
+        other.send(b"x")
+        reactor.needs_asyncio = True
+        with pytest.raises(EOFError):
+            reactor.run(lambda: False)
+
     def test_tasks_that_are_left_run_their_finally(self, reactor: Reactor) -> None:
         """
         When all is over, nothing is left hanging, and the loop is closed.

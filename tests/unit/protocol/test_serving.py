@@ -1,5 +1,6 @@
 import asyncio
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ from protocol.errors import (
     ServiceUnavailable,
     UsageError,
 )
+from protocol.line import MAX_HELD
 from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
-from protocol.line import MAX_HELD
 from protocol.serving import MAX_QUEUED, MAX_RUNNING
-from protocol.turn import CURRENT, TURN
+from protocol.turn import CURRENT, TURN, Current
 from tests.unit.protocol.lines_parts import OWN, THEIRS, Callee, Dynamic, Peer
 
 
@@ -36,9 +37,11 @@ class Math:
 
     def look(self) -> bool:
         self.callee.server  # noqa: B018
-        for job in self.seen:
+        for job in tuple(self.seen):
             job()  # type: ignore[operator]
-        return is_cancelled()
+        found = is_cancelled()
+        self.seen.append("looked")
+        return found
 
     def who(self) -> object:
         current = CURRENT.get()
@@ -132,7 +135,7 @@ class TestCalls:
         (_, first), (_, second), third = callee.answers(peer)
 
         assert isinstance(first, UsageError)
-        assert isinstance(second, UsageError)
+        assert isinstance(second, ServiceUnavailable)
         assert third == (7, 1)
 
     def test_a_call_that_comes_too_late_is_not_carried_out(
@@ -390,7 +393,7 @@ class TestHeld:
         callee.turn()
         callee.turn()
 
-        assert math.seen[2:] == [1]
+        assert math.seen[2:] == ["looked", 1]
         assert peer.outcomes() == [(6, 1)]
 
 
@@ -485,6 +488,25 @@ class TestAsync:
 
         (line,) = callee.server._lines
         assert callee.server._running == len(line.running) == 1
+
+    def test_streams_under_way_are_bounded(self, callee: Callee, peer: Peer) -> None:
+        """
+        A caller that begins more than an honest one may is refused.
+        """
+
+        class Rows:
+            def rows(self) -> Iterator[int]:
+                yield 1
+
+        callee.servant.offer("rows", Rows())
+        line = next(iter(callee.server._lines))
+        line.running.update(dict.fromkeys(range(1000, 1000 + CREDITS), Current((), 1e12, line, 0)))
+        peer.call(5, "rows", service="rows")
+        [(number, error)] = callee.answers(peer)
+        line.running.clear()
+
+        assert number == 5
+        assert isinstance(error, Overloaded)
 
     def test_a_queued_call_can_be_cancelled(self, callee: Callee, math: Math, peer: Peer) -> None:
         """

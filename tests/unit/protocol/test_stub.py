@@ -111,7 +111,7 @@ class TestOptions:
         """
         assert math.say("hello", timeout=5) == "hello 0.0"
 
-    @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")], ids=repr)
+    @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan"), float("inf")], ids=repr)
     def test_what_is_no_time_is_refused(self, scripted: Scripted, timeout: Dynamic) -> None:
         """
         A timeout is a number of seconds above 0, wherever it is given.

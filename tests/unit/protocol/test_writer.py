@@ -234,6 +234,25 @@ class TestWriter:
 
         assert service.given == WINDOW + 4
 
+    def test_a_reader_that_asks_without_end_costs_nothing(
+        self, callee: Callee, service: Rows, peer: Peer
+    ) -> None:
+        """
+        A generator that has to wait is noted once, however often its reader gives credit.
+        """
+        peer.call(5, "rows", 1000)
+        callee.turn()
+        with callee.runs():
+            TURN.waiting[7] = 9
+            for _ in range(9):
+                peer.say(5, 5, 1)
+            callee.reactor.turn(0)
+            assert len(TURN.later) == 1
+            TURN.waiting.clear()
+        callee.turn()
+
+        assert service.given == WINDOW + 9
+
     def test_a_generator_that_our_own_call_led_to_goes_on(
         self, callee: Callee, service: Rows, peer: Peer
     ) -> None:
@@ -267,7 +286,9 @@ class TestWriter:
         callee.turn()
         callee.turn()
 
-        assert items(peer) == [False] * 9
+        heard = peer.hear_all()
+        assert [parts[2] for parts in heard if parts[1] == 3] == [False] * 9
+        assert {parts[1] for parts in heard} == {2, 3}
         (line,) = callee.server._lines
         assert not line.running
         assert not callee.counter.running
