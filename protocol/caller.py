@@ -95,7 +95,8 @@ class Caller:
             LocalProtocolError: An argument cannot travel; nothing was sent.
         """
         current = CURRENT.get()
-        deadline = min(monotonic() + method.timeout, current.deadline)
+        deadline = monotonic() + method.timeout
+        deadline = min(deadline, current.deadline)
         attempts = 0
         while True:
             line = self.lines.by_service.get(method.service) or self._open(method, deadline)

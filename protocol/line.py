@@ -23,6 +23,7 @@ from protocol.calls import (
     FREE,
     ITEM,
     STREAM,
+    VALUE,
     WINDOW,
     Call,
     error_parts,
@@ -58,6 +59,9 @@ _PATIENT: Final = 16
 MAX_WORD_S: Final = 1.0
 """How long a peer that reads nothing may hold up a word that nobody waits for, seconds."""
 
+
+_VALUE_PARTS: Final = 3
+_DEALT_WITH: Final = object()
 
 MAX_HELD: Final = 1 << 20
 """Bytes of frames that are held on one lane, before it is read no further."""
@@ -331,13 +335,21 @@ class Line:
         Raises:
             RemoteProtocolError: It says nothing that a peer may say.
         """
+        self._sort(self._unpack(frame), len(frame))
+
+    def _unpack(self, frame: bytes) -> Any:  # noqa: ANN401 - whatever the peer said
+        """Read a frame; `_DEALT_WITH` if only its call could be told, and has been ended."""
         try:
-            parts = self.carrier.unpack(frame)
+            return self.carrier.unpack(frame)
         except RemoteProtocolError as error:
             self._unreadable(frame, error)
+            return _DEALT_WITH
+
+    def _sort(self, parts: Any, size: int) -> None:  # noqa: ANN401
+        if parts is _DEALT_WITH:
             return
         if is_call(parts):
-            self.size = len(frame)
+            self.size = size
             if self.adopted:
                 parts.append(self.adopted)  # others may come before this call begins
                 self.adopted = []
@@ -419,29 +431,37 @@ class Line:
         """
         if self.is_lost or self.early:
             return None
-        lane = self.lane
         try:
-            # On a busy core the callee has answered before this thread runs again: then there is
-            # nothing to wait for. Where that fails it is not tried again for a while.
-            frame = None
-            if not self.patient:
-                frame = lane.receive()
-                if frame is None:
-                    self.patient = _PATIENT
-            else:
-                self.patient -= 1
-            if frame is None and (lane.has_more() or self.wait(until)) and not self.is_lost:
-                frame = lane.receive()
-            if frame is not None:
-                self.take(frame)
-                return self.early.pop(number, None) if self.early else None
+            frame = self._next_frame(until)
+            if frame is None:
+                return None
+            parts = self._unpack(frame)
+            if _is_value(parts, number) and not self.adopted:
+                word: list[Any] = parts
+                return word
+            self._sort(parts, len(frame))
         except EOFError:
             self.lose()
             raise PeerGone from None
         except RemoteProtocolError:
             self.lose()
             raise
-        return None
+        return self.early.pop(number, None)
+
+    def _next_frame(self, until: float) -> bytes | None:
+        # On a busy core the callee has answered before this thread runs again: then there is
+        # nothing to wait for. Where that fails it is not tried again for a while.
+        lane = self.lane
+        if self.patient:
+            self.patient -= 1
+        else:
+            frame = lane.receive()
+            if frame is not None:
+                return frame
+            self.patient = _PATIENT
+        if not lane.has_more() and not self.wait(until):
+            return None
+        return None if self.is_lost else lane.receive()
 
     def read(self, deadline: float, current: Current) -> None:
         """Wait until something has come, and take it in.
@@ -528,6 +548,13 @@ class Line:
     def death(self) -> WorkerLost:
         """Say how the peer has ended."""
         return WorkerLost(self.peer_name, self.home.cause_of_death(self.peer))
+
+
+def _is_value(parts: Any, number: int) -> bool:  # noqa: ANN401 - whatever the peer said
+    """Say whether it is the word that a call has given a value; nearly every answer is."""
+    if type(parts) is not list or len(parts) != _VALUE_PARTS:
+        return False
+    return parts[0] == number and type(parts[1]) is int and parts[1] == VALUE
 
 
 def line_of(opened: LaneOpened, fd: int, wait: Callable[[float], bool], home: Home) -> Line:
