@@ -27,6 +27,7 @@ from protocol.future import Future, Made
 from protocol.lane import PeerGone
 from protocol.line import Home, Line
 from protocol.lines import Lines
+from protocol.listen import finish
 from protocol.stub import Method, Options, Stub
 from protocol.throttle import Throttle, delay_s
 from protocol.turn import CURRENT, TURN
@@ -154,7 +155,7 @@ class Caller:
             if not has_left:
                 # The future has been told, or is: a part may have left.
                 with suppress(PeerGone, TimeoutError):
-                    line.finish(deadline)
+                    finish(line, deadline)
             return future
 
     @property

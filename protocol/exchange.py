@@ -9,6 +9,7 @@ from protocol.codec import default
 from protocol.errors import LocalProtocolError, ServiceUnavailable
 from protocol.future import Inbox, Made, Stream, What
 from protocol.lane import PeerGone
+from protocol.listen import finish, next_word
 from protocol.places import explain_arguments
 from protocol.turn import MAX_CHAIN, NUMBERS, TURN, Link, spelled
 from protocol.waits import PATIENCE_S, settle
@@ -93,7 +94,7 @@ def exchange(
         if not has_left:
             _finish(line, number, what, deadline)
         # Nearly always the next thing that comes is the answer, and soon.
-        word = line.next_word(number, min(line.used + PATIENCE_S, deadline))
+        word = next_word(line, number, min(line.used + PATIENCE_S, deadline))
         if word is not None and word[1] == VALUE and what[3] is None:
             return word[2]
         made = Made(line, number, what, deadline)
@@ -122,7 +123,7 @@ def exchange(
 def _finish(line: "Line", number: int, what: What, deadline: float) -> None:
     """Wait until all of a call has left."""
     try:
-        line.finish(deadline)
+        finish(line, deadline)
     except TimeoutError:  # caught here: what the other side's code raised may be one, too
         raise Made(line, number, what, deadline).late() from None
 

@@ -7,7 +7,6 @@ Whoever drives it (a loop, or a thread that waits) has it read; it finds out who
     a call                 ->  `serve`, which its owner has set
 """
 
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from protocol.calls import (
     FREE,
     ITEM,
     STREAM,
-    VALUE,
     WINDOW,
     Call,
     error_parts,
@@ -32,7 +30,6 @@ from protocol.calls import (
 )
 from protocol.carrier import Carrier
 from protocol.errors import (
-    Cancelled,
     LocalProtocolError,
     RemoteProtocolError,
     ServiceUnavailable,
@@ -40,7 +37,7 @@ from protocol.errors import (
     WorkerLost,
     to_wire,
 )
-from protocol.lane import Lane, PeerGone
+from protocol.lane import Lane
 from protocol.messages import FromEndpoint, LaneOpened
 from protocol.places import explain_frame
 from protocol.turn import TURN, Current
@@ -53,14 +50,10 @@ if TYPE_CHECKING:
     from protocol.future import Made
     from protocol.running import Target
 
-_PATIENT: Final = 16
-"""Calls; to look in vain costs a tenth of a call."""
-
 MAX_WORD_S: Final = 1.0
 """How long a peer that reads nothing may hold up a word that nobody waits for, seconds."""
 
 
-_VALUE_PARTS: Final = 3
 _DEALT_WITH: Final = object()
 
 MAX_HELD: Final = 1 << 20
@@ -280,36 +273,6 @@ class Line:
             go_on()
         return not self.lane.has_unsent
 
-    def finish(self, deadline: float) -> None:
-        """Wait until a call has left of which the peer had room for a part only.
-
-        Raises:
-            PeerGone: The line is closed; the peer may have had all of it.
-            RemoteProtocolError: It broke the protocol; the line is closed.
-            TimeoutError: It has not read in time.
-        """
-        poll = select.poll()
-        poll.register(self.lane.fd, select.POLLIN | select.POLLOUT)
-        try:
-            while not self.flush():
-                left = deadline - monotonic()
-                if left <= 0:
-                    break
-                poll.poll(min(left * 1000 + 1, 50))
-                # It may have to be rid of answers before it takes in more calls.
-                frame = self.lane.receive()
-                if frame is not None:
-                    self.take(frame)
-            else:
-                return
-        except (EOFError, OSError):
-            self.lose()
-            raise PeerGone from None
-        except RemoteProtocolError:
-            self.lose()
-            raise
-        raise TimeoutError
-
     def forget(self, number: int) -> None:
         """Want a call's answer no longer, and tell the peer."""
         self.pending.pop(number, None)
@@ -335,9 +298,9 @@ class Line:
         Raises:
             RemoteProtocolError: It says nothing that a peer may say.
         """
-        self._sort(self._unpack(frame), len(frame))
+        self.sort(self.unpack(frame), len(frame))
 
-    def _unpack(self, frame: bytes) -> Any:  # noqa: ANN401 - whatever the peer said
+    def unpack(self, frame: bytes) -> Any:  # noqa: ANN401 - whatever the peer said
         """Read a frame; `_DEALT_WITH` if only its call could be told, and has been ended."""
         try:
             return self.carrier.unpack(frame)
@@ -345,7 +308,12 @@ class Line:
             self._unreadable(frame, error)
             return _DEALT_WITH
 
-    def _sort(self, parts: Any, size: int) -> None:  # noqa: ANN401
+    def sort(self, parts: Any, size: int) -> None:  # noqa: ANN401 - whatever the peer said
+        """Do what a frame says that has been read, `size` bytes long.
+
+        Raises:
+            RemoteProtocolError: It says nothing that a peer may say.
+        """
         if parts is _DEALT_WITH:
             return
         if is_call(parts):
@@ -421,91 +389,6 @@ class Line:
                 raise RemoteProtocolError("a stream with more items than were asked for")
             first.append(word)
 
-    def next_word(self, number: int, until: float) -> list[Any] | None:
-        """Give the outcome of a call if that is the next thing that comes by `until`.
-
-        Anything else is taken in, for `read` to go on from.
-
-        Raises:
-            PeerGone, RemoteProtocolError: As `read`.
-        """
-        if self.is_lost or self.early:
-            return None
-        try:
-            frame = self._next_frame(until)
-            if frame is None:
-                return None
-            parts = self._unpack(frame)
-            if _is_value(parts, number) and not self.adopted:
-                word: list[Any] = parts
-                return word
-            self._sort(parts, len(frame))
-        except EOFError:
-            self.lose()
-            raise PeerGone from None
-        except RemoteProtocolError:
-            self.lose()
-            raise
-        return self.early.pop(number, None)
-
-    def _next_frame(self, until: float) -> bytes | None:
-        # On a busy core the callee has answered before this thread runs again: then there is
-        # nothing to wait for. Where that fails it is not tried again for a while.
-        lane = self.lane
-        if self.patient:
-            self.patient -= 1
-        else:
-            frame = lane.receive()
-            if frame is not None:
-                return frame
-            self.patient = _PATIENT
-        if not lane.has_more() and not self.wait(until):
-            return None
-        return None if self.is_lost else lane.receive()
-
-    def read(self, deadline: float, current: Current) -> None:
-        """Wait until something has come, and take it in.
-
-        Args:
-            current: The call on whose behalf this thread waits.
-
-        Raises:
-            PeerGone: The line is closed.
-            TimeoutError: The time is up.
-            Cancelled: Nobody waits for `current` any more.
-            RemoteProtocolError: The peer broke the protocol; the line is closed.
-        """
-        if self.is_lost:
-            raise PeerGone
-        if not self.lane.has_more():
-            if current.is_cancelled:
-                raise Cancelled("")
-            if self.lane.has_unsent:
-                self._flush_again()
-            if not self.wait(deadline):
-                raise TimeoutError
-            if self.is_lost:
-                raise PeerGone
-        try:
-            frame = self.lane.receive()
-            while frame is not None:
-                self.take(frame)
-                # What has come with it is taken in at once: the answers to many futures, say.
-                frame = self.lane.receive() if not self.is_lost and self.lane.has_more() else None
-        except EOFError:
-            self.lose()
-            raise PeerGone from None
-        except RemoteProtocolError:
-            self.lose()
-            raise
-
-    def _flush_again(self) -> None:
-        try:
-            self.flush()
-        except OSError:
-            self.lose()
-            raise PeerGone from None
-
     @property
     def is_full(self) -> bool:
         """Whether so much is held that no more calls are to be read."""
@@ -548,13 +431,6 @@ class Line:
     def death(self) -> WorkerLost:
         """Say how the peer has ended."""
         return WorkerLost(self.peer_name, self.home.cause_of_death(self.peer))
-
-
-def _is_value(parts: Any, number: int) -> bool:  # noqa: ANN401 - whatever the peer said
-    """Say whether it is the word that a call has given a value; nearly every answer is."""
-    if type(parts) is not list or len(parts) != _VALUE_PARTS:
-        return False
-    return parts[0] == number and type(parts[1]) is int and parts[1] == VALUE
 
 
 def line_of(opened: LaneOpened, fd: int, wait: Callable[[float], bool], home: Home) -> Line:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from protocol.listen import read
 from protocol.messages import Held, WaitOver
 from protocol.turn import CURRENT, TURN
 
@@ -34,7 +35,7 @@ def attend(line: "Line", number: int, deadline: float, is_over: Callable[[], boo
     Raises:
         TimeoutError: It is not so by `deadline`, `time.monotonic()` seconds.
         DeadlockError: The call waits for itself.
-        Cancelled, PeerGone, RemoteProtocolError: As `Line.read`.
+        Cancelled, PeerGone, RemoteProtocolError: As `listen.read`.
     """
     turn, current = TURN, CURRENT.get()
     outer = turn.waiting.get(number)  # what it serves meanwhile may wait for the same call
@@ -45,7 +46,7 @@ def attend(line: "Line", number: int, deadline: float, is_over: Callable[[], boo
             if number in DOOMED:
                 raise DeadlockError(DOOMED.pop(number))
             try:
-                line.read(min(patience, deadline), current)
+                read(line, min(patience, deadline), current)
             except TimeoutError:
                 if monotonic() >= deadline:
                     raise

@@ -18,6 +18,7 @@ from protocol.errors import (
 )
 from protocol.future import Stream
 from protocol.line import Line
+from protocol.listen import finish
 from protocol.messages import Deadlock
 from protocol.turn import CURRENT, MAX_CHAIN, TURN, Current
 from protocol.waits import DOOMED
@@ -209,13 +210,13 @@ class TestEnd:
         """
         A callee that dies while it reads a large call has had a part of it: it is not sent again.
         """
-        finish = Line.finish
 
         def die(line: Line, deadline: float) -> None:
             wire.peer.lane.close()
             finish(line, deadline)
 
-        monkeypatch.setattr(Line, "finish", die)
+        monkeypatch.setattr("protocol.exchange.finish", die)
+        monkeypatch.setattr("protocol.caller.finish", die)
         scripted.wire()
         add = scripted.stub().add
 

@@ -25,6 +25,7 @@ from protocol.errors import (
 from protocol.future import Future, Made, Stream
 from protocol.lane import Lane, PeerGone
 from protocol.line import Line
+from protocol.listen import read
 from protocol.turn import NOBODY, TURN, Current
 from tests.clock import Clock
 from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
@@ -50,7 +51,7 @@ class Waiter:
 def read_all(wire: Wire) -> None:
     """Take in what the peer is going to say."""
     while wire.plan or wire.line.lane.has_more():
-        wire.line.read(wire.clock.now, NOBODY)
+        read(wire.line, wire.clock.now, NOBODY)
 
 
 class TestHear:
@@ -364,7 +365,7 @@ class TestRead:
         wire.then(wire.peer.lane.close)
         for _ in range(2):
             with pytest.raises(PeerGone):
-                wire.line.read(wire.clock.now + 1, NOBODY)
+                read(wire.line, wire.clock.now + 1, NOBODY)
 
         assert wire.line.is_lost
 
@@ -374,14 +375,14 @@ class TestRead:
         """
         wire.then(wire.line.lose)
         with pytest.raises(PeerGone):
-            wire.line.read(wire.clock.now + 1, NOBODY)
+            read(wire.line, wire.clock.now + 1, NOBODY)
 
     def test_time_is_up(self, wire: Wire) -> None:
         """
         Nothing came, and nothing is lost.
         """
         with pytest.raises(TimeoutError):
-            wire.line.read(wire.clock.now + 1, NOBODY)
+            read(wire.line, wire.clock.now + 1, NOBODY)
 
         assert not wire.line.is_lost
 
@@ -392,7 +393,7 @@ class TestRead:
         current = Current((), 1.0, None, 1)
         current.cancel()
         with pytest.raises(Cancelled):
-            wire.line.read(wire.clock.now + 1, current)
+            read(wire.line, wire.clock.now + 1, current)
 
         assert wire.waits == 0
 

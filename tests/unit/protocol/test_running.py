@@ -7,6 +7,7 @@ from protocol.calls import WINDOW
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import RemoteError, SpiralHostError
 from protocol.line import Line
+from protocol.listen import read
 from protocol.running import Target, is_cancelled, run
 from protocol.turn import CURRENT, NOBODY
 from tests.unit.protocol.lines_parts import Callee, Counter, Dynamic, Peer, Wire
@@ -282,7 +283,7 @@ class TestTask:
             run(line, call, Target("math.wait", lambda: asyncio.sleep(0), Counter()))
 
         wire.line.serve = serve
-        wire.line.read(wire.clock.now + 1, NOBODY)
+        read(wire.line, wire.clock.now + 1, NOBODY)
         ((_, error),) = wire.peer.outcomes()
 
         assert isinstance(error, SpiralHostError)

@@ -1,0 +1,148 @@
+"""Read a line in a thread that waits for it, which nobody drives meanwhile.
+
+What comes is taken in as it would be by a loop: other answers are kept, calls are served or held.
+"""
+
+import select
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from protocol.calls import VALUE
+from protocol.errors import Cancelled, RemoteProtocolError
+from protocol.lane import PeerGone
+from protocol.turn import Current
+
+if TYPE_CHECKING:
+    from protocol.line import Line
+
+_PATIENT: Final = 16
+"""Calls; to look in vain costs a tenth of a call."""
+
+_VALUE_PARTS: Final = 3
+
+
+def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
+    """Give the outcome of a call if that is the next thing that comes by `until`.
+
+    Anything else is taken in, for `read` to go on from.
+
+    Raises:
+        PeerGone, RemoteProtocolError: As `read`.
+    """
+    if line.is_lost or line.early:
+        return None
+    try:
+        frame = _next_frame(line, until)
+        if frame is None:
+            return None
+        parts = line.unpack(frame)
+        if _is_value(parts, number) and not line.adopted:
+            word: list[Any] = parts
+            return word
+        line.sort(parts, len(frame))
+    except EOFError:
+        line.lose()
+        raise PeerGone from None
+    except RemoteProtocolError:
+        line.lose()
+        raise
+    return line.early.pop(number, None)
+
+
+def _next_frame(line: "Line", until: float) -> bytes | None:
+    # On a busy core the callee has answered before this thread runs again: then there is
+    # nothing to wait for. Where that fails it is not tried again for a while.
+    lane = line.lane
+    if line.patient:
+        line.patient -= 1
+    else:
+        frame = lane.receive()
+        if frame is not None:
+            return frame
+        line.patient = _PATIENT
+    if not lane.has_more() and not line.wait(until):
+        return None
+    return None if line.is_lost else lane.receive()
+
+
+def read(line: "Line", deadline: float, current: Current) -> None:
+    """Wait until something has come, and take it in.
+
+    Args:
+        current: The call on whose behalf this thread waits.
+
+    Raises:
+        PeerGone: The line is closed.
+        TimeoutError: The time is up.
+        Cancelled: Nobody waits for `current` any more.
+        RemoteProtocolError: The peer broke the protocol; the line is closed.
+    """
+    if line.is_lost:
+        raise PeerGone
+    if not line.lane.has_more():
+        if current.is_cancelled:
+            raise Cancelled("")
+        if line.lane.has_unsent:
+            _flush_again(line)
+        if not line.wait(deadline):
+            raise TimeoutError
+        if line.is_lost:
+            raise PeerGone
+    try:
+        frame = line.lane.receive()
+        while frame is not None:
+            line.take(frame)
+            # What has come with it is taken in at once: the answers to many futures, say.
+            frame = line.lane.receive() if not line.is_lost and line.lane.has_more() else None
+    except EOFError:
+        line.lose()
+        raise PeerGone from None
+    except RemoteProtocolError:
+        line.lose()
+        raise
+
+
+def _flush_again(line: "Line") -> None:
+    try:
+        line.flush()
+    except OSError:
+        line.lose()
+        raise PeerGone from None
+
+
+def finish(line: "Line", deadline: float) -> None:
+    """Wait until a call has left of which the peer had room for a part only.
+
+    Raises:
+        PeerGone: The line is closed; the peer may have had all of it.
+        RemoteProtocolError: It broke the protocol; the line is closed.
+        TimeoutError: It has not read in time.
+    """
+    poll = select.poll()
+    poll.register(line.lane.fd, select.POLLIN | select.POLLOUT)
+    try:
+        while not line.flush():
+            left = deadline - monotonic()
+            if left <= 0:
+                break
+            poll.poll(min(left * 1000 + 1, 50))
+            # It may have to be rid of answers before it takes in more calls.
+            frame = line.lane.receive()
+            if frame is not None:
+                line.take(frame)
+        else:
+            return
+    except (EOFError, OSError):
+        line.lose()
+        raise PeerGone from None
+    except RemoteProtocolError:
+        line.lose()
+        raise
+    raise TimeoutError
+
+
+def _is_value(parts: Any, number: int) -> bool:  # noqa: ANN401 - whatever the peer said
+    """Say whether it is the word that a call has given a value; nearly every answer is."""
+    if type(parts) is not list or len(parts) != _VALUE_PARTS:
+        return False
+    return parts[0] == number and type(parts[1]) is int and parts[1] == VALUE
