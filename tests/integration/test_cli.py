@@ -272,7 +272,10 @@ class TestLife:
         `run` says that it serves, serves until a signal, leaves with 0 and nothing behind.
         """
         path = plugin_file(tmp_path, "calc", CALC)
+        # Under nohup it would be ignored, as the daemon is meant to do then.
+        inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with shell.open("run", path, "--sandbox", "best-effort") as daemon:
+            signal.signal(signal.SIGHUP, inherited)
             assert str(shell.run_dir) in line_of(daemon.stderr)
             daemon.send_signal(number)
             daemon.communicate(timeout=DEADLINE)
