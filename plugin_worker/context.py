@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol
 
-from protocol.errors import ServiceUnavailable
 from protocol.events import PluginEvent
 from protocol.messages import (
     FindByCapability,
@@ -17,20 +16,13 @@ from protocol.messages import (
 from protocol.names import EVERYTHING, Topic, parse_topic
 from protocol.plugin import PluginCapability
 from protocol.running import is_cancelled
-from protocol.stub import DEFAULT_TIMEOUT_S, Options
+from protocol.services import Provider, Services
 from protocol.subscriptions import EventCallback, Subscription
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-    from protocol.arena import Arena
-
-T = TypeVar("T")
 
 __all__ = ["EventBus", "EventCallback", "PluginContext", "Subscription"]
 
 
-class Host(Protocol):
+class Host(Provider, Protocol):
     """What the context needs of the worker's runtime."""
 
     def ask(self, build: Callable[[str], Question]) -> Any:  # noqa: ANN401
@@ -44,19 +36,6 @@ class Host(Protocol):
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""
-
-    def offer(self, name: str, service: object, kind: Callable[..., Any] | None) -> None:
-        """Offer a service."""
-
-    def withdraw(self, name: str) -> bool:
-        """Offer it no more."""
-
-    def find_service(self, name: str, wait_s: float, options: Options) -> Any:  # noqa: ANN401
-        """Give a stub, or None."""
-
-    @property
-    def arena(self) -> "Arena":
-        """The worker's shared memory."""
 
 
 class EventBus:
@@ -84,7 +63,7 @@ class EventBus:
         return self._host.unsubscribe(subscription)
 
 
-class PluginContext:
+class PluginContext(Services):
     """The plugin's side of the host; lives as long as the plugin.
 
     Attributes:
@@ -100,78 +79,11 @@ class PluginContext:
         self.plugin_id = plugin_id
         self._host = host
 
-    # --- services ---------------------------------------------------------------------------------
+    @property
+    def _provider(self) -> Host:
+        return self._host
 
-    def register_service(
-        self, name: str, service: object, kind: Callable[..., Any] | None = None
-    ) -> None:
-        """Offer an object: its public methods can be called from other processes.
-
-        Arguments are checked by the methods' annotations before a method runs.
-
-        Args:
-            kind: A `typing.Protocol`: its methods are offered, by its annotations, and no others.
-
-        Raises:
-            UsageError: The name is no service name, the object has no public method or is not what
-                `kind` says, or an annotation names what cannot travel.
-        """
-        self._host.offer(name, service, kind)
-
-    def unregister_service(self, name: str) -> bool:
-        """Offer it no more; say whether it was offered."""
-        return self._host.withdraw(name)
-
-    @overload
-    def get_service(self, name: str, *, timeout: float = ..., wait: bool = ...) -> Any: ...  # noqa: ANN401
-
-    @overload
-    def get_service(
-        self, name: str, kind: Callable[..., T], *, timeout: float = ..., wait: bool = ...
-    ) -> T | None: ...
-
-    def get_service(
-        self,
-        name: str,
-        kind: Callable[..., T] | None = None,
-        *,
-        timeout: float = DEFAULT_TIMEOUT_S,
-        wait: bool = True,
-    ) -> Any:
-        """Give a stub of a service, the object itself if it is this plugin's own, else None.
-
-        Args:
-            kind: What the service is to be, most often a `typing.Protocol`; results are given as
-                its annotations have them, and type checkers know the stub as one.
-            timeout: Seconds that each call may take.
-            wait: Whether a call waits while nobody offers the service any more, as during a
-                restart, or fails at once.
-
-        Raises:
-            UsageError: `kind` is no class with public methods, or the timeout no time.
-        """
-        return self._host.find_service(name, 0.0, Options(kind, timeout, wait))
-
-    @overload
-    def wait_service(self, name: str, timeout: float) -> Any: ...  # noqa: ANN401
-
-    @overload
-    def wait_service(self, name: str, timeout: float, kind: Callable[..., T]) -> T: ...
-
-    def wait_service(self, name: str, timeout: float, kind: Callable[..., T] | None = None) -> Any:
-        """Give a stub as soon as somebody offers the service.
-
-        Args:
-            timeout: Seconds to wait for that.
-            kind: As for `get_service`.
-
-        Raises:
-            ServiceUnavailable: Nobody did in time.
-        """
-        stub = self._host.find_service(name, timeout, Options(kind))
-        if stub is None:
-            raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
-        return stub
+    # --- services, beside those of `Services` -----------------------------------------------------
 
     def list_services(self) -> list[str]:
         """Name every service that can be called."""
@@ -181,17 +93,6 @@ class PluginContext:
         """Name the plugins that are ready and can do something."""
         found: list[str] = self._host.ask(lambda name: FindByCapability(name, str(capability)))
         return found
-
-    def empty(self, shape: int | tuple[int, ...], dtype: "DTypeLike") -> "NDArray[Any]":
-        """Give an array in shared memory: sending it, or a contiguous part of it, copies nothing.
-
-        It is all zeros, and writable. Whoever it was sent to sees what is written to it later, so
-        write to it first, and to another one while they still look.
-
-        Raises:
-            LocalProtocolError: Its dtype cannot travel, or there is no room: 2 GiB a worker.
-        """
-        return self._host.arena.empty(shape, dtype)
 
     def cancelled(self) -> bool:
         """Say whether nobody waits any more for what this handler is doing.

@@ -8,12 +8,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from typing import Any, Final, Self
 
-from protocol.errors import LoadFailed, NoDaemon, ServiceUnavailable, UsageError
+from protocol.errors import LoadFailed, NoDaemon, UsageError
 from protocol.events import PluginEvent
 from protocol.messages import (
     FindByCapability,
@@ -30,7 +30,7 @@ from protocol.messages import (
 )
 from protocol.names import EVERYTHING, parse_plugin_id, parse_topic
 from protocol.plugin import PluginCapability
-from protocol.stub import DEFAULT_TIMEOUT_S, Options
+from protocol.services import Services
 from protocol.subscriptions import EventCallback, Subscription
 from spiral_host.client import Connection
 from spiral_host.config import DaemonConfig, default_run_dir
@@ -38,17 +38,12 @@ from spiral_host.launch import DaemonProcess, start_daemon
 from spiral_host.loaders import Source, places_of
 from spiral_host.records import LoadResult, PluginInfo, ServiceInfo, load_result, plugin_info
 
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-T = TypeVar("T")
-
 START_S: Final = 30.0
 STOP_S: Final = 35.0
 """The daemon's own budgets for draining, SIGTERM and SIGKILL, and some more."""
 
 
-class Host:
+class Host(Services):
     """A private daemon that ends with this application; or, by `connect`, one that runs already.
 
     Args:
@@ -223,58 +218,11 @@ class Host:
         row: dict[str, Any] = self._connection.ask(GetStatus)
         return row
 
-    # --- services ---------------------------------------------------------------------------------
+    # --- services, beside those of `Services` -----------------------------------------------------
 
-    @overload
-    def get_service(self, name: str, *, timeout: float = ..., wait: bool = ...) -> Any: ...  # noqa: ANN401
-
-    @overload
-    def get_service(
-        self, name: str, kind: Callable[..., T], *, timeout: float = ..., wait: bool = ...
-    ) -> T | None: ...
-
-    def get_service(
-        self,
-        name: str,
-        kind: Callable[..., T] | None = None,
-        *,
-        timeout: float = DEFAULT_TIMEOUT_S,
-        wait: bool = True,
-    ) -> Any:
-        """Give a stub of a service, or None if nobody offers it.
-
-        Args:
-            kind: What the service is to be, most often a `typing.Protocol`; results are given as
-                its annotations have them, and type checkers know the stub as one.
-            timeout: Seconds that each call may take.
-            wait: Whether a call waits while nobody offers the service any more, as during a
-                restart, or fails at once.
-
-        Raises:
-            UsageError: `kind` is no class with public methods, or the timeout no time.
-        """
-        return self._connection.find_service(name, 0.0, Options(kind, timeout, wait))
-
-    @overload
-    def wait_service(self, name: str, timeout: float) -> Any: ...  # noqa: ANN401
-
-    @overload
-    def wait_service(self, name: str, timeout: float, kind: Callable[..., T]) -> T: ...
-
-    def wait_service(self, name: str, timeout: float, kind: Callable[..., T] | None = None) -> Any:
-        """Give a stub as soon as somebody offers the service.
-
-        Args:
-            timeout: Seconds to wait for that.
-            kind: As for `get_service`.
-
-        Raises:
-            ServiceUnavailable: Nobody did within `timeout` seconds, or nobody is going to.
-        """
-        stub = self._connection.find_service(name, timeout, Options(kind))
-        if stub is None:
-            raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
-        return stub
+    @property
+    def _provider(self) -> Connection:
+        return self._connection
 
     def list_services(self) -> list[ServiceInfo]:
         """Give every service that can be called, by name."""
@@ -282,35 +230,6 @@ class Host:
             ServiceInfo(name=name, plugin_id=owner, methods=tuple(methods))
             for name, owner, methods in self._connection.ask(ListServices)
         ]
-
-    def register_service(
-        self, name: str, service: object, kind: Callable[..., Any] | None = None
-    ) -> None:
-        """Offer an object of the application's to plugins; its methods run in a background thread.
-
-        Args:
-            kind: A `typing.Protocol`: its methods are offered, by its annotations, and no others.
-
-        Raises:
-            UsageError: The name is no service name, the object has no public method or is not what
-                `kind` says, or an annotation names what cannot travel.
-        """
-        self._connection.offer(name, service, kind)
-
-    def unregister_service(self, name: str) -> bool:
-        """Offer it no more; say whether it was offered."""
-        return self._connection.withdraw(name)
-
-    def empty(self, shape: int | tuple[int, ...], dtype: "DTypeLike") -> "NDArray[Any]":
-        """Give an array in shared memory: sending it, or a contiguous part of it, copies nothing.
-
-        It is all zeros, and writable. Whoever it was sent to sees what is written to it later, so
-        write to it first, and to another one while they still look.
-
-        Raises:
-            LocalProtocolError: Its dtype cannot travel, or there is no room.
-        """
-        return self._connection.arena.empty(shape, dtype)
 
     # --- events -----------------------------------------------------------------------------------
 
