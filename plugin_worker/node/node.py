@@ -79,7 +79,7 @@ class Node:
         self._name = name
         self._sandbox = sandbox
         self._missing = {layer: why for layer, why in probe().items() if why}
-        self._stopping = False
+        self._stopping = self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
         self._epoch = 0
         self._lonely: Timer | None = None
@@ -152,6 +152,7 @@ class Node:
 
     def _owner_gone(self, owner_fd: int) -> None:
         self._reactor.forget(owner_fd)
+        self._is_ownerless = True
         # The daemon sees the same end and stops in order; without it, this is the whole stop.
         if not self._link.is_connected:
             self._stop()
@@ -212,6 +213,8 @@ class Node:
         self._feeds.peer.lost()
         self._feeds.give_up()
         self._tell_everybody(DaemonChanged(0))
+        if self._is_ownerless:
+            self._stop()  # its end was not heard of yet when the owner left
         self._wait_lonely()
 
     def _welcomed(self, epoch: int) -> None:

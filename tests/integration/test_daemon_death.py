@@ -315,6 +315,18 @@ class TestOwner:
         eventually(lambda: not run.files())
         assert (run.data_dir / "polite" / "left").exists()
 
+    def test_even_when_the_daemon_is_killed_just_after(self, run: Run) -> None:
+        """The node hears of the application's end while its daemon seems to be there."""
+        owner, (daemon, *others) = own(run)
+        with owner:
+            daemon.kill(signal.SIGSTOP)
+            owner.kill()
+            owner.wait(DEADLINE)
+            daemon.kill()
+            assert all(watch.has_ended() for watch in others)
+        eventually(lambda: not run.processes())
+        run.start().shutdown()
+
     def test_even_when_the_daemon_was_killed_before(self, run: Run) -> None:
         """The node sees the application's end by itself."""
         owner, (daemon, *others) = own(run)
