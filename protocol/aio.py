@@ -309,7 +309,7 @@ class LoopLines:
             fresh.serve = serve_callback
             fresh.lost = self._lost
             fresh.blocked = self._blocked
-            self._loop.add_reader(fresh.lane.fd, _readable, fresh)
+            self._loop.add_reader(fresh.lane.fd, fresh.came)
         elif known[0] is not fresh:
             known[0].learn(service, fresh.idempotent)
             fresh.lane.close()
@@ -360,11 +360,3 @@ class LoopLines:
         """Close them all."""
         for line, _ in tuple(self._by_peer.values()):
             line.lose()
-
-
-def _readable(line: Line) -> None:
-    try:
-        while not line.is_lost and (frame := line.lane.receive()) is not None:
-            line.take(frame)
-    except (EOFError, RemoteProtocolError):
-        line.lose()

@@ -394,6 +394,28 @@ class Line:
         """Whether so much is held that no more calls are to be read."""
         return sum(size for size, _ in self.held) > MAX_HELD
 
+    def take_in(self) -> None:
+        """Take in a frame that is here, and those that have come with it; waits for nothing.
+
+        What the socket still holds is for the next time, so that no peer keeps a thread for itself.
+
+        Raises:
+            EOFError: The peer is gone.
+            RemoteProtocolError: It broke the protocol.
+        """
+        frame = self.lane.receive()
+        while frame is not None:
+            self.take(frame)
+            # No poll will announce these: the answers to many futures, say.
+            frame = self.lane.receive() if not self.is_lost and self.lane.has_more() else None
+
+    def came(self) -> None:
+        """Take in what has come while nobody waits: late answers, items, or the line's end."""
+        try:
+            self.take_in()
+        except (EOFError, RemoteProtocolError):
+            self.lose()
+
     def look(self) -> None:
         """Take in what is here already without waiting; calls are held."""
         if self.is_lost or threading.get_ident() != self.owner:

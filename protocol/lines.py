@@ -6,7 +6,6 @@ from time import monotonic
 from typing import Final
 
 from protocol.callbacks import serve_callback
-from protocol.errors import RemoteProtocolError
 from protocol.line import Line
 from protocol.turn import TURN
 
@@ -42,7 +41,7 @@ class Lines(threading.local):
             return
         # This thread serves calls: while it waits, its loop goes on, and reads what comes early.
         line.wait = partial(reactor.wait_for, line.lane.fd)
-        reactor.watch(line.lane.fd, partial(_came_early, line))
+        reactor.watch(line.lane.fd, line.came)
         if self.close not in TURN.at_end:
             TURN.at_end.append(self.close)
 
@@ -68,13 +67,3 @@ class Lines(threading.local):
         """Close them all."""
         for line in tuple(self._by_peer.values()):
             line.lose()
-
-
-def _came_early(line: Line) -> None:
-    """Take in what comes while nobody waits for this line: a late answer, an item, its end."""
-    try:
-        frame = line.lane.receive()
-        if frame is not None:
-            line.take(frame)
-    except (EOFError, RemoteProtocolError):
-        line.lose()

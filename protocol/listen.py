@@ -89,11 +89,7 @@ def read(line: "Line", deadline: float, current: Current) -> None:
         if line.is_lost:
             raise PeerGone
     try:
-        frame = line.lane.receive()
-        while frame is not None:
-            line.take(frame)
-            # What has come with it is taken in at once: the answers to many futures, say.
-            frame = line.lane.receive() if not line.is_lost and line.lane.has_more() else None
+        line.take_in()
     except EOFError:
         line.lose()
         raise PeerGone from None

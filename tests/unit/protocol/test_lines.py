@@ -1,3 +1,4 @@
+import msgpack
 import pytest
 
 from protocol.errors import WorkerLost
@@ -142,6 +143,21 @@ class TestServingThread:
         os.close(fd)
 
         assert value == 3
+
+    def test_answers_that_come_together_are_all_taken_in(
+        self, scripted: Scripted, reactor: Reactor
+    ) -> None:
+        """
+        What came with an answer is no news to the poll, and is taken in with it.
+        """
+        wire = scripted.wire()
+        add = scripted.stub().add
+        futures = [add.submit(1), add.submit(2)]
+        first, second = (msgpack.packb([wire.peer.hear_call(), 0, 7]) for _ in futures)
+        wire.peer.lane.send_both(first, second)
+        reactor.turn(0)
+
+        assert [future.done() for future in futures] == [True, True]
 
     @pytest.mark.parametrize("last", [None, b"\xc1"], ids=["death", "nonsense"])
     def test_an_end_is_noticed(
