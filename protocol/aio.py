@@ -208,8 +208,8 @@ class AioCaller:
                 raise
             except WorkerLost:
                 attempts += 1
-                delay = self._caller.delay(line, method, attempts)
-                if delay is None or monotonic() + delay >= deadline:
+                delay = self._caller.delay(line, method, attempts, deadline)
+                if delay is None:
                     raise
                 await asyncio.sleep(delay)
                 continue

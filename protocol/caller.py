@@ -96,8 +96,7 @@ class Caller:
             LocalProtocolError: An argument cannot travel; nothing was sent.
         """
         current = CURRENT.get()
-        deadline = monotonic() + method.timeout
-        deadline = min(deadline, current.deadline)
+        deadline = min(monotonic() + method.timeout, current.deadline)
         attempts = 0
         while True:
             line = self.lines.by_service.get(method.service) or self._open(method, deadline)
@@ -113,8 +112,8 @@ class Caller:
                 raise
             except WorkerLost:
                 attempts += 1
-                delay = self.delay(line, method, attempts)
-                if delay is None or monotonic() + delay >= deadline:
+                delay = self.delay(line, method, attempts, deadline)
+                if delay is None:
                     raise
                 _pause(monotonic() + delay)
                 continue
@@ -171,14 +170,16 @@ class Caller:
         """Say when a call that is made now is given up: never after the call that led to it."""
         return min(monotonic() + method.timeout, CURRENT.get().deadline)
 
-    def delay(self, line: Line, method: Method, attempts: int) -> float | None:
+    def delay(self, line: Line, method: Method, attempts: int, deadline: float) -> float | None:
         """Say how long to wait before a lost call is made again, seconds; None if it is not."""
         if (method.service, method.name) not in line.idempotent:
             return None
         throttle = self._throttles.setdefault(method.service, Throttle())
         throttle.lost()
         chance = random.random()  # noqa: S311 - a matter of traffic, not of secrets
-        return delay_s(attempts, chance) if throttle.allows(attempts) else None
+        delay = delay_s(attempts, chance)
+        is_in_time = monotonic() + delay < deadline
+        return delay if is_in_time and throttle.allows(attempts) else None
 
     def answered(self, line: Line, method: Method) -> None:
         """Note that a call had an outcome, if it is one that may be made again."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from protocol.calls import BEGIN, ERROR, STREAM, VALUE
+from protocol.calls import BEGIN, ERROR, STREAM, VALUE, call_parts
 from protocol.codec import default
 from protocol.errors import LocalProtocolError, ServiceUnavailable
 from protocol.future import Inbox, Made, Stream, What
@@ -48,9 +48,8 @@ def begin(
     line.used = monotonic()
     line.is_calling = True
     try:
-        return number, line.send(
-            (number, service, method, arguments, keywords or None, deadline, chain or None)
-        )
+        call = call_parts(number, service, method, arguments, keywords, deadline, chain)
+        return number, line.send(call)
     except OSError:
         release(line, take_exported(line))
         raise CalleeGone from None
