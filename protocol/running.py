@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from protocol.calls import CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
-from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded
+from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded, SpiralHostError
 from protocol.places import explain_result
 from protocol.pool import NoRoom
 from protocol.remote import report
@@ -62,14 +62,10 @@ def run(line: "Line", call: Call, target: Target) -> None:
     """Carry out a call, or begin to; whatever it raises goes to its caller."""
     number, _, _, arguments, keywords, deadline, chain, *functions = call
     if deadline < monotonic():
-        line.say(*error_parts(number, DeadlineExceeded(target.name, 0.0)))
-        if target.is_async:
-            line.ended()
+        _refuse(line, number, target, DeadlineExceeded(target.name, 0.0))
         return
     if len(line.running) >= CREDITS:  # an honest caller waits before
-        line.say(*error_parts(number, Overloaded(target.name, 0.1)))
-        if target.is_async:
-            line.ended()
+        _refuse(line, number, target, Overloaded(target.name, 0.1))
         return
     current = Current((*(chain or ()), [line.peer, number, line.peer_name]), deadline, line, number)
     if functions:
@@ -112,31 +108,21 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
     Raises:
         LocalProtocolError: The value cannot travel.
     """
-    number = current.number
     try:
         if not current.is_cancelled:
-            line.say(number, VALUE, value)
+            line.say(current.number, VALUE, value)
     except _CANNOT_TRAVEL as error:
         raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
-    target.counter.leave(current.slot, failed=False)
-    line.running.pop(number, None)  # a peer that lies may use a number twice
-    if target.is_async:
-        line.ended()
-    if current.callbacks:
-        _revoke(current)
+    _over(line, current, target, failed=False)
 
 
 def fail(line: "Line", current: Current, target: Target, error: BaseException) -> None:
     """Say what a call has raised. Who has cancelled it is told nothing, and counts none."""
     # What a nested call raises at the deadline that both share is not what came of this one.
     wanted = not current.is_cancelled and monotonic() < current.deadline
-    target.counter.leave(current.slot, failed=wanted)
     if wanted:
         line.say(*error_parts(current.number, report(target.name, error)))
-    line.running.pop(current.number, None)
-    if target.is_async:
-        line.ended()
-    _revoke(current)
+    _over(line, current, target, failed=wanted)
 
 
 def try_item(line: "Line", current: Current, item: object) -> bool:
@@ -155,9 +141,21 @@ def try_item(line: "Line", current: Current, item: object) -> bool:
     return True
 
 
-def _revoke(current: Current) -> None:
+def _over(line: "Line", current: Current, target: Target, *, failed: bool) -> None:
+    """Give up the call's place, and what held as long as it ran."""
+    target.counter.leave(current.slot, failed=failed)
+    line.running.pop(current.number, None)  # a peer that lies may use a number twice
+    if target.is_async:
+        line.ended()
     for callback in current.callbacks:
         callback.is_over = True
+
+
+def _refuse(line: "Line", number: int, target: Target, error: SpiralHostError) -> None:
+    """Say that a call does not run at all."""
+    line.say(*error_parts(number, error))
+    if target.is_async:
+        line.ended()
 
 
 def _go_on(line: "Line", current: Current, target: Target, work: Any) -> None:  # noqa: ANN401
