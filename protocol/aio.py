@@ -24,6 +24,7 @@ from protocol.errors import (
 from protocol.exchange import CalleeGone, begin, release, take_exported
 from protocol.future import Inbox, Made, What
 from protocol.line import Line, Pending
+from protocol.running import until_told
 from protocol.turn import CURRENT
 
 if TYPE_CHECKING:
@@ -116,9 +117,7 @@ async def _room(line: Line, name: str, deadline: float) -> None:
     try:
         async with asyncio.timeout_at(deadline):
             while line.lane.has_unsent and not line.is_lost:
-                changed = asyncio.Event()
-                line.when_flushed.append(changed.set)
-                await changed.wait()
+                await until_told(line.when_flushed)
     except TimeoutError:
         raise DeadlineExceeded(name, round(deadline - started, 3)) from None
 

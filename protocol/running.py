@@ -194,13 +194,14 @@ async def _await(
     try:
         value = await work
         while line.lane.has_unsent:
-            await _until(line.when_flushed)
+            await until_told(line.when_flushed)
         finish(line, current, target, value)
     except BaseException as error:  # noqa: BLE001 - as above; CancelledError is among them
         fail(line, current, target, error)
 
 
-async def _until(waiting: list[Callable[[], object]]) -> None:
+async def until_told(waiting: list[Callable[[], object]]) -> None:
+    """Wait until those that are in a list are called, this one among them."""
     import asyncio  # noqa: PLC0415 - who runs in its loop has it
 
     event = asyncio.Event()
@@ -224,8 +225,8 @@ async def _items(line: "Line", current: Current, items: "AsyncGenerator[object, 
         async for item in items:
             await credit.acquire()
             while line.lane.has_unsent:
-                await _until(line.when_flushed)
+                await until_told(line.when_flushed)
             while not try_item(line, current, item):
-                await _until(line.when_room)
+                await until_told(line.when_room)
     finally:
         await items.aclose()
