@@ -120,9 +120,10 @@ def fail(line: "Line", current: Current, target: Target, error: BaseException) -
     """Say what a call has raised. Who has cancelled it is told nothing, and counts none."""
     # What a nested call raises at the deadline that both share is not what came of this one.
     wanted = not current.is_cancelled and monotonic() < current.deadline
+    # Counted first: who has its answer and asks for the figures finds the call among them.
+    _over(line, current, target, failed=wanted)
     if wanted:
         line.say(*error_parts(current.number, report(target.name, error)))
-    _over(line, current, target, failed=wanted)
 
 
 def try_item(line: "Line", current: Current, item: object) -> bool:
