@@ -61,16 +61,10 @@ class _Nursery:
         for name in ("tmp", "logs"):
             (folder / name).mkdir()
         self._zygote = ZygoteLink(self._reactor, folder / "lib", program, folder / "tmp" / "zygote")
-        feeds = Feeds(lambda _, __: None)
+        feeds = Feeds(self._reactor, lambda _, __: None)
         address = f"ipc://{folder}/nobody.sock"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        feeds.peer = BusPeer(
-            self._reactor,
-            self._context,
-            (address, address),
-            deliver=feeds.deliver,
-            room=feeds.room,
-        )
+        feeds.peer = BusPeer(self._reactor, self._context, (address, address), feeds)
         self._workers = Workers(self._reactor, folder, self._zygote, layers, feeds, self)
 
     def tell_daemon(self, message: FromNode) -> None:

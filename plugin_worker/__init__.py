@@ -17,6 +17,7 @@ from protocol.errors import (
 from protocol.events import PluginEvent
 from protocol.future import Future, Stream
 from protocol.plugin import PluginCapability, PluginMetadata
+from protocol.publishing import PublishFailure, PublishReport
 from protocol.servant import service
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "PluginContext",
     "PluginEvent",
     "PluginMetadata",
+    "PublishFailure",
+    "PublishReport",
     "RemoteError",
     "ServiceUnavailable",
     "SpiralHostError",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from protocol.events import PluginEvent
+from protocol.eventbus import EventBus, Publishing
 from protocol.messages import (
     FindByCapability,
     GetConfig,
@@ -13,11 +13,11 @@ from protocol.messages import (
     Question,
     SetConfig,
 )
-from protocol.names import EVERYTHING, Topic, parse_topic
+from protocol.names import Topic
 from protocol.plugin import PluginCapability
 from protocol.running import is_cancelled
 from protocol.services import Provider, Services
-from protocol.subscriptions import EventCallback, Subscription
+from protocol.subscriptions import EventCallback, Past, Subscription
 
 __all__ = ["EventBus", "EventCallback", "PluginContext", "Subscription"]
 
@@ -28,39 +28,15 @@ class Host(Provider, Protocol):
     def ask(self, build: Callable[[str], Question]) -> Any:  # noqa: ANN401
         """Ask the daemon and wait for its answer."""
 
-    def publish(self, event: PluginEvent) -> None:
-        """Put an event on the bus."""
+    @property
+    def publisher(self) -> Publishing:
+        """The way onto the bus."""
 
-    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
-        """Have a callback called for events of a type."""
+    def subscribe(self, pattern: Topic, callback: EventCallback, past: Past) -> Subscription:
+        """Have a callback called for past events and those to come."""
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""
-
-
-class EventBus:
-    """The bus as a plugin sees it; lives as long as the plugin."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def publish(self, event: PluginEvent) -> None:
-        """Publish an event; who gets it, and when, is not waited for.
-
-        Raises:
-            UsageError: Its type is reserved for the daemon.
-            LocalProtocolError: It cannot travel, or has more than 48 KiB.
-        """
-        self._host.publish(event)
-
-    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
-        """Call back for every event of a type published from now on; `"*"` is every type."""
-        topic = EVERYTHING if event_type == EVERYTHING else parse_topic(event_type)
-        return self._host.subscribe(topic, callback)
-
-    def unsubscribe(self, subscription: Subscription) -> bool:
-        """Call back no more; say whether the subscription was there."""
-        return self._host.unsubscribe(subscription)
 
 
 class PluginContext(Services):
@@ -73,7 +49,7 @@ class PluginContext(Services):
     """
 
     def __init__(self, host: Host, plugin_id: str, data_dir: Path) -> None:
-        self.event_bus = EventBus(host)
+        self.event_bus = EventBus(host.publisher, host)
         self.log = logging.getLogger(plugin_id)
         self.data_dir = data_dir
         self.plugin_id = plugin_id
@@ -104,9 +80,16 @@ class PluginContext(Services):
 
     # --- events -----------------------------------------------------------------------------------
 
-    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
-        """Call back for every event of a type published from now on; `"*"` is every type."""
-        return self.event_bus.subscribe(event_type, callback)
+    def subscribe(
+        self,
+        event_type: str,
+        callback: EventCallback,
+        *,
+        replay: int = 0,
+        since: float | None = None,
+    ) -> Subscription:
+        """Call back for every event published from now on; see `EventBus.subscribe`."""
+        return self.event_bus.subscribe(event_type, callback, replay=replay, since=since)
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """Call back no more; say whether the subscription was there."""

@@ -33,6 +33,7 @@ from protocol.messages import (
     Ready,
     Refusal,
     Release,
+    Reported,
     Shared,
     Subscribed,
     ToEndpoint,
@@ -51,6 +52,11 @@ _LONGEST_S: Final = 3600.0
 """How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
 
 _WITH_DESCRIPTORS: Final = (LaneOpened, Allocated, Shared)
+
+
+def report_name(number: int) -> str:
+    """Give the name under which what became of an event is waited for."""
+    return f"report:{number}"
 
 
 class _Slot:
@@ -75,15 +81,18 @@ class Desk:
 
     Args:
         other: Called, in whichever thread reads, with what no question waits for.
+        meanwhile: Called by a thread that waits, when something may have come.
     """
 
     def __init__(
         self,
         umbilical: Umbilical,
         other: Callable[[ToEndpoint | ToWorker | bytes, list[int]], None],
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         self._umbilical = umbilical
         self._other = other
+        self._meanwhile = meanwhile
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._slots: dict[str, _Slot] = {}
@@ -160,18 +169,27 @@ class Desk:
             SpiralHostError: The daemon refused, with its reason.
             DeadlineExceeded: It said nothing in time.
         """
-        name = str(next(self._numbers))
-        return self._wait(name, FROM_WORKER.encode(build(name)), timeout, Kind.RELAY)
+        name = self.new_name()
+        frame = FROM_WORKER.encode(build(name))
+        return self._wait(_Slot(frame), name, lambda: self.send(Kind.RELAY, frame), timeout)
 
     def ask_node(self, build: Callable[[str], FromEndpoint], timeout: float) -> Any:  # noqa: ANN401
         """Ask the node."""
-        name = str(next(self._numbers))
-        return self._wait(name, FROM_ENDPOINT.encode(build(name)), timeout, Kind.NODE)
+        name = self.new_name()
+        return self.expect(name, lambda: self.tell_node(build(name)), timeout)
 
-    def _wait(self, name: str, frame: bytes, timeout: float, kind: Kind) -> Any:  # noqa: ANN401
-        slot = self._slots[name] = _Slot(frame if kind is Kind.RELAY else b"")
+    def new_name(self) -> str:
+        """Give a name that no other question bears."""
+        return str(next(self._numbers))
+
+    def expect(self, name: str, say: Callable[[], object], timeout: float) -> Any:  # noqa: ANN401
+        """Say something, and wait for the node's answer that bears a name."""
+        return self._wait(_Slot(b""), name, say, timeout)
+
+    def _wait(self, slot: _Slot, name: str, say: Callable[[], object], timeout: float) -> Any:  # noqa: ANN401
+        self._slots[name] = slot
         try:
-            self.send(kind, frame)
+            say()
             deadline = time.monotonic() + timeout
             wait = self.waiter(slot.wake)
             while not slot.done:
@@ -204,11 +222,13 @@ class Desk:
         wait_for_both = self._poll(fd).poll
 
         def wait(deadline: float) -> bool:
+            self._meanwhile()  # what came before it waits is waited for no less
             while (left := deadline - time.monotonic()) > 0:
                 for ready, _ in wait_for_both(min(left, _LONGEST_S) * _MS + 1):
                     if ready == fd:
                         return True
                     self.read()
+                self._meanwhile()
             return False
 
         return wait
@@ -267,7 +287,10 @@ class Desk:
             if not self._finish(message.request, (message, descriptors[0])):
                 os.close(descriptors[0])
         elif isinstance(message, Subscribed):
-            self._finish(message.request, None)
+            self._finish(message.request, message.frames)
+        elif isinstance(message, Reported):
+            figures = (message.matched, message.delivered, message.failures)
+            self._finish(report_name(message.report), figures)
         elif isinstance(message, Allocated | Ready | Refusal | Shared | Unshared):
             self._of_segments(message, descriptors)
         elif isinstance(message, Down):

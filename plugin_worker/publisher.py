@@ -1,63 +1,186 @@
-"""Publish events up the umbilical, with bounds: a full window waits, then the loss is said."""
+"""Publish events up the umbilical, together where they come thick, with bounds.
+
+nothing sent for a millisecond  -> leaves at once
+a moment ago                    -> with those that follow: when their batch is full, when a
+                                   millisecond has passed, when the plugin's own code returns
+the window is full              -> waits for room, then the loss is said
+"""
 
 import threading
-import time
+from itertools import count
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
-from plugin_worker.desk import Desk
-from protocol.events import PluginEvent
-from protocol.feed import encode_event, pack_publication
+from plugin_worker.desk import Desk, report_name
+from protocol.batches import Batches
+from protocol.interest import InterestReader
 from protocol.messages import Dropped
+from protocol.names import parse_topic
 from protocol.packets import Kind
+from protocol.payloads import encode_event, topic_of
+from protocol.publishing import MARGIN_S, PublishReport, report_of
+from protocol.runs import Publication, pack_body, pack_publication
 from protocol.window import Window
 
 if TYPE_CHECKING:
+    from protocol.events import PluginEvent
     from protocol.names import Topic
 
 WAIT_S: Final = 1.0
 """How long a publisher whose window is full waits for room, seconds."""
 
+BATCH_S: Final = 0.001
+"""How long an event waits for others that leave with it, seconds."""
+
+FLOOD: Final = 64
+"""Events that wait after that time show a flood, whose batches are worth waiting for until they
+are full: it is what carries them that limits a flood, and each batch costs that the same."""
+
+FLOOD_S: Final = 0.004
+"""How long an event of a flood waits, seconds, where others hold the processor meanwhile."""
+
 
 class Publisher:
-    """The worker's way onto the bus; lives as long as the worker."""
+    """The worker's way onto the bus; lives as long as the worker. Any thread may use it."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, interest: InterestReader) -> None:
         self._desk = desk
+        self._interest = interest
         self._window = Window()
+        self._batches = Batches()
         self._order = threading.Lock()
-        self._room = threading.Lock()
-        self._dropped: dict[Topic, int] = {}
+        self._leave_at = 0.0
+        self._sticky: set[Topic] = set()
+        self._reports = count(1)
+        self._late = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._is_awake = False
 
-    def publish(self, event: PluginEvent) -> None:
-        """Send an event up, in the order of the calls.
+    def publish(self, event: "PluginEvent") -> None:
+        """Send an event up, in the order of the calls; costs next to nothing if nobody wants it.
 
         Raises:
-            UsageError: Its type is reserved.
+            UsageError: Its type is reserved, or a field holds something else than it should.
             LocalProtocolError: It cannot travel.
         """
-        topic, payload = encode_event(event)
+        topic = topic_of(event)
+        if topic in self._sticky:
+            self._send_alone(Publication(topic, pack_body([encode_event(event)]), 1, sticky=True))
+            return
+        if not self._interest.wants(topic):
+            return
+        payload = encode_event(event)
         with self._order:
-            if self._window.is_full and not self._wait_for_room():
-                self._dropped[topic] = self._dropped.get(topic, 0) + 1
-                return
-            self._say_dropped()
-            with self._room:
-                self._window.sent(len(payload))
-            self._desk.send(Kind.EVENTS, pack_publication(topic, [payload]))
+            if not self._batches.join(topic, payload):
+                self._begin(topic, payload)
+            now = monotonic()
+            if now >= self._leave_at and self._must_leave(now):
+                self._flush()
+            elif not self._is_awake:
+                self._wake_flusher()
 
-    def taken(self, count: int) -> None:
+    def publish_report(self, event: "PluginEvent", timeout: float) -> PublishReport:
+        """Send an event up, and wait until every callback for it has run.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            UsageError, LocalProtocolError: As `publish` does.
+            DeadlineExceeded: There is no daemon that would know.
+        """
+        topic = topic_of(event)
+        is_sticky = topic in self._sticky
+        if not is_sticky and not self._interest.wants(topic):
+            return PublishReport(topic)
+        number, body = next(self._reports), pack_body([encode_event(event)])
+        said = Publication(topic, body, 1, number, int(timeout * 1000), is_sticky)
+        name, longest_s = report_name(number), timeout + MARGIN_S
+        figures = self._desk.expect(name, lambda: self._send_alone(said), longest_s)
+        return report_of(topic, *figures)
+
+    def make_sticky(self, event_type: str) -> None:
+        """Have the last event of a type kept for whoever subscribes later."""
+        self._sticky.add(parse_topic(event_type))
+
+    def flush(self) -> None:
+        """Let what waits for more leave now."""
+        if self._batches:
+            with self._order:
+                self._flush()
+
+    def taken(self, events: int, size: int) -> None:
         """The node has taken so many of them in."""
-        with self._room:
-            self._window.taken(count)
+        self._window.taken(events, size)
 
-    def _wait_for_room(self) -> bool:
-        deadline = time.monotonic() + WAIT_S
+    # --- with the lock ----------------------------------------------------------------------------
+
+    def _begin(self, topic: "Topic", payload: bytes) -> None:
+        """Begin a batch: those before it are complete."""
+        if self._batches:
+            self._flush()
+        if self._has_room():
+            self._batches.begin(topic, payload)
+        else:
+            self._batches.skip(topic)
+
+    def _send_alone(self, said: Publication) -> None:
+        with self._order:
+            self._flush()
+            if self._has_room():
+                self._batches.add_alone(said)
+            else:
+                self._batches.skip(said.topic)
+            self._flush()
+
+    def _has_room(self) -> bool:
+        deadline = monotonic() + WAIT_S
         while self._window.is_full:
             if not self._desk.wait_for_news(deadline):
                 return False
         return True
 
-    def _say_dropped(self) -> None:
-        dropped, self._dropped = self._dropped, {}
-        for topic, count in dropped.items():
-            self._desk.tell_node(Dropped(topic, count))
+    def _must_leave(self, now: float) -> bool:
+        left = now - self._leave_at
+        return left >= 0 and (self._batches.newest < FLOOD or left >= FLOOD_S)
+
+    def _flush(self) -> None:
+        while self._batches:
+            said = self._batches.take()
+            if said.body:
+                self._window.sent(said.events, said.size)
+                self._desk.send(Kind.EVENTS, pack_publication(said))
+            else:
+                self._desk.tell_node(Dropped(said.topic, said.events))
+        # Counted from now: what was sent may have given the processor to others for a while.
+        self._leave_at = monotonic() + BATCH_S
+
+    # --- the flusher ------------------------------------------------------------------------------
+
+    def _wake_flusher(self) -> None:
+        self._is_awake = True
+        if self._flusher is None:
+            name = "spiral-host events"
+            self._flusher = threading.Thread(target=self._flush_late, name=name, daemon=True)
+            try:
+                self._flusher.start()
+            except RuntimeError:  # no thread more is allowed: nothing waits for others then
+                self._flusher, self._is_awake = None, False
+                self._flush()
+                return
+        self._late.set()
+
+    def _flush_late(self) -> None:
+        """Send what has waited long enough, for a plugin that is busy with something else."""
+        while True:
+            self._late.wait()
+            sleep(FLOOD_S if self._batches.newest >= FLOOD else BATCH_S)
+            # Looked at without the lock: who has it is the publisher, and sends by itself.
+            if self._batches and not self._must_leave(monotonic()):
+                continue
+            with self._order:
+                if self._batches:
+                    self._flush()
+                else:
+                    self._late.clear()
+                    self._is_awake = False

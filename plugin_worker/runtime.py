@@ -30,14 +30,15 @@ from protocol import remote
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
 from protocol.crew import ServingThread
-from protocol.errors import ServiceUnavailable, travelling
-from protocol.events import PluginEvent
-from protocol.feed import unpack_delivery
+from protocol.errors import ServiceUnavailable, in_a_line, travelling
 from protocol.flight import FlightWriter
+from protocol.follower import Delivery
+from protocol.interest import InterestReader
 from protocol.line import Line, line_of
 from protocol.messages import (
     FROM_ENDPOINT,
     Broken,
+    CallbacksRan,
     Deadlock,
     Described,
     DescribePlugin,
@@ -62,11 +63,12 @@ from protocol.names import Topic
 from protocol.packets import Kind
 from protocol.plugin import PluginMetadata
 from protocol.reactor import Reactor
+from protocol.runs import Run, unpack_delivery
 from protocol.servant import Servant
 from protocol.serving import LaneServer
 from protocol.session import greeting
 from protocol.stub import Options
-from protocol.subscriptions import CONFIRM_S, Subscriptions
+from protocol.subscriptions import CONFIRM_S, Past, Subscriptions
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
 from protocol.waits import DOOMED
@@ -81,17 +83,18 @@ _LAST_CALLS: Final = 1000
 """Turns that a leaving worker gives to calls that had reached it before."""
 
 
-def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int) -> int:
+def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int, interest_fd: int) -> int:
     """Be a worker, from its confinement to its end; give the process's exit status.
 
     Args:
         spec: `incarnation`, `plugin_id`, `layers`, `site` (folders of installed packages).
         umbilical: This end of the pair that ties the worker to its node.
         flight_fd: The flight page.
+        interest_fd: The node's interest page.
     """
     gc.enable()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    runtime = Runtime(spec, umbilical, flight_fd)
+    runtime = Runtime(spec, umbilical, flight_fd, interest_fd)
     try:
         return runtime.run()
     except (EOFError, BrokenPipeError):
@@ -101,18 +104,26 @@ def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int) -> in
 class Runtime:
     """One worker; lives as long as its process."""
 
-    def __init__(self, spec: dict[str, Any], umbilical: socket.socket, flight_fd: int) -> None:
+    def __init__(
+        self, spec: dict[str, Any], umbilical: socket.socket, flight_fd: int, interest_fd: int
+    ) -> None:
         self._spec = spec
         self._reactor = Reactor()
-        self._desk = Desk(Umbilical(umbilical, takes_descriptors=True), self._arrived)
-        self._servant = Servant(FlightWriter(flight_fd))
+        ours = Umbilical(umbilical, takes_descriptors=True)
+        self._desk = Desk(ours, self._arrived, self._meanwhile)
+        self._flight = FlightWriter(flight_fd)
+        self._servant = Servant(self._flight)
         self._lanes = LaneServer(self._reactor, self._servant, self, self._lane_closed)
         self._crew: list[ServingThread] = []
         self._caller = Caller(self)
-        self._publisher = Publisher(self._desk)
+        self._publisher = Publisher(self._desk, InterestReader(interest_fd))
         self._subscriptions = Subscriptions()
+        self._subscribing = threading.Lock()
         self._orders: collections.deque[ToWorker] = collections.deque()
-        self._deliveries: collections.deque[bytes] = collections.deque()
+        self._deliveries: collections.deque[Delivery | Callable[[], None]] = collections.deque()
+        self._awaited: collections.deque[None] = collections.deque()
+        """One for each delivery among them whose publisher waits until the callbacks have run. Any
+        thread may add one while the loop's takes one away, so it is no number."""
         self._new_lanes: collections.deque[tuple[LaneOpened, int]] = collections.deque()
         self._main = threading.get_ident()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -123,11 +134,13 @@ class Runtime:
     def run(self) -> int:
         """Serve until told to stop, or until there is nothing to serve."""
         TURN.reactor = self._reactor
+        self._reactor.meanwhile = self._meanwhile
         self._reactor.watch(self._desk.fd, self._desk.read)
         self._reactor.watch(self._wake, self._woken)
         details = WorkerDetails(tuple(self._spec["layers"]))
         self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
         self._reactor.run(self._step)
+        self._publisher.flush()
         return 0
 
     def _woken(self) -> None:
@@ -143,6 +156,7 @@ class Runtime:
             self._obey(self._orders.popleft())
         elif self._deliveries:
             self._deliver(self._deliveries.popleft())
+        self._publisher.flush()
         if self._is_leaving:
             return None
         return bool(self._new_lanes or self._deliveries or self._orders or self._lanes.has_more)
@@ -154,7 +168,7 @@ class Runtime:
     def _arrived(self, message: ToEndpoint | ToWorker | bytes, descriptors: list[int]) -> None:
         """Keep what came for the loop. Called in whichever thread reads the umbilical."""
         if isinstance(message, Published):
-            self._publisher.taken(message.count)
+            self._publisher.taken(message.events, message.size)
             return
         if isinstance(message, Deadlock):
             DOOMED[message.number] = message.circle
@@ -163,14 +177,32 @@ class Runtime:
         if isinstance(message, LaneOpened):
             self._serve_lane(message, descriptors[0])
         elif isinstance(message, bytes):
-            self._deliveries.append(message)
+            self._take_delivery(unpack_delivery(message))
         elif isinstance(message, DescribePlugin | LoadPlugin | StopPlugin):
             self._orders.append(message)
         if threading.get_ident() == self._main:
             self._open_lanes()  # at once: this thread may be waiting for what comes on them
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have the loop look at what is there; from any thread."""
+        if threading.get_ident() == self._main:
             self._reactor.nudge()
         else:
             os.eventfd_write(self._wake, 1)
+
+    def _take_delivery(self, delivery: Delivery) -> None:
+        if isinstance(delivery, Run) and delivery.head.report:
+            self._awaited.append(None)
+        self._deliveries.append(delivery)
+
+    def _meanwhile(self) -> bool:
+        """Run what other publishers wait for: they may be what this thread is waiting for."""
+        has_run = False
+        while self._awaited and self._deliveries and threading.get_ident() == self._main:
+            self._deliver(self._deliveries.popleft())
+            has_run = True
+        return has_run
 
     # --- what the daemon orders -------------------------------------------------------------------
 
@@ -221,7 +253,7 @@ class Runtime:
         if type(plugin).on_event is Plugin.on_event:
             return
         for topic in events:
-            self.subscribe(Topic(topic), lambda event: plugin.on_event(event, context))
+            self.subscribe(Topic(topic), lambda event: plugin.on_event(event, context), Past())
 
     def _reported(self, stage: str) -> "_Stage":
         return _Stage(self, stage)
@@ -231,9 +263,8 @@ class Runtime:
         frames = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, frames))
         sys.stderr.write(text)
-        line = f"{type(error).__name__}: {_first_line(error)}"
         kept = travelling(text[-MAX_TRACEBACK:])
-        broken = Broken(stage=stage, error=travelling(line), traceback=kept)
+        broken = Broken(stage=stage, error=in_a_line(error), traceback=kept)
         self._desk.state("state", broken)
 
     def _stop(self) -> None:
@@ -338,26 +369,54 @@ class Runtime:
         longest_s = wait_s + GRACE_S
         return self._caller.find(name, options, lambda: self._resolve(name, wait_s, longest_s))
 
-    def publish(self, event: PluginEvent) -> None:
-        """Put an event on the bus."""
-        self._publisher.publish(event)
+    @property
+    def publisher(self) -> Publisher:
+        """The way onto the bus."""
+        return self._publisher
 
-    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
-        """Have a callback called for events of a type; holds when this returns."""
-        subscription, is_first = self._subscriptions.add(topic, callback)
-        if is_first:
-            self._desk.ask_node(lambda name: Subscribe(name, topic), CONFIRM_S)
+    def subscribe(self, pattern: Topic, callback: EventCallback, past: Past) -> Subscription:
+        """Have a callback called for past events and those to come; holds when this returns."""
+        added: list[Subscription] = []
+        name = self._desk.new_name()
+
+        def say() -> None:
+            with self._subscribing:  # or the node might hear of this before another's last word
+                added.append(self._subscriptions.add(pattern, callback)[0])
+                self._desk.tell_node(Subscribe(name, pattern, *past))
+
+        try:
+            frames = self._desk.expect(name, say, CONFIRM_S)
+        except BaseException:
+            for subscription in added:
+                self.unsubscribe(subscription)
+            raise
+        subscription = added[0]
+        self._deliveries.append(lambda: self._subscriptions.begin(subscription, past, frames))
+        self._go_on()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""
-        found, was_last = self._subscriptions.remove(subscription)
-        if was_last:
-            self._desk.tell_node(Unsubscribe(subscription.topic))
+        with self._subscribing:
+            found, was_last = self._subscriptions.remove(subscription)
+            if was_last:
+                self._desk.tell_node(Unsubscribe(subscription.topic))
         return found
 
-    def _deliver(self, body: bytes) -> None:
-        self._subscriptions.deliver(unpack_delivery(body))
+    def _deliver(self, delivery: "Delivery | Callable[[], None]") -> None:
+        if not isinstance(delivery, tuple):
+            delivery()
+            return
+        if isinstance(delivery, Run) and delivery.head.report:
+            self._awaited.pop()
+        before = self._subscriptions.failed
+        ran = self._subscriptions.deliver(delivery)
+        if isinstance(delivery, Run):
+            head = delivery.head
+            self._flight.ran_events(head.events, self._subscriptions.failed - before)
+            if ran is not None:
+                figures = (ran.matched, ran.failed, tuple(ran.failures))
+                self._desk.tell_node(CallbacksRan(head.incarnation, head.report, *figures))
 
 
 class _Stage(contextlib.AbstractContextManager["_Stage"]):
@@ -372,10 +431,3 @@ class _Stage(contextlib.AbstractContextManager["_Stage"]):
             self._runtime.report(self.name, error)
             return True
         return False
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return str(error).split("\n", 1)[0][:500]
-    except BaseException:  # noqa: BLE001 - a plugin's own __str__ may do anything
-        return "(its message cannot be read)"

@@ -6,7 +6,7 @@ process is started with stays in its memory, and in that of every worker forked 
 
     node --> {"kind": "program", "program": bytes}              the seccomp filter, kept
     node --> {"kind": "spawn", "incarnation", "confinement", "environment", "spec"}
-             with three descriptors: umbilical, where output goes, flight page
+             with four descriptors: umbilical, where output goes, flight page, interest page
          <-- {"ready": 1, "pid", "protocol"}                    once
          <-- {"incarnation", "pid"} or {"incarnation", "error"} for each spawn
          <-- {"error"}, with "incarnation" where there was one, for a frame that is none of these
@@ -35,8 +35,9 @@ from plugin_worker.sandbox.errors import EXIT_UNCONFINED, ConfinementError
 from protocol.version import VERSION
 
 T = TypeVar("T")
-Run: TypeAlias = Callable[[dict[str, object], socket.socket, int], int]
-"""What a worker does once it is confined: (spec, umbilical, flight page) -> exit status."""
+Run: TypeAlias = Callable[[dict[str, object], socket.socket, int, int], int]
+"""What a worker does once it is confined: (spec, umbilical, flight page, interest page) -> exit
+status."""
 
 BOOT: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -58,6 +59,7 @@ class _Spawn:
     umbilical: int
     output: int
     flight: int
+    interest: int
 
 
 def main(lib: str, fd: int, run: Run | None = None) -> None:
@@ -140,8 +142,10 @@ def _become_worker(spawn: _Spawn, program: bytes, lib: tuple[str, ...], run: Run
     try:
         _take_own_place(spawn)
         confinement = replace(spawn.confinement, read=(*spawn.confinement.read, *lib))
-        confine(confinement, program, frozenset({spawn.umbilical, spawn.flight}))
-        status = run(spawn.spec, socket.socket(fileno=spawn.umbilical), spawn.flight)
+        kept = frozenset({spawn.umbilical, spawn.flight, spawn.interest})
+        confine(confinement, program, kept)
+        umbilical = socket.socket(fileno=spawn.umbilical)
+        status = run(spawn.spec, umbilical, spawn.flight, spawn.interest)
     except ConfinementError as error:
         sys.stderr.write(f"not confined, not started: {error}\n")
         status = EXIT_UNCONFINED
@@ -170,7 +174,7 @@ def _take_own_place(spawn: _Spawn) -> None:
 
 
 _CUT_SHORT: Final = socket.MSG_TRUNC | socket.MSG_CTRUNC
-_DESCRIPTORS: Final = 3
+_DESCRIPTORS: Final = 4
 
 
 def _frame(packet: bytes, *, whole: bool) -> dict[str, object]:
@@ -196,7 +200,7 @@ def _spawn(frame: dict[str, object], descriptors: list[int]) -> _Spawn:
     if not all(isinstance(text, str) for pair in environment.items() for text in pair):
         message = "environment maps texts to texts"
         raise ValueError(message)
-    umbilical, output, flight = descriptors
+    umbilical, output, flight, interest = descriptors
     return _Spawn(
         incarnation=_typed(frame, "incarnation", int),
         confinement=Confinement.from_wire(frame.get("confinement")),
@@ -205,6 +209,7 @@ def _spawn(frame: dict[str, object], descriptors: list[int]) -> _Spawn:
         umbilical=umbilical,
         output=output,
         flight=flight,
+        interest=interest,
     )
 
 

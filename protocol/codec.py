@@ -204,6 +204,8 @@ def _check(annotation: Any) -> Check:  # noqa: ANN401, PLR0911 - one line for ea
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in {Union, types.UnionType}:
         return _either([_check(argument) for argument in arguments])
+    if origin is tuple and arguments[-1] is not ...:
+        return _row_of(tuple(map(_check, arguments)))
     if origin is tuple:
         return _tuple_of(_check(arguments[0]))
     if origin in {dict, Mapping}:
@@ -234,6 +236,16 @@ def _either(checks: list[Check]) -> Check:
             except TypeError:
                 continue
         raise TypeError(f"{type(value).__name__} is not expected")
+
+    return check
+
+
+def _row_of(items: tuple[Check, ...]) -> Check:
+    def check(value: object) -> object:
+        values: list[object] = _exactly(list)(value)
+        if len(values) != len(items):
+            raise TypeError
+        return tuple(item(one) for item, one in zip(items, values, strict=True))
 
     return check
 

@@ -35,6 +35,11 @@ class ServingThread:
         self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this very thread asks."""
+        return self._thread is threading.current_thread()
+
     def serve(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more; from any thread."""
         self.lanes += 1
@@ -47,6 +52,10 @@ class ServingThread:
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back in this thread whenever `fd` can be read; from any thread."""
         self.do(lambda: self._reactor.watch(fd, callback))
+
+    def do_meanwhile(self, job: Callable[[], bool]) -> None:
+        """Do this in this thread whenever it waits for a call; it says if there was anything."""
+        self._reactor.meanwhile = job
 
     def do(self, job: Callable[[], None]) -> None:
         """Run something in this thread, after what it is doing; from any thread."""
@@ -68,7 +77,7 @@ class ServingThread:
             self._is_over = True
             started = self._thread.is_alive()
         self.wake()
-        if self._thread is threading.current_thread():
+        if self.is_current:
             return
         if started:
             self._thread.join()

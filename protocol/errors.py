@@ -281,3 +281,12 @@ def from_wire(kind: str, fields: tuple[str, ...]) -> SpiralHostError:
         return _TRAVELLING[kind](*fields)
     except (KeyError, TypeError, ValueError):
         return RemoteProtocolError(f"an unknown kind of error arrived: {kind[:80]!r}")
+
+
+def in_a_line(error: BaseException) -> str:
+    """Say what somebody else's code has raised: type and message, at most 300 characters."""
+    try:
+        text = str(error).split("\n", 1)[0]
+    except BaseException:  # noqa: BLE001 - a plugin's own __str__ may do anything
+        text = "(its message cannot be read)"
+    return travelling(f"{type(error).__name__}: {text}"[:300])

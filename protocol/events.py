@@ -5,16 +5,26 @@ that plugins cannot forge. Nothing here sends or receives.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from protocol.errors import UsageError
 from protocol.names import parse_topic, shown
 
 RESERVED: Final = frozenset(
-    {"SystemInit", "SystemShutdown", "PluginLoaded", "PluginUnloaded", "EventGap"}
+    {
+        "SystemInit",
+        "SystemShutdown",
+        "PluginLoaded",
+        "PluginUnloaded",
+        "ServiceUp",
+        "ServiceDown",
+        "EventGap",
+        "Malformed",
+    }
 )
-"""Only the daemon publishes these; `EventGap` is nobody's, it is made where events are missing."""
+"""Only the daemon publishes these; `EventGap` and `Malformed` are nobody's, they are made where
+events are missing or cannot be read."""
 
 
 @dataclass(slots=True)
@@ -22,19 +32,20 @@ class PluginEvent:
     """Something that happened. Slotted but not frozen: they are built a million times.
 
     Attributes:
-        source: Who published it: a plugin's id, `app:NAME`, or `spiral-host`. Stamped, not claimed.
-        seq: Its number among the events of this type by this life of its source, from 1.
-        ts: When it entered the bus, seconds since the epoch.
+        stamp: `source`, `seq` and `ts`, once it has been on the bus. Stamped, not claimed.
     """
 
-    source: str = field(default="", init=False, compare=False, repr=False)
-    seq: int = field(default=0, init=False, compare=False, repr=False)
-    ts: float = field(default=0.0, init=False, compare=False, repr=False)
+    stamp: tuple[str, int, float] = field(init=False, compare=False, repr=False)
+
+    said: ClassVar[tuple[str, ...]] = ()
+    """The names of its fields, in the order in which they travel."""
 
     SystemInit: ClassVar[type["SystemInit"]]
     SystemShutdown: ClassVar[type["SystemShutdown"]]
     PluginLoaded: ClassVar[type["PluginLoaded"]]
     PluginUnloaded: ClassVar[type["PluginUnloaded"]]
+    ServiceUp: ClassVar[type["ServiceUp"]]
+    ServiceDown: ClassVar[type["ServiceDown"]]
     TensorOp: ClassVar[type["TensorOp"]]
     EpochStart: ClassVar[type["EpochStart"]]
     EpochEnd: ClassVar[type["EpochEnd"]]
@@ -43,6 +54,23 @@ class PluginEvent:
     EventGap: ClassVar[type["EventGap"]]
     custom: ClassVar[Callable[[str, object], "CustomEvent"]]
 
+    # An event that was never on the bus bears no stamp, and costs nothing for that.
+
+    @property
+    def source(self) -> str:
+        """Who published it: a plugin's id, `app:NAME`, or `spiral-host`."""
+        return self.stamp[0] if hasattr(self, "stamp") else ""
+
+    @property
+    def seq(self) -> int:
+        """Its number among the events of this type by this life of its source, from 1."""
+        return self.stamp[1] if hasattr(self, "stamp") else 0
+
+    @property
+    def ts(self) -> float:
+        """When it entered the bus, seconds since the epoch."""
+        return self.stamp[2] if hasattr(self, "stamp") else 0.0
+
     @property
     def type(self) -> str:
         """The event's type, as it is subscribed to."""
@@ -50,7 +78,7 @@ class PluginEvent:
 
     def fields(self) -> dict[str, object]:
         """Give what the publisher said, by name, without the stamps."""
-        return {name: getattr(self, name) for name in _FIELDS[self.__class__]}
+        return {name: getattr(self, name) for name in self.said}
 
     def to_dict(self) -> dict[str, object]:
         """Give everything in plain values: `type`, the fields, `source`, `seq`, `ts`."""
@@ -79,6 +107,22 @@ class PluginLoaded(PluginEvent):
 class PluginUnloaded(PluginEvent):
     """A plugin has left, on request."""
 
+    plugin_id: str
+
+
+@dataclass(slots=True)
+class ServiceUp(PluginEvent):
+    """A service can be called."""
+
+    service: str
+    plugin_id: str
+
+
+@dataclass(slots=True)
+class ServiceDown(PluginEvent):
+    """A service can no longer be called."""
+
+    service: str
     plugin_id: str
 
 
@@ -151,6 +195,8 @@ _BUILT_IN: Final[tuple[type[PluginEvent], ...]] = (
     SystemShutdown,
     PluginLoaded,
     PluginUnloaded,
+    ServiceUp,
+    ServiceDown,
     TensorOp,
     EpochStart,
     EpochEnd,
@@ -161,11 +207,7 @@ _BUILT_IN: Final[tuple[type[PluginEvent], ...]] = (
 BUILT_IN: Final[Mapping[str, type[PluginEvent]]] = {kind.__name__: kind for kind in _BUILT_IN}
 for _kind in _BUILT_IN:
     setattr(PluginEvent, _kind.__name__, _kind)
-
-_STAMPS: Final = frozenset({"source", "seq", "ts"})
-_FIELDS: Final = {
-    kind: tuple(f.name for f in fields(kind) if f.name not in _STAMPS) for kind in _BUILT_IN
-}
+    _kind.said = tuple(_kind.__annotations__)
 
 
 def custom(event_type: str, data: object = None) -> CustomEvent:
@@ -174,35 +216,25 @@ def custom(event_type: str, data: object = None) -> CustomEvent:
     Raises:
         UsageError: The type is no event type, or is a built-in one.
     """
-    if event_type in BUILT_IN:
-        raise UsageError(f"{event_type} is built in; use PluginEvent.{event_type}(...)")
-    return CustomEvent(parse_topic(event_type), data)
+    topic = parse_topic(event_type)
+    if topic in BUILT_IN:
+        raise UsageError(f"{topic} is built in; use PluginEvent.{topic}(...)")
+    return CustomEvent(topic, data)
 
 
 PluginEvent.custom = staticmethod(custom)
 
 
 def from_fields(event_type: str, said: object) -> PluginEvent:
-    """Build an event from what travelled: a built-in type's fields by name, or custom data.
+    """Build an event from what a person or a recording says: fields by name, or custom data.
 
     Raises:
-        UsageError: A built-in type's fields are missing, unknown or not named.
+        UsageError: The type is no event type; or a built-in type's fields are missing or unknown.
     """
     kind = BUILT_IN.get(event_type)
     if kind is None:
-        return CustomEvent(event_type, said)
-    wanted = ", ".join(_FIELDS[kind]) or "none"
-    if not isinstance(said, dict) or set(said) != set(_FIELDS[kind]):
+        return custom(event_type, said)
+    if not isinstance(said, dict) or set(said) != set(kind.said):
+        wanted = ", ".join(kind.said) or "none"
         raise UsageError(f"{event_type} has the fields {wanted}; got {shown(said)}")
     return kind(**said)
-
-
-def said_by(event: PluginEvent) -> object:
-    """Give what of an event travels: a built-in type's fields by name, or custom data.
-
-    Raises:
-        UsageError: It is of a class of the publisher's own.
-    """
-    if type(event) not in _FIELDS and not isinstance(event, CustomEvent):
-        raise UsageError(f"{event.type} is no event; use PluginEvent.custom({event.type!r}, ...)")
-    return event.data if isinstance(event, CustomEvent) else event.fields()

@@ -1,6 +1,6 @@
 """The flight page: what a worker counts and runs, read by its node without a message.
 
-    two counters | 32 places, each for one call that runs
+    three counters | 32 places, each for one call that runs
 
 One memfd a worker. What stands there is the worker's own word: believed within limits. Nothing
 orders its writes and the node's reads, so a place that changes just then may be read half and half.
@@ -24,7 +24,9 @@ LIMIT: Final = 1 << 53
 _MASK: Final = (1 << 64) - 1
 """A caller may number its calls as it likes; the page has room for 64 bits."""
 
-_COUNTERS: Final = struct.Struct("=QQ")
+_COUNTERS: Final = struct.Struct("=QQQ")
+"""Calls that succeeded; calls and callbacks that failed; events whose callbacks have run."""
+_EVENTS: Final = 2
 _FIRST: Final = 64
 _SLOT: Final = struct.Struct("=QdQ")
 """Number, deadline and caller of the call that runs. A number of 0 is no call."""
@@ -77,6 +79,12 @@ class FlightWriter:
             self._words[_CALL_WORD + slot * _WORDS] = 0
             self._free.append(slot)
 
+    def ran_events(self, count: int, failed: int) -> None:
+        """Count events whose callbacks have run, and callbacks that raised."""
+        self._words[_EVENTS] += count
+        if failed:
+            self._words[True] += failed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -100,7 +108,7 @@ class FlightPage:
 def read_flight(fd: int) -> FlightPage:
     """Read a worker's page; whatever stands there makes a page within limits."""
     page = os.pread(fd, SIZE, 0).ljust(SIZE, b"\0")
-    calls, errors = _COUNTERS.unpack_from(page)
+    calls, errors, _ = _COUNTERS.unpack_from(page)
     running = []
     for slot in range(SLOTS):
         number, deadline, caller = _SLOT.unpack_from(page, _FIRST + slot * _STEP)
@@ -122,8 +130,18 @@ def read_flight(fd: int) -> FlightPage:
 
 def read_counters(fd: int) -> tuple[int, int]:
     """Give calls and errors as the worker counts them, each kept below 2**53."""
-    calls, errors = _COUNTERS.unpack(os.pread(fd, _COUNTERS.size, 0))
-    return _bounded(calls), _bounded(errors)
+    calls, errors, _ = _counters(fd)
+    return calls, errors
+
+
+def read_events(fd: int) -> int:
+    """Give how many events a worker says it has run, kept below 2**53."""
+    return _counters(fd)[_EVENTS]
+
+
+def _counters(fd: int) -> tuple[int, int, int]:
+    calls, errors, events = _COUNTERS.unpack(os.pread(fd, _COUNTERS.size, 0))
+    return _bounded(calls), _bounded(errors), _bounded(events)
 
 
 def _bounded(number: int) -> int:

@@ -6,12 +6,13 @@ a number is skipped -> hold what came, ask for a replay, deliver all in order, o
 the hub knows more  -> ask for a replay, too: the last ones were lost, and none comes behind them
 """
 
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from protocol.feed import Missing, Replay, Run
-from protocol.names import EVERYTHING, Topic
+from protocol.feed import Replay
+from protocol.names import Topic
+from protocol.runs import Line, Missing, Run
 
 REPLAY_S: Final = 1.0
 """How long a hole may wait for its replay before it is called a gap, seconds."""
@@ -24,7 +25,6 @@ MAX_LIVES: Final = 8
 not make its subscribers grow."""
 
 Delivery: TypeAlias = Run | Missing
-_Key: TypeAlias = tuple[str, int, Topic]
 
 
 @dataclass(slots=True)
@@ -42,55 +42,55 @@ class _Line:
         return bool(self.held) or self.seen < self.known
 
 
-def is_wanted(topic: Topic, wanted: Container[Topic]) -> bool:
-    """Say whether a type is among the wanted ones, by name or as part of everything."""
-    return topic in wanted or EVERYTHING in wanted
-
-
 class Follower:
     """Follows every source's numbers; lives as long as its subscriber."""
 
     def __init__(self) -> None:
-        self._lines: dict[_Key, _Line] = {}
+        self._lines: dict[Line, _Line] = {}
+        self._lives: dict[tuple[str, Topic], list[int]] = {}
+        """Whose lines these are: a publisher may have thousands, so nobody looks through them."""
 
     def arrive(self, run: Run, now: float) -> tuple[list[Delivery], Replay | None]:
         """Take in a run; give what to deliver, and what to ask the hub for."""
-        key = (run.source, run.incarnation, run.topic)
+        key = run.head.line
         line = self._lines.get(key)
         if line is None:
-            self._forget_old_lives(run)
-            self._lines[key] = _Line(run.last)
-            return [run], None
-        if run.last <= line.seen:
+            released = self._forget_old_lives(key)
+            self._add(key, run.head.last)
+            return [*released, run], None
+        if run.head.last <= line.seen:
             return [], None
-        if line.held or run.first > line.seen + 1:
+        if line.held or run.head.first > line.seen + 1:
             return self._hold(key, line, run, now)
-        fresh = run if run.first == line.seen + 1 else run.without(line.seen)
-        line.seen = run.last
+        fresh = run if run.head.first == line.seen + 1 else run.without(line.seen)
+        line.seen = run.head.last
         return [fresh], None
 
-    def replayed(self, key: _Key, runs: list[Run], last: int) -> list[Delivery]:
+    def replayed(
+        self, key: Line, runs: list[Run], last: int, now: float
+    ) -> tuple[list[Delivery], Replay | None]:
         """Take in the hub's answer: what it had of the hole that ends with number `last`."""
         line = self._lines.get(key)
         if line is None or not line.is_waiting or last <= line.seen:
-            return []
+            return [], None
         line.held += runs
-        return self._release(key, line, last)
+        return self._go_on(key, line, last, now)
 
-    def follows(self, key: _Key) -> bool:
+    def follows(self, key: Line) -> bool:
         """Say whether anything of this line has been seen."""
         return key in self._lines
 
-    def begin(self, key: _Key, first: int) -> None:
+    def begin(self, key: Line, first: int) -> None:
         """Follow a line from a number on, unless it is followed."""
-        self._lines.setdefault(key, _Line(first - 1))
+        if key not in self._lines:
+            self._add(key, first - 1)
 
-    def counted(self, key: _Key, last: int, now: float) -> Replay | None:
+    def counted(self, key: Line, last: int, now: float) -> Replay | None:
         """Take in how far the hub knows a line to go; give what to ask it for."""
         line = self._lines.get(key)
         if line is None:
             return None
-        behind = max((run.last for run in line.held), default=line.seen)
+        behind = max((run.head.last for run in line.held), default=line.seen)
         if last <= max(behind, line.known):
             return None
         line.known, line.give_up_at = last, now + REPLAY_S
@@ -110,51 +110,85 @@ class Follower:
                 out += self._release(key, line, line.known)
         return out
 
-    def forget_others(self, wanted: Container[Topic]) -> list[Delivery]:
+    def forget_others(self, is_wanted: Callable[[Topic], bool]) -> list[Delivery]:
         """Follow the wanted types only, so that a later subscription to another starts afresh."""
         out: list[Delivery] = []
-        for key in [key for key in self._lines if not is_wanted(key[2], wanted)]:
-            line = self._lines.pop(key)
-            out += self._release(key, line, line.known)
+        for key in [key for key in self._lines if not is_wanted(key[2])]:
+            out += self._forget(key)
         return out
 
-    def _forget_old_lives(self, run: Run) -> None:
-        mine = [key for key in self._lines if (key[0], key[2]) == (run.source, run.topic)]
-        for key in sorted(mine, key=lambda key: key[1])[: -MAX_LIVES + 1]:
-            del self._lines[key]
+    def _add(self, key: Line, seen: int) -> None:
+        source, incarnation, topic = key
+        self._lines[key] = _Line(seen)
+        self._lives.setdefault((source, topic), []).append(incarnation)
+
+    def _forget(self, key: Line) -> list[Delivery]:
+        source, incarnation, topic = key
+        line = self._lines.pop(key)
+        lives = self._lives[source, topic]
+        lives.remove(incarnation)
+        if not lives:
+            del self._lives[source, topic]
+        return self._release(key, line, line.known)
+
+    def _forget_old_lives(self, key: Line) -> list[Delivery]:
+        source, _, topic = key
+        out: list[Delivery] = []
+        for life in sorted(self._lives.get((source, topic), ()))[: -MAX_LIVES + 1]:
+            out += self._forget((source, life, topic))
+        return out
 
     def _hold(
-        self, key: _Key, line: _Line, run: Run, now: float
+        self, key: Line, line: _Line, run: Run, now: float
     ) -> tuple[list[Delivery], Replay | None]:
         asked = line.is_waiting
         line.held.append(run)
-        if sum(len(held.payloads) for held in line.held) > MAX_HELD:
+        if sum(held.head.events for held in line.held) > MAX_HELD:
             return self._release(key, line, line.seen), None
         if asked:
             return [], None
         line.give_up_at = now + REPLAY_S
-        return [], Replay(*key, first=line.seen + 1, last=run.first - 1)
+        return [], Replay(*key, first=line.seen + 1, last=run.head.first - 1)
 
-    def _release(self, key: _Key, line: _Line, last: int) -> list[Delivery]:
-        held, line.held = line.held, []
+    def _go_on(
+        self, key: Line, line: _Line, last: int, now: float
+    ) -> tuple[list[Delivery], Replay | None]:
+        """Name what is missing up to a number, and ask for the next hole behind it, if any."""
         out: list[Delivery] = []
-        # In the order of their numbers: an origin may have sent the earlier ones again meanwhile.
-        for run in sorted(held, key=lambda run: run.first):
-            self._append(key, line, run, out)
-        if line.seen < last:
-            out.append(self._missing(key, line.seen + 1, last))
-            line.seen = last
+        held = _in_order(line.held)
+        for place, run in enumerate(held):
+            self._miss(key, line, min(last, run.head.first - 1), out)
+            if run.head.first > line.seen + 1:
+                line.held, line.give_up_at = held[place:], now + REPLAY_S
+                return out, Replay(*key, first=line.seen + 1, last=run.head.first - 1)
+            self._append(line, run, out)
+        line.held = []
+        self._miss(key, line, last, out)
+        return out, None
+
+    def _release(self, key: Line, line: _Line, last: int) -> list[Delivery]:
+        """Name all that is missing, and wait for nothing any more."""
+        held, line.held = _in_order(line.held), []
+        out: list[Delivery] = []
+        for run in held:
+            self._miss(key, line, run.head.first - 1, out)
+            self._append(line, run, out)
+        self._miss(key, line, last, out)
         return out
 
-    def _append(self, key: _Key, line: _Line, run: Run, out: list[Delivery]) -> None:
-        if run.last <= line.seen:
-            return
-        if run.first > line.seen + 1:
-            out.append(self._missing(key, line.seen + 1, run.first - 1))
-        out.append(run.without(line.seen))
-        line.seen = run.last
+    @staticmethod
+    def _append(line: _Line, run: Run, out: list[Delivery]) -> None:
+        if run.head.last > line.seen:
+            out.append(run.without(line.seen))
+            line.seen = run.head.last
 
     @staticmethod
-    def _missing(key: _Key, first: int, last: int) -> Missing:
-        source, incarnation, topic = key
-        return Missing(source, incarnation, topic, first, last)
+    def _miss(key: Line, line: _Line, last: int, out: list[Delivery]) -> None:
+        if line.seen < last:
+            out.append(Missing(*key, line.seen + 1, last))
+            line.seen = last
+
+
+def _in_order(runs: list[Run]) -> list[Run]:
+    # Of their numbers: an origin may have sent the earlier ones again meanwhile.
+    return sorted(runs, key=lambda run: run.head.first)

@@ -18,10 +18,25 @@ RECONNECT_MS: Final = 20
 RECONNECT_MAX_MS: Final = 200
 _MAX_FRAME: Final = 2 * MAX_MESSAGE
 
+MAX_RUNS: Final = 2000
+"""Runs of events that may wait for a peer at either end: 32 MiB when each is as long as a
+publisher makes it, and half a second of the fastest stream measured. Others can be replayed."""
+
 
 def dealer(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
     """Make a DEALER that keeps nothing for a daemon that is not there, and comes back quickly."""
     socket = _dealer(context)
+    socket.connect(address)
+    return socket
+
+
+def publisher(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+    """Make a DEALER for events; it keeps what a hub that is busy does not take yet.
+
+    No bound of its own: what is under way stands in the rings of those who published it.
+    """
+    socket = _dealer(context)
+    socket.set(zmq.SNDHWM, 0)
     socket.connect(address)
     return socket
 
@@ -31,6 +46,7 @@ def subscriber(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Soc
     socket = context.socket(zmq.SUB)
     _tune(socket)
     socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.RCVHWM, MAX_RUNS)
     socket.connect(address)
     return socket
 

@@ -298,7 +298,12 @@ class ClientLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One worker's figures. Memory in bytes, CPU time in seconds; calls are its own word."""
+    """One worker's figures. Memory in bytes, CPU time in seconds; calls are its own word.
+
+    Attributes:
+        lag: Events that it has been given and has not run.
+        missed: Events that it was too far behind to be given.
+    """
 
     incarnation: int
     memory: int
@@ -306,6 +311,8 @@ class Sample:
     threads: int
     calls: int
     errors: int
+    lag: int
+    missed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -696,31 +703,51 @@ class DaemonChanged:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Send this endpoint events of a type; answered when none published from now on is missed."""
+    """Send this endpoint the events of a pattern; answered when none published from now on is
+    missed, with what is kept of the past: see `Recall`.
+    """
 
     request: str
-    topic: str
+    pattern: str
+    last: int
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
     """Send no more of them."""
 
-    topic: str
+    pattern: str
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The subscription holds."""
+    """The subscription holds; `frames` are the runs that hold what was asked of the past."""
 
     request: str
+    frames: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
     """So many events of this endpoint have entered the bus, or were given up; it may send more."""
 
-    count: int
+    events: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of an event of this endpoint's, by the number that it gave it.
+
+    Attributes:
+        failures: Subscribers and what their callbacks raised; the first of them.
+    """
+
+    report: int
+    matched: int
+    delivered: int
+    failures: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -844,6 +871,22 @@ class Dropped:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class CallbacksRan:
+    """This endpoint has run its callbacks for an event whose publisher waits for that.
+
+    Attributes:
+        incarnation: The publisher's.
+        failures: What the first of those that failed raised.
+    """
+
+    incarnation: int
+    report: int
+    matched: int
+    failed: int
+    failures: tuple[str, ...]
+
+
 ToEndpoint: TypeAlias = (
     Refused
     | Greeted
@@ -852,6 +895,7 @@ ToEndpoint: TypeAlias = (
     | DaemonChanged
     | Subscribed
     | Published
+    | Reported
     | Deadlock
     | Allocated
     | Ready
@@ -872,6 +916,7 @@ FromEndpoint: TypeAlias = (
     | Mapped
     | Share
     | Release
+    | CallbacksRan
 )
 
 TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
@@ -890,6 +935,7 @@ TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
         11: Shared,
         12: Unshared,
         13: Refusal,
+        14: Reported,
     },
 )
 FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
@@ -907,6 +953,7 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         10: Mapped,
         11: Share,
         12: Release,
+        13: CallbacksRan,
     },
 )
 

@@ -1,7 +1,7 @@
 """Names that cross boundaries, each with the one function that parses it."""
 
 import re
-from typing import Final, NewType
+from typing import Final, NewType, TypeGuard
 
 from protocol.errors import UsageError
 
@@ -15,6 +15,9 @@ EVERYTHING: Final = Topic("*")
 
 MAX_TOPIC: Final = 200
 """Bytes of UTF-8; a topic opens every packet of events, so it stays short."""
+
+FAMILY: Final = ".*"
+"""Ends a pattern of every type whose name begins with what stands before the star."""
 
 _PLUGIN_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z")
@@ -46,19 +49,40 @@ def parse_service(text: object) -> ServiceName:
 
 
 def parse_topic(text: object) -> Topic:
-    """Accept an event type: printable text of 1 to 200 bytes that is not `*`.
+    """Accept an event type: printable text of 1 to 200 bytes that is no pattern.
 
     Raises:
-        UsageError: It is anything else.
+        UsageError: It is anything else; `*` and what ends in `.*` are patterns.
     """
-    if (
-        isinstance(text, str)
-        and text.isprintable()
-        and text != EVERYTHING
-        and 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_TOPIC
-    ):
+    if _is_short_line(text) and text != EVERYTHING and not text.endswith(FAMILY):
         return Topic(text)
     raise UsageError(f"{shown(text)} is no event type; use 1 to {MAX_TOPIC} printable bytes")
+
+
+def parse_pattern(text: object) -> Topic:
+    """Accept what can be subscribed to: an event type, a family such as `Trainer.*`, or `*`.
+
+    Raises:
+        UsageError: It is anything else; a family has a name before `.*`, without another `*`.
+    """
+    if _is_short_line(text):
+        if text == EVERYTHING or not text.endswith(FAMILY):
+            return Topic(text)
+        name = text.removesuffix(FAMILY)
+        if name and "*" not in name:
+            return Topic(text)
+    raise UsageError(
+        f"{shown(text)} is no event type and no pattern; "
+        f"use at most {MAX_TOPIC} printable bytes, such as Trainer.epoch, Trainer.* or *"
+    )
+
+
+def _is_short_line(text: object) -> TypeGuard[str]:
+    return (
+        isinstance(text, str)
+        and text.isprintable()
+        and 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_TOPIC
+    )
 
 
 def parse_method(text: object) -> str:

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.errors import RemoteProtocolError
-from protocol.feed import Frames, Run, pack_run
 from protocol.names import Topic
+from protocol.runs import MAX_TYPES, Head, Publication, Run, pack_run
 
 RING_EVENTS: Final = 65_536
 RING_BYTES: Final = 4 << 20
 """For one publisher: 0.1 s of the fastest stream measured, 40 MB/s, and far above the time
 between two acceptances."""
 
-MAX_TYPES: Final = 4096
-"""Types of events by one life of one publisher: every peer counts each of them."""
+RING_S: Final = 300.0
+"""How long a run is kept for a hub that does not come, seconds: as long as the hub keeps one."""
+
+MAX_STICKY: Final = 256
+"""Types whose last event a peer keeps for the next hub."""
 
 
 @dataclass(slots=True)
@@ -35,7 +38,8 @@ class Outbox:
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, int], dict[Topic, int]] = {}
         self._rings: dict[tuple[str, int], _Ring] = {}
-        self._kept: deque[tuple[int, tuple[str, int], int, Frames]] = deque()
+        self._kept: deque[Run] = deque()
+        self._sticky: dict[Topic, Run] = {}
         self._transmission = 0
 
     def __len__(self) -> int:
@@ -46,20 +50,65 @@ class Outbox:
         ring = self._rings.get((source, incarnation))
         return ring is None or (ring.events < RING_EVENTS and ring.size < RING_BYTES)
 
-    def put(
-        self, source: str, incarnation: int, topic: Topic, payloads: list[bytes], ts: float
-    ) -> Frames:
-        """Number a run, keep it, and give what has to be sent."""
-        first = self.skip(source, incarnation, topic, len(payloads))
-        run = Run(source, incarnation, topic, first, [ts] * len(payloads), payloads)
+    def put(self, source: str, incarnation: int, said: Publication, ts: float) -> Run:
+        """Number events, keep them, and give what has to be sent.
+
+        Args:
+            ts: Now, seconds since the epoch.
+
+        Raises:
+            RemoteProtocolError: The publisher has used too many types.
+        """
         self._transmission += 1
-        frames = pack_run(run, self._transmission)
-        key = (source, incarnation)
-        ring = self._rings.setdefault(key, _Ring())
-        ring.events += len(payloads)
-        ring.size += sum(map(len, frames))
-        self._kept.append((self._transmission, key, len(payloads), frames))
-        return frames
+        run = self.number(source, incarnation, said, ts)
+        ring = self._rings.get((source, incarnation))
+        if ring is None:
+            ring = self._rings[source, incarnation] = _Ring()
+        ring.events += said.events
+        ring.size += len(run.frame)
+        self._kept.append(run)
+        if said.sticky:
+            self._stick(run)
+        return run
+
+    def number(self, source: str, incarnation: int, said: Publication, ts: float) -> Run:
+        """Number events that are not kept: whoever is not given them now will see a gap.
+
+        Raises:
+            RemoteProtocolError: The publisher has used too many types.
+        """
+        first = self.skip(source, incarnation, said.topic, said.events)
+        head = Head(
+            transmission=self._transmission,
+            source=source,
+            incarnation=incarnation,
+            topic=said.topic,
+            first=first,
+            events=said.events,
+            ts=ts,
+            report=said.report,
+            within_ms=said.within_ms,
+            sticky=said.sticky,
+        )
+        return pack_run(head, said.body)
+
+    def _stick(self, run: Run) -> None:
+        topic = run.head.topic
+        if topic in self._sticky or len(self._sticky) < MAX_STICKY:
+            self._sticky[topic] = run
+
+    def sticky(self) -> list[Run]:
+        """Give the last of every sticky type that is kept for this alone, in order.
+
+        All of them were sent before whatever `after` gives.
+        """
+        kept = self._kept[0].head.transmission if self._kept else self._transmission + 1
+        runs = (run for run in self._sticky.values() if run.head.transmission < kept)
+        return sorted(runs, key=lambda run: run.head.transmission)
+
+    def is_own(self, head: Head) -> bool:
+        """Say whether a run was numbered here, by a publisher that is still there."""
+        return (head.source, head.incarnation) in self._numbers
 
     def skip(self, source: str, incarnation: int, topic: Topic, count: int) -> int:
         """Use up numbers without events, so that the loss shows; give the first of them.
@@ -88,17 +137,26 @@ class Outbox:
 
     def accepted(self, transmission: int) -> None:
         """Forget what has reached everybody."""
-        while self._kept and self._kept[0][0] <= transmission:
-            _, key, events, frames = self._kept.popleft()
-            ring = self._rings[key]
-            ring.events -= events
-            ring.size -= sum(map(len, frames))
-            if not ring.events:
-                del self._rings[key]
+        while self._kept and self._kept[0].head.transmission <= transmission:
+            self._drop_oldest()
 
-    def after(self, transmission: int) -> Iterator[Frames]:
+    def expire(self, ts: float) -> None:
+        """Forget what has waited too long for a hub; its numbers show as a gap."""
+        while self._kept and self._kept[0].head.ts <= ts - RING_S:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        head, frame = self._kept.popleft()
+        key = (head.source, head.incarnation)
+        ring = self._rings[key]
+        ring.events -= head.events
+        ring.size -= len(frame)
+        if not ring.events:
+            del self._rings[key]
+
+    def after(self, transmission: int) -> Iterator[Run]:
         """Give everything that was sent after a transmission and is still kept, in order."""
-        return (frames for sent, _, _, frames in tuple(self._kept) if sent > transmission)
+        return (run for run in tuple(self._kept) if run.head.transmission > transmission)
 
     def forget(self, source: str, incarnation: int) -> None:
         """Forget the numbers of a publisher that is gone; what it published is kept."""

@@ -6,36 +6,47 @@ their driver over a DEALER to the hub and a SUB from it. Never imported by worke
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
 from secrets import token_bytes
-from typing import Final
+from typing import Final, Protocol
 
 import zmq
 
 from protocol.errors import RemoteProtocolError
 from protocol.feed import (
+    ASKED,
     ECHO,
+    EVENT,
     FROM_HUB,
+    MARK,
+    NUMBERS,
     SYNC,
+    TO_ALL,
     TO_HUB,
     Accepted,
-    Frames,
+    Concerned,
+    FromHub,
+    Interest,
     Join,
     JoinAgain,
     Joined,
     Numbers,
+    Outcome,
+    Recall,
+    Recalled,
     Replay,
     Replayed,
-    Run,
     Synced,
     ToHub,
-    unpack_run,
-    wanted_prefix,
 )
-from protocol.follower import Delivery, Follower, is_wanted
-from protocol.link import dealer, subscriber
+from protocol.follower import Delivery, Follower
+from protocol.link import publisher, subscriber
 from protocol.names import Topic
 from protocol.outbox import Outbox
+from protocol.patterns import PatternMap, wanted_prefix
 from protocol.reactor import Reactor, Timer
+from protocol.runs import Publication, Run, read_topic, unpack_run
 
 _RETRY_S: Final = 0.02
 """How soon the hub is tried again while its socket is not connected yet, seconds."""
@@ -46,17 +57,49 @@ _JOIN_S: Final = 2.0
 _MAX_EARLY: Final = 10_000
 """Runs of unknown lines that wait for a new hub to say where these began."""
 
+_FORGET_S: Final = 10.0
+"""How often it is looked for what has waited too long for a hub, seconds."""
+
 _BURST: Final = 256
-_FANNED_RUN: Final = 4
+
+
+class Behind(Protocol):
+    """The publishers and subscribers behind a peer."""
+
+    filters: bool
+    """Whether events that nobody wants are not even sent here: then it must hear what is wanted."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Hand on a run or a gap; they come in order."""
+
+    def room(self) -> None:
+        """Rings that were full may have room again."""
+
+    def concerned(self, incarnation: int, report: int, topic: Topic) -> tuple[str, ...]:
+        """Name those who are given the event that somebody waits for."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell a publisher what became of the event that it waits for."""
+
+    def told_interest(self, interest: Interest) -> None:
+        """Let every publisher know what is wanted, and tell the hub when they do."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is asked of the past for one new subscriber, once its subscription is in force."""
+
+    message: Recall
+    then: Callable[[tuple[bytes, ...]], None]
+    is_due: bool = False
 
 
 class BusPeer:
     """The events of one node or client; lives as long as it does.
 
     Args:
-        name: This life of this process; the hub keeps its place under it.
-        deliver: Called with runs and gaps, in order.
-        room: Called when rings that were full may have room again.
+        addresses: Where the hub takes events in, and where it sends them out.
+        behind: Whose events these are.
     """
 
     def __init__(
@@ -64,30 +107,30 @@ class BusPeer:
         reactor: Reactor,
         context: zmq.Context[zmq.Socket[bytes]],
         addresses: tuple[str, str],
-        *,
-        deliver: Callable[[Delivery], None],
-        room: Callable[[], None],
+        behind: Behind,
     ) -> None:
         self.outbox = Outbox()
         self.has_hub = False
         self._name = ""
         self._reactor = reactor
-        self._deliver = deliver
-        self._room = room
+        self._behind = behind
         self._follower = Follower()
-        self._topics: set[Topic] = set()
+        self._patterns: PatternMap[None] = PatternMap()
         self._was_joined = False
         self._has_lost = False
         self._early: list[Run] = []
         self._joining: bytes | None = None
         self._join_timer: Timer | None = None
         self._echoes: dict[bytes, Callable[[], None]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._numbers = count(1)
         self._timer: Timer | None = None
-        self._up = dealer(context, addresses[0])
+        self._up = publisher(context, addresses[0])
         self._down = subscriber(context, addresses[1])
-        self._down.subscribe(SYNC)
+        self._down.subscribe(TO_ALL)
         reactor.watch_zmq(self._up, self._drain_up)
         reactor.watch_zmq(self._down, self._drain_down)
+        self._forget_timer = reactor.call_later(_FORGET_S, self._forget)
 
     # --- the daemon comes and goes ----------------------------------------------------------------
 
@@ -105,6 +148,7 @@ class BusPeer:
     def close(self) -> None:
         """Close both sockets; what was not accepted is lost with this process."""
         self._stop_joining()
+        self._forget_timer.cancel()
         self._reactor.forget_zmq(self._up)
         self._reactor.forget_zmq(self._down)
         self._up.close(linger=0)
@@ -112,36 +156,71 @@ class BusPeer:
 
     # --- publishing -------------------------------------------------------------------------------
 
-    def publish(self, source: str, incarnation: int, topic: Topic, payloads: list[bytes]) -> None:
-        """Number events, keep them until the hub has them everywhere, and send them."""
-        frames = self.outbox.put(source, incarnation, topic, payloads, time.time())
-        if self.has_hub:
-            self._send_run(frames)
+    def publish(self, source: str, incarnation: int, said: Publication) -> None:
+        """Number events, keep them until the hub has them everywhere, and send them.
 
-    def _send_run(self, frames: Frames) -> None:
+        Subscribers behind this very peer need not wait for the hub: what it sends back to them has
+        been seen by then.
+        """
+        run = self.outbox.put(source, incarnation, said, time.time())
+        if self._patterns.wants(said.topic):
+            self._follow(run)
+        if self.has_hub:
+            self._send_run(run)
+
+    def publish_here(self, source: str, incarnation: int, said: Publication) -> None:
+        """Number events that there is no room to keep, for those behind this peer alone."""
+        run = self.outbox.number(source, incarnation, said, time.time())
+        if self._patterns.wants(said.topic):
+            self._follow(run)
+
+    def _send_run(self, run: Run) -> None:
         try:
-            self._up.send_multipart(frames, zmq.DONTWAIT)
+            self._up.send(run.frame, zmq.DONTWAIT)
         except zmq.Again:
-            # The hub does not keep up or is gone. All of it is sent again when it is joined anew:
-            # afresh, because it may be another, at which no subscription is in force yet.
+            # The hub is gone. All of it is sent again when it is joined anew: afresh, because it
+            # may be another, at which no subscription is in force yet.
             self._join_afresh()
+
+    def _forget(self) -> None:
+        self.outbox.expire(time.time())
+        self._forget_timer = self._reactor.call_later(_FORGET_S, self._forget)
 
     # --- subscribing ------------------------------------------------------------------------------
 
-    def subscribe(self, topic: Topic) -> None:
-        """Ask for events of a type."""
-        self._topics.add(topic)
-        self._down.subscribe(wanted_prefix(topic))
+    def subscribe(self, pattern: Topic) -> None:
+        """Ask for the events of a pattern."""
+        self._patterns.add(pattern, None)
+        self._down.subscribe(wanted_prefix(pattern))
 
-    def confirm(self, then: Callable[[], None]) -> None:
-        """Call back once every subscription holds: no event published from then on is missed."""
-        self._echo(then)
+    def confirm(
+        self, pattern: Topic, last: int, since: float, then: Callable[[tuple[bytes, ...]], None]
+    ) -> None:
+        """Call back once every subscription holds: no event published from then on is missed.
 
-    def unsubscribe(self, topic: Topic) -> None:
+        Args:
+            then: Given runs that hold what is wanted of the past; `Recall` says what that is. They
+                and what has been delivered since the subscription overlap, without a hole.
+        """
+        asked = _Asked(Recall(next(self._numbers), pattern, last, since), then)
+        self._asked[asked.message.request] = asked
+        self._echo(lambda: self._recall(asked))
+
+    def _recall(self, asked: _Asked) -> None:
+        # Behind everything published here before, so the hub's answer holds that.
+        asked.is_due = True
+        self.tell(asked.message)
+
+    def _recalled(self, recalled: Recalled) -> None:
+        asked = self._asked.pop(recalled.request, None)
+        if asked is not None:
+            asked.then(recalled.frames)
+
+    def unsubscribe(self, pattern: Topic) -> None:
         """Ask for them no more."""
-        self._down.unsubscribe(wanted_prefix(topic))
-        self._topics.discard(topic)
-        self._hand_on(self._follower.forget_others(self._topics))
+        self._down.unsubscribe(wanted_prefix(pattern))
+        self._patterns.remove(pattern, None)
+        self._hand_on(self._follower.forget_others(self._patterns.wants))
         self._arm()
 
     def _echo(self, then: Callable[[], None]) -> bytes:
@@ -160,7 +239,7 @@ class BusPeer:
         self._join_timer = self._reactor.call_later(_JOIN_S, self._join_afresh)
 
     def _join(self) -> None:
-        if not self._tell(Join(self._name)):
+        if not self.tell(Join(self._name, self._behind.filters)):
             self._stop_joining()
             self._join_timer = self._reactor.call_later(_RETRY_S, self._join_afresh)
 
@@ -172,7 +251,8 @@ class BusPeer:
             self._join_timer.cancel()
             self._join_timer = None
 
-    def _tell(self, message: ToHub) -> bool:
+    def tell(self, message: ToHub) -> bool:
+        """Tell the hub; False if there is none."""
         try:
             self._up.send(TO_HUB.encode(message), zmq.DONTWAIT)
         except zmq.Again:
@@ -185,75 +265,92 @@ class BusPeer:
                 body = self._up.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            self._told(body)
+            self._told(FROM_HUB.decode(body))
 
-    def _told(self, body: bytes) -> None:
-        message = FROM_HUB.decode(body)
+    def _told(self, message: FromHub) -> None:
         if isinstance(message, Accepted):
             self.outbox.accepted(message.transmission)
-            self._room()
+            self._behind.room()
         elif isinstance(message, Joined):
-            self._stop_joining()
-            self.has_hub, self._was_joined, self._has_lost = True, True, False
-            early, self._early = self._early, []
-            for run in early:
-                self._follow(run)
-            for frames in self.outbox.after(message.after):
-                if self.has_hub:
-                    self._send_run(frames)
-            self._room()
+            self._joined(message)
         elif isinstance(message, Replayed):
             self._replayed(message)
         elif isinstance(message, Numbers):
             self._counted(message)
         elif isinstance(message, JoinAgain):
             self._join_afresh()
+        elif isinstance(message, Recalled):
+            self._recalled(message)
+        elif isinstance(message, Interest):
+            self._behind.told_interest(message)
+        elif isinstance(message, Outcome):
+            self._behind.outcome(message)
+
+    def _joined(self, joined: Joined) -> None:
+        self._stop_joining()
+        self.has_hub, self._was_joined, self._has_lost = True, True, False
+        early, self._early = self._early, []
+        for run in early:
+            self._follow(run)
+        for run in (*self.outbox.sticky(), *self.outbox.after(joined.after)):
+            if self.has_hub:
+                self._send_run(run)
+        for asked in self._asked.values():
+            if asked.is_due:
+                self.tell(asked.message)
+        self._behind.room()
 
     def _counted(self, numbers: Numbers) -> None:
         now = time.monotonic()
         for line in numbers.lines:
             key = (line.source, line.incarnation, Topic(line.topic))
-            if self._has_lost and is_wanted(key[2], self._topics):
+            if self._has_lost and self._patterns.wants(key[2]):
                 # The new hub began before it was joined: nothing of this line may have come.
                 self._follower.begin(key, line.first)
             self._ask(self._follower.counted(key, line.last, now))
 
     def _replayed(self, message: Replayed) -> None:
-        topic = Topic(message.topic)
-        frame = wanted_prefix(topic)
-        pairs = zip(message.heads, message.bodies, strict=False)
-        runs = [unpack_run(frame, head, body) for head, body in pairs]
-        key = (message.source, message.incarnation, topic)
-        self._hand_on(self._follower.replayed(key, runs, message.last))
+        runs = [run for run in map(_run_of, message.frames) if run is not None]
+        key = (message.source, message.incarnation, Topic(message.topic))
+        now = time.monotonic()
+        deliveries, wanted = self._follower.replayed(key, runs, message.last, now)
+        self._hand_on(deliveries)
+        self._ask(wanted)
 
     def _drain_down(self) -> None:
         for _ in range(_BURST):
             try:
-                frames = self._down.recv_multipart(zmq.DONTWAIT)
+                frame = self._down.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            self._fanned(frames)
+            if frame[:1] == MARK:
+                self._marked(frame)
+            else:
+                self._run_arrived(frame)
 
-    def _fanned(self, frames: list[bytes]) -> None:
-        if frames[0].startswith(ECHO):
-            then = self._echoes.pop(frames[0], None)
+    def _marked(self, frame: bytes) -> None:
+        if frame.startswith(ECHO):
+            then = self._echoes.pop(frame, None)
             if then is not None:
-                self._down.unsubscribe(frames[0])
+                self._down.unsubscribe(frame)
                 then()
-        elif frames[0] == SYNC:
-            self._tell(Synced(int.from_bytes(frames[1], "big")))
-        elif len(frames) == _FANNED_RUN:
-            topic, _, head, body = frames
-            self._run_arrived(topic, head, body)
+        elif frame.startswith(SYNC):
+            self.tell(Synced(int.from_bytes(frame[len(SYNC) :], "big")))
+        elif frame.startswith(NUMBERS):
+            self._told(FROM_HUB.decode(frame[len(NUMBERS) :]))
+        elif frame.startswith(ASKED):
+            incarnation, report = EVENT.unpack_from(frame, len(ASKED))
+            topic = read_topic(frame[len(ASKED) + EVENT.size :])
+            names = self._behind.concerned(incarnation, report, topic)
+            self.tell(Concerned(incarnation, report, names))
 
-    def _run_arrived(self, topic: bytes, head: bytes, body: bytes) -> None:
-        try:
-            run = unpack_run(topic, head, body)
-        except RemoteProtocolError:
-            return  # another peer's nonsense; its numbers will show the hole
-        if not is_wanted(run.topic, self._topics):
+    def _run_arrived(self, frame: bytes) -> None:
+        run = _run_of(frame)
+        if run is None or self.outbox.is_own(run.head):
+            return  # who wants it here has had it
+        if not self._patterns.wants(run.head.topic):
             return  # it was under way when its type was unsubscribed
-        is_known = self._follower.follows((run.source, run.incarnation, run.topic))
+        is_known = self._follower.follows(run.head.line)
         if self._has_lost and not is_known and len(self._early) < _MAX_EARLY:
             self._early.append(run)
         else:
@@ -266,12 +363,12 @@ class BusPeer:
 
     def _ask(self, wanted: Replay | None) -> None:
         if wanted is not None:
-            self._tell(wanted)
+            self.tell(wanted)
             self._arm()
 
     def _hand_on(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            self._deliver(delivery)
+            self._behind.deliver(delivery)
 
     def _arm(self) -> None:
         deadline = self._follower.deadline
@@ -282,3 +379,11 @@ class BusPeer:
     def _expire(self) -> None:
         self._hand_on(self._follower.expire(time.monotonic()))
         self._arm()
+
+
+def _run_of(frame: bytes) -> Run | None:
+    """Read a run; None where another peer sent nonsense: its numbers will show the hole."""
+    try:
+        return unpack_run(frame)
+    except RemoteProtocolError:
+        return None

@@ -22,14 +22,19 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
+    from protocol.eventbus import EventBus
     from protocol.events import PluginEvent
     from protocol.future import Future, Stream
     from protocol.plugin import PluginCapability, PluginMetadata
+    from protocol.publishing import PublishFailure, PublishReport
     from protocol.servant import service
     from protocol.subscriptions import Subscription
     from spiral_host.host import Host
+    from spiral_host.listener import Listener
     from spiral_host.loaders import DynamicPluginLoader, StaticPluginLoader
+    from spiral_host.recording import BrokenRecording, JsonLines, Ring, read_recording
     from spiral_host.records import LoadResult, PluginInfo, ServiceInfo
+    from spiral_host.sequence import SequenceDiagram
 
 _HOMES = {
     "protocol.errors": (
@@ -47,23 +52,32 @@ _HOMES = {
         "UsageError",
         "WorkerLost",
     ),
+    "protocol.eventbus": ("EventBus",),
     "protocol.events": ("PluginEvent",),
     "protocol.future": ("Future", "Stream"),
     "protocol.plugin": ("PluginCapability", "PluginMetadata"),
+    "protocol.publishing": ("PublishFailure", "PublishReport"),
     "protocol.servant": ("service",),
     "protocol.subscriptions": ("Subscription",),
     "spiral_host.host": ("Host",),
+    "spiral_host.listener": ("Listener",),
     "spiral_host.loaders": ("DynamicPluginLoader", "StaticPluginLoader"),
+    "spiral_host.recording": ("BrokenRecording", "JsonLines", "Ring", "read_recording"),
     "spiral_host.records": ("LoadResult", "PluginInfo", "ServiceInfo"),
+    "spiral_host.sequence": ("SequenceDiagram",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BrokenRecording",
     "Cancelled",
     "DeadlineExceeded",
     "DynamicPluginLoader",
+    "EventBus",
     "Future",
     "Host",
+    "JsonLines",
+    "Listener",
     "LoadFailed",
     "LoadResult",
     "LocalProtocolError",
@@ -75,7 +89,11 @@ __all__ = [
     "PluginEvent",
     "PluginInfo",
     "PluginMetadata",
+    "PublishFailure",
+    "PublishReport",
     "RemoteError",
+    "Ring",
+    "SequenceDiagram",
     "ServiceInfo",
     "ServiceUnavailable",
     "SpiralHostError",
@@ -84,6 +102,7 @@ __all__ = [
     "Subscription",
     "UsageError",
     "WorkerLost",
+    "read_recording",
     "service",
 ]
 

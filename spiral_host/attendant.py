@@ -7,11 +7,9 @@ from collections.abc import Callable
 
 from protocol.callbacks import UNCOUNTED
 from protocol.crew import ServingThread
-from protocol.follower import Delivery
 from protocol.line import Home
 from protocol.messages import LaneOpened
 from protocol.servant import Servant
-from protocol.subscriptions import Subscriptions
 
 
 class Attendant:
@@ -24,12 +22,20 @@ class Attendant:
 
     def __init__(self, home: Home, lane_closed: Callable[[int], object]) -> None:
         self.servant = Servant(UNCOUNTED)
-        self.subscriptions = Subscriptions()
         self._thread = ServingThread("spiral-host callbacks", self.servant, home, lane_closed)
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Have the callbacks called for a run or a gap."""
-        self._thread.do(lambda: self.subscriptions.deliver(delivery))
+    @property
+    def is_current(self) -> bool:
+        """Whether this very thread asks."""
+        return self._thread.is_current
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Run a callback, after what it is doing."""
+        self._thread.do(job)
+
+    def do_meanwhile(self, job: Callable[[], bool]) -> None:
+        """Do this whenever a callback waits for a call; it says whether there was anything."""
+        self._thread.do_meanwhile(job)
 
     def serve(self, opened: LaneOpened, fd: int) -> None:
         """Serve the calls that come on a lane."""

@@ -30,8 +30,7 @@ from protocol.errors import (
     SpiralHostError,
     from_wire,
 )
-from protocol.events import PluginEvent
-from protocol.feed import encode_event
+from protocol.eventbus import EventBus
 from protocol.line import Line, line_of
 from protocol.link import DaemonLink
 from protocol.messages import (
@@ -57,10 +56,10 @@ from protocol.peer import BusPeer
 from protocol.reactor import Reactor, Timer
 from protocol.session import greeting
 from protocol.stub import Options
-from protocol.subscriptions import CONFIRM_S, EventCallback, Subscription
+from protocol.subscriptions import CONFIRM_S, EventCallback, Past, Subscription
 from protocol.waits import DOOMED
-from protocol.window import Window
 from spiral_host.attendant import Attendant
+from spiral_host.client_bus import ClientBus
 from spiral_host.config import check_run_dir
 from spiral_host.node_side import NodeSide
 from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT
@@ -73,8 +72,6 @@ AGAIN_S: Final = 0.05
 
 FLUSH_S: Final = 1.0
 """How long a closing connection waits until what it published has reached everybody, seconds."""
-
-PUBLISH_WAIT_S: Final = 1.0
 
 _LONGEST_S: Final = 3600.0
 """How long a wait sleeps at once, seconds; poll(2) knows no more than 24 days."""
@@ -109,12 +106,11 @@ class Connection:
         self._is_over = False
         self._has_left = False
         self._waking = threading.Lock()
-        self._window = Window()
-        self._unsent: collections.deque[tuple[Topic, bytes | None]] = collections.deque()
-        self._room = threading.Condition()
-        self._publishing = threading.Lock()
         self.caller = Caller(self)
         self.attendant = Attendant(self, self._lane_closed)
+        self.bus = ClientBus(self, self.attendant, name)
+        self.event_bus = EventBus(self.bus, self)
+        """The bus, as applications see it."""
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="spiral-host", daemon=True)
         self._thread.start()
@@ -135,13 +131,8 @@ class Connection:
     def _run(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._reactor.watch(self._wake, self._woken)
-        self._peer = BusPeer(
-            self._reactor,
-            self._context,
-            (self._address(EVENTS_IN), self._address(EVENTS_OUT)),
-            deliver=self.attendant.deliver,
-            room=self._send_unsent,
-        )
+        addresses = (self._address(EVENTS_IN), self._address(EVENTS_OUT))
+        self._peer = self.bus.peer = BusPeer(self._reactor, self._context, addresses, self.bus)
         self._link = DaemonLink(
             self._reactor,
             self._context,
@@ -215,8 +206,7 @@ class Connection:
         deadline = time.monotonic() + FLUSH_S
 
         def look() -> None:
-            is_sent = not len(self._peer.outbox) and not self._unsent
-            if is_sent or time.monotonic() > deadline or self._gone:
+            if not self.bus.has_unsent or time.monotonic() > deadline or self._gone:
                 done.set_result(None)
             else:
                 self._reactor.call_later(0.001, look)
@@ -236,7 +226,7 @@ class Connection:
 
     def _lost(self) -> None:
         self._peer.lost()
-        self._send_unsent()
+        self.bus.room()
         if not self._ready.done():
             self._ready.set_exception(NoDaemon(str(self.run_dir), "it ended before it answered"))
         if self._grace is None:
@@ -274,6 +264,7 @@ class Connection:
         if self._greeted:
             # A new connection: what was on its way to the last daemon may never have arrived.
             self._greeted, self.epoch = False, welcome.epoch
+            self.bus.joined(self._incarnation)
             self._peer.join(f"client:{self._incarnation}")
             for name in tuple(self._pending):
                 self._send(name)
@@ -370,61 +361,26 @@ class Connection:
         longest_s = wait_s + GRACE_S
         return self.caller.find(name, options, lambda: self._resolve(name, wait_s, longest_s))
 
-    def publish(self, event: PluginEvent) -> None:
-        """Put an event on the bus."""
-        topic, payload = encode_event(event)
-        with self._publishing:
-            with self._room:
-                has_room = self._room.wait_for(lambda: not self._window.is_full, PUBLISH_WAIT_S)
-                if has_room:
-                    self._window.sent(len(payload))
-            self.do(lambda: self._publish(topic, payload if has_room else None))
+    def subscribe(self, pattern: Topic, callback: EventCallback, past: Past) -> Subscription:
+        """Have a callback called for past events and those to come; holds when this returns.
 
-    def _publish(self, topic: Topic, payload: bytes | None) -> None:
-        self._unsent.append((topic, payload))
-        self._send_unsent()
-
-    def _send_unsent(self) -> None:
-        """Number what waits, in order; while the ring is full and a daemon is there, it waits."""
-        peer, source = self._peer, f"app:{self._name}"
-        while self._unsent:
-            has_room = peer.outbox.has_room(source, self._incarnation)
-            topic, payload = self._unsent[0]
-            if payload is not None and peer.has_hub and not has_room:
-                return
-            self._unsent.popleft()
-            if payload is not None and has_room:
-                peer.publish(source, self._incarnation, topic, [payload])
-            else:
-                peer.outbox.skip(source, self._incarnation, topic, 1)
-            if payload is not None:
-                with self._room:
-                    self._window.taken(1)
-                    self._room.notify()
-
-    def subscribe(self, topic: Topic, callback: EventCallback) -> Subscription:
-        """Have a callback called for events of a type; holds when this returns."""
-        subscription, is_first = self.attendant.subscriptions.add(topic, callback)
-        holds: Future[None] = Future()
-
-        def subscribe() -> None:
-            if is_first:
-                self._peer.subscribe(topic)
-            self._peer.confirm(lambda: holds.set_result(None))
-
-        self.do(subscribe)
+        Raises:
+            NoDaemon: There is none that could confirm it.
+        """
+        subscription, holds = self.bus.add(pattern, callback, past)
         try:
-            holds.result(CONFIRM_S)
-        except FutureTimeout:
-            raise NoDaemon(str(self.run_dir), "a subscription was not confirmed") from None
+            frames = holds.result(CONFIRM_S)
+        except BaseException as error:
+            self.bus.remove(subscription)
+            if isinstance(error, FutureTimeout):
+                raise NoDaemon(str(self.run_dir), "a subscription was not confirmed") from None
+            raise
+        self.bus.begin(subscription, past, frames)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""
-        found, was_last = self.attendant.subscriptions.remove(subscription)
-        if was_last:
-            self.do(lambda: self._peer.unsubscribe(subscription.topic))
-        return found
+        return self.bus.remove(subscription)
 
     # --- what stubs need --------------------------------------------------------------------------
 

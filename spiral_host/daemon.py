@@ -114,9 +114,8 @@ class Daemon:
         self._supervisor.restarting = frozenset(
             order["restarted"] for order in orders if order.get("restarted")
         )
-        self._questions = Questions(
-            registry, reactor, self._store.config, self.write, self.tell_node
-        )
+        config = self._store.config
+        self._questions = Questions(registry, reactor, config, self.write, self.tell_node)
         self._questions.epoch = self.epoch
         self._orders = Orders(
             registry, self._supervisor, self._store.requests, self.write, self.publish, self._leave
@@ -159,7 +158,6 @@ class Daemon:
             self._sessions.received,
             self._bus.received,
             self._bus.subscribed,
-            self._bus.pause,
         )
         if self._config.owner_fd is not None:
             self._reactor.watch(self._config.owner_fd, self._owner_gone)
@@ -230,7 +228,6 @@ class Daemon:
     def publish(self, event: PluginEvent) -> None:
         """Put an event of the daemon's own on the bus."""
         self._bus.publish(event)
-        self._bus.pause()
 
     def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
         """Change the store; `then` is called by the loop once the change is on disk."""

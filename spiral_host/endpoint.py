@@ -11,6 +11,7 @@ from typing import Final
 import zmq
 
 from protocol.codec import MAX_MESSAGE
+from protocol.link import MAX_RUNS
 from protocol.reactor import Reactor
 from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT, RunDir
 
@@ -44,7 +45,7 @@ class Endpoint:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.MAXMSGSIZE, MAX_FRAME)
-        socket.set(zmq.SNDHWM, _HIGH_WATER)
+        socket.set(zmq.SNDHWM, MAX_RUNS if kind == zmq.XPUB else _HIGH_WATER)
         socket.set(zmq.RCVHWM, _HIGH_WATER)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
@@ -59,16 +60,10 @@ class Endpoint:
         on_control: Callable[[bytes, list[bytes]], None],
         on_events: Callable[[bytes, list[bytes]], None],
         on_subscription: Callable[[bytes], None],
-        on_pause: Callable[[], None],
     ) -> None:
-        """Call back for every message; `on_pause` when no event is waiting for the moment."""
+        """Call back for every message."""
         reactor.watch_zmq(self.control, lambda: _drain(self.control, on_control))
-
-        def events() -> None:
-            _drain(self.events_in, on_events)
-            on_pause()
-
-        reactor.watch_zmq(self.events_in, events)
+        reactor.watch_zmq(self.events_in, lambda: _drain(self.events_in, on_events))
         reactor.watch_zmq(
             self.events_out,
             lambda: _drain(self.events_out, lambda frame, _: on_subscription(frame)),
@@ -82,9 +77,9 @@ class Endpoint:
         """Send to one peer of the bus; one that misses it joins again."""
         return _send_to(self.events_in, peer, body)
 
-    def fan_out(self, frames: list[bytes]) -> None:
+    def fan_out(self, frame: bytes) -> None:
         """Send to every subscriber; those whose queue is full miss it, and their numbers tell."""
-        self.events_out.send_multipart(frames, zmq.DONTWAIT)
+        self.events_out.send(frame, zmq.DONTWAIT)
 
     def close(self) -> None:
         """Close the sockets; nothing is waited for."""

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 from protocol.errors import LoadFailed, NoDaemon, UsageError
+from protocol.eventbus import EventBus
 from protocol.events import PluginEvent
 from protocol.messages import (
     FindByCapability,
@@ -28,13 +30,15 @@ from protocol.messages import (
     ShutDown,
     UnloadPlugin,
 )
-from protocol.names import EVERYTHING, parse_plugin_id, parse_topic
+from protocol.names import parse_plugin_id
 from protocol.plugin import PluginCapability
+from protocol.publishing import WAIT_S, PublishReport
 from protocol.services import Services
 from protocol.subscriptions import EventCallback, Subscription
 from spiral_host.client import Connection
 from spiral_host.config import DaemonConfig, default_run_dir
 from spiral_host.launch import DaemonProcess, start_daemon
+from spiral_host.listener import MAXLEN, Listener
 from spiral_host.loaders import Source, places_of
 from spiral_host.records import LoadResult, PluginInfo, ServiceInfo, load_result, plugin_info
 
@@ -57,6 +61,8 @@ class Host(Services):
         LoadFailed: The daemon could not start; its own reason is in the text.
     """
 
+    _is_closed = False
+
     def __init__(
         self,
         plugins: Source | Iterable[Source] = (),
@@ -68,6 +74,7 @@ class Host(Services):
         self._temporary = "" if run_dir is not None else tempfile.mkdtemp(prefix="spiral-host-")
         self._daemon: DaemonProcess | None = None
         self._owner_fd = -1
+        self._listeners: WeakSet[Listener] = WeakSet()
         config = DaemonConfig(
             run_dir=Path(run_dir or self._temporary).resolve(),
             data_dir=None if data_dir is None else Path(data_dir).resolve(),
@@ -108,6 +115,7 @@ class Host(Services):
         """
         host = cls.__new__(cls)
         host._temporary, host._daemon, host._owner_fd = "", None, -1  # noqa: SLF001 - its own
+        host._listeners = WeakSet()  # noqa: SLF001
         path = Path(run_dir) if run_dir is not None else default_run_dir()
         host._connection = Connection(path.resolve(), _own_name(), timeout)  # noqa: SLF001
         return host
@@ -233,27 +241,52 @@ class Host(Services):
 
     # --- events -----------------------------------------------------------------------------------
 
-    def publish(self, event: PluginEvent) -> None:
-        """Publish an event; who gets it, and when, is not waited for.
+    @property
+    def event_bus(self) -> EventBus:
+        """The bus; what `Host` has of it is here for short."""
+        return self._connection.event_bus
 
-        Raises:
-            UsageError: Its type is reserved for the daemon.
-            LocalProtocolError: It cannot travel, or has more than 48 KiB.
-        """
-        self._connection.publish(event)
+    def publish(self, event: PluginEvent, *, wait: bool = False, timeout: float = WAIT_S) -> None:
+        """Publish an event; see `EventBus.publish`."""
+        self.event_bus.publish(event, wait=wait, timeout=timeout)
 
-    def subscribe(self, event_type: str, callback: EventCallback) -> Subscription:
-        """Call back, in a background thread, for every event of a type published from now on.
+    def publish_report(self, event: PluginEvent, timeout: float = WAIT_S) -> PublishReport:
+        """Publish an event and say what became of it; see `EventBus.publish_report`."""
+        return self.event_bus.publish_report(event, timeout)
 
-        Args:
-            event_type: `"*"` is every type.
-        """
-        topic = EVERYTHING if event_type == EVERYTHING else parse_topic(event_type)
-        return self._connection.subscribe(topic, callback)
+    def make_sticky(self, event_type: str) -> None:
+        """Let the last event of a type be kept; see `EventBus.make_sticky`."""
+        self.event_bus.make_sticky(event_type)
+
+    def subscribe(
+        self,
+        event_type: str,
+        callback: EventCallback,
+        *,
+        replay: int = 0,
+        since: float | None = None,
+    ) -> Subscription:
+        """Call back, in a background thread, for every event; see `EventBus.subscribe`."""
+        return self.event_bus.subscribe(event_type, callback, replay=replay, since=since)
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """Call back no more; say whether the subscription was there."""
-        return self._connection.unsubscribe(subscription)
+        return self.event_bus.unsubscribe(subscription)
+
+    def listen(self, *event_types: str, maxlen: int = MAXLEN) -> Listener:
+        """Give a queue of the events published from now on, for code that fetches them itself.
+
+        Args:
+            event_types: As `subscribe` takes them; none are every type.
+            maxlen: How many may wait; then the oldest are forgotten, and counted as `dropped`.
+
+        Raises:
+            UsageError: One is neither an event type nor a pattern, or `maxlen` is not positive.
+        """
+        listener = Listener(self, maxlen)
+        self._listeners.add(listener)
+        listener.hear(event_types)
+        return listener
 
     # --- configuration ----------------------------------------------------------------------------
 
@@ -272,6 +305,11 @@ class Host(Services):
 
     # --- the end ----------------------------------------------------------------------------------
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether this host was closed or shut down; then it can do nothing more."""
+        return self._is_closed
+
     def shutdown(self) -> None:
         """Publish SystemShutdown, unload every plugin in reverse order, end the daemon."""
         with contextlib.suppress(NoDaemon):
@@ -283,9 +321,12 @@ class Host(Services):
         self._end(force=False)
 
     def _end(self, *, force: bool) -> None:
+        self._is_closed = True
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection.close()
+        for listener in tuple(self._listeners):
+            listener.close()
         if self._owner_fd >= 0:
             os.close(self._owner_fd)
             self._owner_fd = -1

@@ -1,33 +1,37 @@
-"""Decide the order of events, who still lacks them, and what is kept for a replay. No I/O.
+"""Decide the order of events, who still lacks them, and what is told of it. No I/O, no clock.
 
     run arrives --> fan out to all --> mark the place (Sync) --> every peer has answered the mark
                                                               --> its origin may forget it (Accept)
 
 So whatever the hub has not got to everybody is still kept by its origin, and a hub that is
-killed loses nothing: origins send it again and subscribers drop what they have seen. A peer that
-does not answer a mark in time is not waited for; the numbers tell it what it missed. When it has
-caught up it is told the last numbers, because what it missed may have been the last of all.
+killed loses nothing: origins send it again and subscribers drop what they have seen. One mark
+stands for all runs of some milliseconds. A peer that does not answer a mark in time is not waited
+for; the numbers tell it what it missed. Every peer is told them when it joins and when it has
+caught up, and all are told a second after a line has moved: the end of a line may get lost, too.
 Until every expected peer has come back after a restart, events are held and not sent to few.
 """
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
-from protocol.feed import Frames, Head, LastNumber, Replay, Replayed
+from protocol.feed import LastNumber
+from protocol.runs import Head, Line
+from spiral_host.keeping import Kept
 
-if TYPE_CHECKING:
-    from protocol.names import Topic
+MARK_S: Final = 0.005
+"""How long after a run its mark follows, seconds: who closes its connection waits for that."""
 
-BUDGET: Final = 16 << 20
-"""Bytes kept for replays, all sources together."""
-
-MAX_REPLAY: Final = 768 << 10
-"""Bytes of one replay, so that the answer stays below a message's limit; the rest is a gap."""
+BETWEEN_S: Final = 0.05
+"""How long after the last mark the next one follows at the earliest, seconds. A mark costs as much
+as a run, and a publisher's ring holds what arrives meanwhile."""
 
 LATE_S: Final = 1.0
 """How long a mark may stay unanswered before its peer is no longer waited for, seconds."""
+
+TELL_S: Final = 0.5
+"""How long after a line has moved everybody is told how far it has come, seconds; a second time
+as long after that, because a queue that was too full for the last run may still be."""
 
 MAX_LINES: Final = 10_000
 """Last numbers that are remembered, those of the lines that spoke last."""
@@ -37,7 +41,8 @@ MAX_LINES: Final = 10_000
 class FanOut:
     """Send this run to every subscriber."""
 
-    frames: Frames
+    head: Head
+    frame: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +61,43 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
-class TellNumbers:
-    """Tell a peer how far every line has come: it may have missed the end of some."""
+class Ask:
+    """A run has gone out whose publisher waits to hear what becomes of it."""
 
     peer: bytes
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class TellNumbers:
+    """Tell how far these lines have come: somebody may have missed the end of some.
+
+    Attributes:
+        peer: Whom to tell; None for everybody.
+    """
+
+    peer: bytes | None
     lines: tuple[LastNumber, ...]
 
 
-Action: TypeAlias = FanOut | Mark | Accept | TellNumbers
+Action: TypeAlias = FanOut | Mark | Accept | Ask | TellNumbers
 
 
 @dataclass(slots=True)
 class _Peer:
+    name: str
     answered: int = 0
     late: bool = False
     has_missed: bool = False
     arrived: int = 0
     accepted: int = 0
 
-
-@dataclass(slots=True)
-class _Ring:
-    runs: deque[tuple[Head, bytes, bytes]] = field(default_factory=deque)
-    size: int = 0
+    def may_say(self, head: Head) -> bool:
+        """Look whether a run bears its own origin's name: a node's workers have many."""
+        kind, _, number = self.name.partition(":")
+        if kind != "client":
+            return True
+        return head.source.startswith("app:") and str(head.incarnation) == number
 
 
 class Hub:
@@ -86,29 +105,44 @@ class Hub:
 
     def __init__(self, epoch: int, *, expected: Iterable[str] = ()) -> None:
         self.epoch = epoch
-        self.deadline: float | None = None
-        """When to call `expire`; None while nobody has to answer a mark."""
+        self.kept = Kept()
         self._expected = set(expected)
         self._peers: dict[bytes, _Peer] = {}
         self._names: dict[str, tuple[bytes, int]] = {}
-        self._held: list[tuple[Head, Frames]] = []
-        self._rings: dict[str, _Ring] = {}
-        self._size = 0
-        self._sent: dict[tuple[str, int, Topic], tuple[int, int]] = {}
+        self._held: list[tuple[bytes, Head, bytes]] = []
+        self._sent: dict[Line, tuple[int, int]] = {}
+        self._moved: dict[Line, int] = {}
+        self._tell_at: float | None = None
         self._mark = 0
+        self._mark_at: float | None = None
+        """When the next mark is placed, or, while one is out, when it is late."""
+        self._placed_at = -BETWEEN_S
         self._is_marked = False
         self._marked: dict[bytes, int] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expire`; None while nothing is due."""
+        due = [at for at in (self._mark_at, self._tell_at) if at is not None]
+        return min(due, default=None)
 
     @property
     def is_open(self) -> bool:
         """Whether every expected peer is there, so that events go out."""
         return not self._expected
 
+    @property
+    def peers(self) -> Iterable[bytes]:
+        """Everybody who has joined."""
+        return self._peers.keys()
+
+    # --- peers come and go ------------------------------------------------------------------------
+
     def open(self, now: float) -> list[Action]:
         """Wait for nobody any longer; send out what was held."""
         self._expected.clear()
         held, self._held = self._held, []
-        return [*(self._fan_out(head, frames) for head, frames in held), *self._next_mark(now)]
+        return [action for run in held for action in self._fan_out(*run, now)]
 
     def join(self, peer: bytes, name: str, now: float) -> tuple[int, list[Action]]:
         """Take a peer on; give the last transmission of its name that has arrived here.
@@ -121,11 +155,18 @@ class Hub:
         if known is not None:
             arrived = self._peers.pop(known[0]).arrived if known[0] in self._peers else known[1]
         self._names[name] = (peer, arrived)
-        self._peers[peer] = _Peer(answered=self._mark, arrived=arrived)
+        self._peers[peer] = _Peer(name, answered=self._mark, arrived=arrived)
         self._expected.discard(name)
+        if arrived and self.is_open:
+            self._mark_soon(now)  # it may not have heard what was accepted
         # It may have been away while others got the last events.
         told = self._tell_numbers(peer)
-        return arrived, [*told, *(self.open(now) if self.is_open and self._held else [])]
+        return arrived, [*told, *self._release(now)]
+
+    def place_of(self, name: str) -> bytes | None:
+        """Give the connection over which a peer has joined last."""
+        known = self._names.get(name)
+        return None if known is None else known[0]
 
     def knows(self, peer: bytes) -> bool:
         """Say whether a peer has joined, over this connection."""
@@ -135,44 +176,55 @@ class Hub:
         """Wait for a peer no longer, for example because its node is gone."""
         peer = self._names.pop(name, (b"", 0))[0]
         self._expected.discard(name)
-        was_known = self._peers.pop(peer, None) is not None
-        released = self.open(now) if self.is_open and self._held else []
-        return [*released, *(self._settle(now) if was_known else [])]
+        self._peers.pop(peer, None)
+        return [*self._release(now), *self._settle(now)]
 
-    def arrive(self, peer: bytes, head: Head, frames: Frames) -> list[Action]:
-        """Take in a run. What arrived before, or from a peer that has not joined, is dropped."""
+    def _release(self, now: float) -> list[Action]:
+        return self.open(now) if self.is_open and self._held else []
+
+    # --- runs -------------------------------------------------------------------------------------
+
+    def arrive(self, peer: bytes, head: Head, frame: bytes, now: float) -> list[Action]:
+        """Take in a run.
+
+        What arrived before is dropped, and what comes from a peer that has not joined, or that
+        claims to be another.
+        """
         origin = self._peers.get(peer)
-        if origin is None or head.transmission <= origin.arrived:
+        if origin is None or not origin.may_say(head):
             return []
-        origin.arrived = head.transmission
-        return self._take(head, frames)
+        if head.transmission > origin.arrived:
+            origin.arrived = head.transmission
+            return self._take(peer, head, frame, now)
+        if head.sticky and self.kept.last_of(head.topic) is None:
+            self.kept.keep(head, frame, now)  # everybody has it, but not who subscribes later
+        return []
 
-    def publish(self, head: Head, frames: Frames) -> list[Action]:
+    def publish(self, head: Head, frame: bytes, now: float) -> list[Action]:
         """Take in a run of the daemon's own."""
-        return self._take(head, frames)
+        return self._take(b"", head, frame, now)
 
-    def _take(self, head: Head, frames: Frames) -> list[Action]:
-        self._keep(head, frames)
+    def _take(self, peer: bytes, head: Head, frame: bytes, now: float) -> list[Action]:
+        self.kept.keep(head, frame, now)
         if not self.is_open:
-            self._held.append((head, frames))
+            self._held.append((peer, head, frame))
             return []
-        return [self._fan_out(head, frames)]
+        return self._fan_out(peer, head, frame, now)
 
-    def _fan_out(self, head: Head, frames: Frames) -> FanOut:
-        line = (head.source, head.incarnation, head.topic)
+    def _fan_out(self, peer: bytes, head: Head, frame: bytes, now: float) -> list[Action]:
+        line = head.line
         first, _ = self._sent.pop(line, (head.first, 0))
-        self._sent[line] = (first, head.first + head.count - 1)
+        self._sent[line] = (first, head.last)
         if len(self._sent) > MAX_LINES:
             del self._sent[next(iter(self._sent))]
-        return FanOut(frames)
+        self._moved[line] = 2
+        if self._tell_at is None:
+            self._tell_at = now + TELL_S
+        self._mark_soon(now)
+        sent = FanOut(head, frame)
+        return [sent, Ask(peer, head)] if head.report else [sent]
 
-    def _tell_numbers(self, peer: bytes) -> list[Action]:
-        lines = tuple(LastNumber(*line, *sent) for line, sent in self._sent.items())
-        return [TellNumbers(peer, lines)] if lines else []
-
-    def pause(self, now: float) -> list[Action]:
-        """Nothing more is waiting to arrive: mark the place if somebody waits for it."""
-        return [] if self._is_marked else self._next_mark(now)
+    # --- marks ------------------------------------------------------------------------------------
 
     def synced(self, peer: bytes, number: int, now: float) -> list[Action]:
         """Take in a peer's answer to a mark."""
@@ -187,79 +239,65 @@ class Hub:
         return [*told, *self._settle(now)]
 
     def expire(self, now: float) -> list[Action]:
-        """Stop waiting for peers that are late; early and late calls are harmless."""
-        if self.deadline is None or now < self.deadline:
-            return []
-        if not self._is_marked:
-            return self._place_mark(now) if self._has_missing() else self._next_mark(now)
+        """Do what is due; early and late calls are harmless."""
+        actions: list[Action] = []
+        if self._mark_at is not None and now >= self._mark_at:
+            actions += self._lose_patience(now) if self._is_marked else self._place_mark(now)
+        self.kept.expire(now)
+        if self._tell_at is not None and now >= self._tell_at:
+            actions += self._tell_moved(now)
+        return actions
+
+    def _lose_patience(self, now: float) -> list[Action]:
         for peer in self._peers.values():
             peer.late = peer.late or peer.answered < self._mark
             peer.has_missed = peer.has_missed or peer.late
         return self._settle(now)
 
-    def replay(self, wanted: Replay) -> Replayed:
-        """Give what is kept of the events that a peer misses."""
-        ring = self._rings.get(wanted.source, _Ring())
-        found = [
-            (head, body)
-            for known, head, body in ring.runs
-            if (known.incarnation, known.topic) == (wanted.incarnation, wanted.topic)
-            and known.first <= wanted.last
-            and known.first + known.count > wanted.first
-        ]
-        kept, size = 0, 0
-        while kept < len(found) and (size := size + sum(map(len, found[kept]))) <= MAX_REPLAY:
-            kept += 1
-        heads, bodies = tuple(head for head, _ in found[:kept]), tuple(b for _, b in found[:kept])
-        return Replayed(wanted.source, wanted.incarnation, wanted.topic, wanted.last, heads, bodies)
-
     def _settle(self, now: float) -> list[Action]:
         waited_for = [peer for peer in self._peers.values() if not peer.late]
         if not self._is_marked or any(peer.answered < self._mark for peer in waited_for):
             return []
-        self._is_marked, self.deadline = False, None
+        self._is_marked, self._mark_at = False, None
         accepts: list[Action] = []
         for key, transmission in self._marked.items():
             peer = self._peers.get(key)
             if peer is not None and transmission > peer.accepted:
                 peer.accepted = transmission
                 accepts.append(Accept(key, transmission))
-        return [*accepts, *self._next_mark(now)]
+        if any(peer.arrived != peer.accepted for peer in self._peers.values()):
+            self._mark_at = self._soon(now)
+        elif any(peer.has_missed for peer in self._peers.values()):
+            # Its queue was full, perhaps for the last mark too: ask it again, but not all the time.
+            self._mark_at = now + LATE_S
+        return accepts
 
-    def _next_mark(self, now: float) -> list[Action]:
-        if self.is_open and any(p.arrived != p.accepted for p in self._peers.values()):
-            return self._place_mark(now)
-        # Its queue was full, perhaps for the last mark too: ask it again, but not all the time.
-        again_at = now + LATE_S if self.deadline is None else self.deadline
-        self.deadline = again_at if self._has_missing() else None
-        return []
+    def _mark_soon(self, now: float) -> None:
+        # Where one is due later, it is for somebody who missed something: that holds nobody up.
+        soon = self._soon(now)
+        if not self._is_marked and (self._mark_at is None or self._mark_at > soon):
+            self._mark_at = soon
 
-    def _has_missing(self) -> bool:
-        return any(peer.has_missed for peer in self._peers.values())
+    def _soon(self, now: float) -> float:
+        return max(now + MARK_S, self._placed_at + BETWEEN_S)
 
     def _place_mark(self, now: float) -> list[Action]:
         self._mark += 1
-        self._is_marked = True
+        self._is_marked, self._placed_at = True, now
         self._marked = {key: peer.arrived for key, peer in self._peers.items()}
-        self.deadline = now + LATE_S
-        return [Mark(self._mark)]
+        self._mark_at = now + LATE_S
+        return [Mark(self._mark), *self._settle(now)]
 
-    def _keep(self, head: Head, frames: Frames) -> None:
-        ring = self._rings.setdefault(head.source, _Ring())
-        size = sum(map(len, frames))
-        ring.runs.append((head, frames[1], frames[2]))
-        ring.size += size
-        self._size += size
-        while self._size > BUDGET:
-            # Whoever keeps most gives up its oldest: a flood costs the others nothing.
-            largest = max(self._rings, key=lambda source: self._rings[source].size)
-            self._drop_oldest(largest)
+    # --- last numbers -----------------------------------------------------------------------------
 
-    def _drop_oldest(self, source: str) -> None:
-        ring = self._rings[source]
-        known, head, body = ring.runs.popleft()
-        size = len(known.topic.encode()) + 1 + len(head) + len(body)
-        ring.size -= size
-        self._size -= size
-        if not ring.runs:
-            del self._rings[source]
+    def _tell_moved(self, now: float) -> list[Action]:
+        lines = tuple(
+            LastNumber(*line, *self._sent[line]) for line in self._moved if line in self._sent
+        )
+        self._moved = {line: times - 1 for line, times in self._moved.items() if times > 1}
+        self._tell_at = now + TELL_S if self._moved else None
+        return [TellNumbers(None, lines)] if lines else []
+
+    def _tell_numbers(self, peer: bytes) -> list[Action]:
+        lines = tuple(LastNumber(*line, *sent) for line, sent in self._sent.items())
+        return [TellNumbers(peer, lines)] if lines else []

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from protocol.errors import ManifestError, UsageError, travelling
 from protocol.messages import PluginSource
-from protocol.names import EVERYTHING, parse_topic, shown
+from protocol.names import EVERYTHING, parse_pattern, shown
 from protocol.plugin import PluginMetadata
 
 MANIFEST: Final = "plugin.toml"
@@ -150,7 +150,7 @@ def _events(declared: object) -> tuple[str, ...]:
         return (EVERYTHING,)
     if not isinstance(declared, list):
         raise UsageError(f"events: {shown(declared)} is no list of event types")
-    return tuple(topic if topic == EVERYTHING else parse_topic(topic) for topic in declared)
+    return tuple(map(parse_pattern, declared))
 
 
 def _concurrency(declared: object) -> int:

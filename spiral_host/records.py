@@ -14,7 +14,9 @@ class PluginInfo:
         reason: Why it is not ready, in one line, or empty; `traceback` is its author's.
         restarts: How often it was started again without anybody asking.
         services: What it offers now.
-        calls: Calls of its services that were answered; `errors` those that raised.
+        calls: Calls of its services that were answered; `errors` those that raised, and callbacks
+            for events that did.
+        lag: Events that wait for its callbacks; `missed` those for which it was too far behind.
         memory: Resident bytes, None without a process; `cpu` is CPU time, seconds.
         uptime_s: Since it became ready.
         sandbox: The layers that confine it; empty is NOT SANDBOXED.
@@ -37,6 +39,8 @@ class PluginInfo:
     services: tuple[str, ...]
     calls: int
     errors: int
+    lag: int
+    missed: int
     memory: int | None
     cpu: float | None
     threads: int | None

@@ -40,6 +40,8 @@ def plugin_row(plugin: Plugin, registry: Registry) -> Row:
         "services": services,
         "calls": figures.calls if figures else 0,
         "errors": figures.errors if figures else 0,
+        "lag": figures.lag if figures else 0,
+        "missed": figures.missed if figures else 0,
         "memory": figures.memory if figures else None,
         "cpu": figures.cpu_s if figures else None,
         "threads": figures.threads if figures else None,

@@ -20,6 +20,7 @@ import msgpack
 from plugin_worker.confine import Confinement, scrubbed_environment
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.seccomp import compile_program
+from protocol.interest import InterestWriter
 
 DEADLINE: Final = 20.0
 ROOT: Final = Path(__file__).parents[1]
@@ -28,10 +29,10 @@ OBEDIENT: Final = '''
 """Says hello, then does what each packet says and answers with the value of `answer`."""
 import msgpack
 
-def run(spec, umbilical, flight):
+def run(spec, umbilical, flight, interest):
     umbilical.send(msgpack.packb("confined"))
     while code := umbilical.recv(65536):
-        scope = {"spec": spec, "umbilical": umbilical, "flight": flight, "answer": None}
+        scope = {"spec": spec, "umbilical": umbilical, "interest": interest, "answer": None}
         try:
             exec(code, scope)
             answer = scope["answer"]
@@ -163,6 +164,7 @@ class ZygotePair:
         umbilical.settimeout(DEADLINE)
         output, write_end = os.pipe()
         flight = os.memfd_create("flight")
+        interest = InterestWriter()
         confinement = Confinement(
             read=read,
             write=(str(data),),
@@ -177,10 +179,11 @@ class ZygotePair:
             "environment": scrubbed_environment(str(tmp), str(data)),
             "spec": {"incarnation": incarnation},
         }
-        self.send(frame, [theirs.fileno(), write_end, flight])
+        self.send(frame, [theirs.fileno(), write_end, flight, interest.fd])
         theirs.close()
         os.close(write_end)
         os.close(flight)
+        interest.close()
         answer = self.receive()
         assert answer["incarnation"] == incarnation, answer
         worker = Worker(answer["pid"], umbilical, output, tmp, data)

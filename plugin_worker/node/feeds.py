@@ -1,8 +1,9 @@
-"""Events between this machine's workers and the bus: stamped going up, filtered going down.
+"""Events between this machine's workers and the bus: numbered going up, handed out going down.
 
 A publisher may have so many events under way; `Published` gives it room for more once they are
 in its ring here. While the ring is full and a daemon is there, the publisher's packets wait;
-while there is none they are given up at once, and their numbers show as a gap.
+while there is none they are given up at once, and their numbers show as a gap. A subscriber says
+on its flight page how many events it has run; one that is too far behind misses some, and is told.
 """
 
 from collections import deque
@@ -10,23 +11,58 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from plugin_worker.node.interest import NodeInterest
+from protocol.backlog import Backlog
 from protocol.errors import RemoteProtocolError
-from protocol.feed import Missing, pack_delivery, pack_missing, unpack_publication
+from protocol.events import RESERVED
+from protocol.feed import Informed, Interest, Outcome, Ran
 from protocol.follower import Delivery
-from protocol.messages import Published, Subscribed, ToEndpoint
-from protocol.names import EVERYTHING, Topic
-from protocol.window import WINDOW_BYTES, WINDOW_EVENTS
+from protocol.messages import (
+    CallbacksRan,
+    Published,
+    Reported,
+    Subscribe,
+    Subscribed,
+    ToEndpoint,
+)
+from protocol.names import Topic
+from protocol.patterns import PatternMap
+from protocol.reactor import Reactor
+from protocol.runs import Publication, Run, pack_missing, unpack_publication
+from protocol.subscriptions import MAX_PATTERNS
+from protocol.window import WINDOW_BYTES, WINDOW_EVENTS, Receipts
 
 if TYPE_CHECKING:
     from protocol.peer import BusPeer
 
 SLOW_BYTES: Final = 1 << 20
-"""What may wait for one subscriber that does not read; beyond that it is told what it missed."""
-
-MAX_SUBSCRIPTIONS: Final = 10_000
+"""What may wait for one subscriber that does not even read."""
 
 MAX_DROPPED: Final = 1 << 32
 """Events that a worker may say it gave up; their numbers have to stay below 2**63."""
+
+LOOK_S: Final = 0.02
+"""How often it is looked whether a subscriber that missed something has caught up, seconds."""
+
+MAX_AWAITED: Final = 1024
+"""Events for which it is remembered who was given them until the hub asks."""
+
+_Event = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Wire:
+    """How a worker is reached.
+
+    Attributes:
+        send: Sends it a delivery.
+        unsent: Says how many bytes wait because it does not read.
+        ran: Says how many events it has run, by its own word.
+    """
+
+    send: Callable[[bytes], None]
+    unsent: Callable[[], int]
+    ran: Callable[[], int]
 
 
 @dataclass(slots=True)
@@ -34,115 +70,208 @@ class _Reader:
     """One worker as a subscriber and publisher."""
 
     name: str
-    backlog: Callable[[], int]
-    send_events: Callable[[bytes], None]
-    topics: set[Topic] = field(default_factory=set)
-    missed: dict[tuple[str, int, Topic], Missing] = field(default_factory=dict)
-    waiting: deque[tuple[Topic, list[bytes]]] = field(default_factory=deque)
+    wire: Wire
+    patterns: set[Topic] = field(default_factory=set)
+    backlog: Backlog = field(default_factory=Backlog)
+    receipts: Receipts = field(default_factory=Receipts)
+    waiting: deque[Publication] = field(default_factory=deque)
     waiting_bytes: int = 0
+    owes: set[_Event] = field(default_factory=set)
+    """Events whose publishers wait until this worker has run its callbacks."""
 
     @property
     def is_slow(self) -> bool:
-        return self.backlog() > SLOW_BYTES
+        if not self.backlog.is_full and self.wire.unsent() <= SLOW_BYTES:
+            return False
+        self.backlog.ran(self.wire.ran())
+        return self.backlog.is_full or self.wire.unsent() > SLOW_BYTES
 
 
 class Feeds:
     """The events of every worker of this machine; lives as long as the node."""
 
-    def __init__(self, send: Callable[[int, ToEndpoint], object]) -> None:
+    filters = True
+
+    def __init__(self, reactor: Reactor, send: Callable[[int, ToEndpoint], object]) -> None:
         self.peer: BusPeer  # set by the node, which makes both
+        self.interest = NodeInterest(reactor)
+        self._reactor = reactor
         self._send = send
         self._readers: dict[int, _Reader] = {}
-        self._wanted: dict[Topic, set[int]] = {}
+        self._wanted: PatternMap[int] = PatternMap()
+        self._in_force: PatternMap[int] = PatternMap()
+        """Those of them that the hub has confirmed."""
+        self._awaited: dict[_Event, tuple[str, ...]] = {}
+        self._is_looking = False
 
-    def add(
-        self,
-        incarnation: int,
-        name: str,
-        backlog: Callable[[], int],
-        send_events: Callable[[bytes], None],
-    ) -> None:
+    def add(self, incarnation: int, name: str, wire: Wire) -> None:
         """A worker is there."""
-        self._readers[incarnation] = _Reader(name, backlog, send_events)
+        self._readers[incarnation] = _Reader(name, wire)
 
     def remove(self, incarnation: int) -> None:
         """A worker is gone; what it published is still kept."""
         reader = self._readers.pop(incarnation, None)
         if reader is None:
             return
-        for topic in reader.topics:
-            self._unwant(incarnation, topic)
+        for pattern in reader.patterns:
+            self._unwant(incarnation, pattern)
+        self._told_own()
+        for event in reader.owes:
+            self._failed(event, reader.name, "it has gone")
         self.peer.outbox.forget(reader.name, incarnation)
 
-    # --- down -------------------------------------------------------------------------------------
+    def lag(self, incarnation: int) -> tuple[int, int]:
+        """Say how many events a worker is behind, and how many it has missed for good."""
+        reader = self._readers.get(incarnation)
+        if reader is None:
+            return 0, 0
+        reader.backlog.ran(reader.wire.ran())
+        return reader.backlog.lag, reader.backlog.missed
 
-    def subscribe(self, incarnation: int, topic: Topic, request: str) -> None:
-        """Give a worker events of a type; it hears `Subscribed` when none is missed any more.
+    # --- subscriptions ----------------------------------------------------------------------------
+
+    def subscribe(self, incarnation: int, pattern: Topic, wish: Subscribe) -> None:
+        """Give a worker the events of a pattern; it hears `Subscribed` when it misses none.
 
         Raises:
             RemoteProtocolError: It has too many subscriptions.
         """
         reader = self._readers[incarnation]
-        if len(reader.topics) >= MAX_SUBSCRIPTIONS:
-            raise RemoteProtocolError(f"more than {MAX_SUBSCRIPTIONS} subscriptions")
-        reader.topics.add(topic)
-        confirmed = Subscribed(request)
-        if topic not in self._wanted:
-            self.peer.subscribe(topic)
-        self._wanted.setdefault(topic, set()).add(incarnation)
-        if self.peer.has_hub:
-            self.peer.confirm(lambda: self._confirm(incarnation, confirmed))
-        else:
-            self._send(incarnation, confirmed)
+        if len(reader.patterns) >= MAX_PATTERNS and pattern not in reader.patterns:
+            raise RemoteProtocolError(f"more than {MAX_PATTERNS} patterns")
+        reader.patterns.add(pattern)
+        if self._wanted.add(pattern, incarnation):
+            self.peer.subscribe(pattern)
+            self._told_own()
 
-    def _confirm(self, incarnation: int, confirmed: Subscribed) -> None:
-        self._send(incarnation, confirmed)
+        def confirmed(past: tuple[bytes, ...]) -> None:
+            known = self._readers.get(incarnation)
+            if known is not None and pattern in known.patterns:
+                self._in_force.add(pattern, incarnation)
+            self._send(incarnation, Subscribed(wish.request, past))
 
-    def unsubscribe(self, incarnation: int, topic: Topic) -> None:
+        self.peer.confirm(pattern, wish.last, wish.since, confirmed)
+
+    def unsubscribe(self, incarnation: int, pattern: Topic) -> None:
         """Give it no more of them."""
-        self._readers[incarnation].topics.discard(topic)
-        self._unwant(incarnation, topic)
+        self._readers[incarnation].patterns.discard(pattern)
+        self._unwant(incarnation, pattern)
+        self._told_own()
 
-    def _unwant(self, incarnation: int, topic: Topic) -> None:
-        wanted = self._wanted.get(topic, set())
-        wanted.discard(incarnation)
-        if not wanted and self._wanted.pop(topic, None) is not None:
-            self.peer.unsubscribe(topic)
+    def _unwant(self, incarnation: int, pattern: Topic) -> None:
+        self._in_force.remove(pattern, incarnation)
+        if self._wanted.remove(pattern, incarnation):
+            self.peer.unsubscribe(pattern)
+
+    def _told_own(self) -> None:
+        self.interest.own(self._wanted.patterns)
+
+    def told_interest(self, interest: Interest) -> None:
+        """Let every worker know what is wanted, and the hub that they do."""
+        self.interest.told(interest)
+        self.peer.tell(Informed(interest.generation))
+
+    # --- down -------------------------------------------------------------------------------------
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand events, or the word that some are missing, to every worker that wants them."""
-        wanted = self._wanted.get(delivery.topic, set()) | self._wanted.get(EVERYTHING, set())
-        for incarnation in wanted:
+        is_run = isinstance(delivery, Run)
+        topic = delivery.head.topic if is_run else delivery.topic  # type: ignore[union-attr]
+        for incarnation in self._wanted.matching(topic):
             reader = self._readers[incarnation]
             if reader.is_slow:
-                _miss(reader, delivery)
+                self._miss(reader, delivery)
                 continue
-            self.tell_missed(incarnation)
-            reader.send_events(_packed(delivery))
+            if reader.backlog.has_missed:
+                self._tell_missed(reader)
+            self._hand(reader, delivery)
+        if isinstance(delivery, Run) and delivery.head.report:
+            self._await(delivery)
 
-    def tell_missed(self, incarnation: int) -> None:
-        """Tell a worker that reads again which events it missed meanwhile."""
-        reader = self._readers.get(incarnation)
-        if reader is not None and reader.missed and not reader.is_slow:
-            missed, reader.missed = reader.missed, {}
-            for missing in missed.values():
-                reader.send_events(pack_missing(missing))
+    def _hand(self, reader: _Reader, delivery: Delivery) -> None:
+        if isinstance(delivery, Run):
+            head, frame = delivery
+            reader.backlog.sent(head.events, len(frame))
+            if head.report:
+                reader.owes.add((head.incarnation, head.report))
+            reader.wire.send(frame)
+        else:
+            reader.wire.send(pack_missing(delivery))
+
+    def _miss(self, reader: _Reader, delivery: Delivery) -> None:
+        reader.backlog.miss(delivery)
+        if isinstance(delivery, Run) and delivery.head.report:
+            event = (delivery.head.incarnation, delivery.head.report)
+            self._failed(event, reader.name, "it is too far behind and missed the event")
+        if not self._is_looking:
+            self._is_looking = True
+            self._reactor.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Tell those who have caught up what they missed."""
+        behind = [reader for reader in self._readers.values() if reader.backlog.has_missed]
+        for reader in behind:
+            if not reader.is_slow:
+                self._tell_missed(reader)
+        self._is_looking = any(reader.backlog.has_missed for reader in behind)
+        if self._is_looking:
+            self._reactor.call_later(LOOK_S, self._look)
+
+    def _tell_missed(self, reader: _Reader) -> None:
+        for delivery in reader.backlog.take_missed():
+            self._hand(reader, delivery)
+
+    # --- what became of an event ------------------------------------------------------------------
+
+    def _await(self, run: Run) -> None:
+        names = tuple(self._readers[each].name for each in self._wanted.matching(run.head.topic))
+        while len(self._awaited) >= MAX_AWAITED:
+            del self._awaited[next(iter(self._awaited))]
+        self._awaited[run.head.incarnation, run.head.report] = names
+
+    def concerned(self, incarnation: int, report: int, topic: Topic) -> tuple[str, ...]:
+        """Name the workers that are given an event; one that is late in a replay will be.
+
+        Who has only just subscribed is named where the event has come, and else is not given it.
+        """
+        known = self._awaited.pop((incarnation, report), None)
+        if known is not None:
+            return known
+        return tuple(self._readers[each].name for each in self._in_force.matching(topic))
+
+    def ran(self, incarnation: int, said: CallbacksRan) -> None:
+        """Take in that a worker has run its callbacks for an event whose publisher waits."""
+        reader = self._readers[incarnation]
+        event = (said.incarnation, said.report)
+        if event in reader.owes:
+            reader.owes.discard(event)
+            self.peer.tell(Ran(*event, reader.name, said.matched, said.failed, said.failures))
+
+    def _failed(self, event: _Event, name: str, why: str) -> None:
+        self.peer.tell(Ran(*event, name, 1, 1, (why,)))
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell a worker what became of the event that it waits for."""
+        figures = (outcome.matched, outcome.delivered, outcome.failures)
+        self._send(outcome.incarnation, Reported(outcome.report, *figures))
 
     # --- up ---------------------------------------------------------------------------------------
 
-    def published(self, incarnation: int, body: bytes) -> None:
+    def published(self, incarnation: int, packet: bytes) -> None:
         """Take in what a worker publishes.
 
         Raises:
-            RemoteProtocolError: It is none, or more than the worker was given room for.
+            RemoteProtocolError: It is none, reserved, or more than the worker was given room for.
         """
         reader = self._readers[incarnation]
-        topic, payloads = unpack_publication(body)
-        self.peer.outbox.reserve(reader.name, incarnation, topic)
+        said = unpack_publication(packet)
+        if said.topic in RESERVED:
+            raise RemoteProtocolError(f"only the daemon publishes {said.topic}")
+        self.peer.outbox.reserve(reader.name, incarnation, said.topic)
         if reader.waiting or not self.peer.outbox.has_room(reader.name, incarnation):
-            self._wait(incarnation, reader, topic, payloads)
-            return
-        self._enter(incarnation, reader, topic, payloads)
+            self._wait(incarnation, reader, said)
+        else:
+            self._enter(incarnation, reader, said)
 
     def dropped(self, incarnation: int, topic: Topic, count: int) -> None:
         """Use up the numbers of events that a worker gave up by itself.
@@ -152,52 +281,58 @@ class Feeds:
         """
         if not 0 < count <= MAX_DROPPED:
             raise RemoteProtocolError(f"{count} events given up at once")
-        name = self._readers[incarnation].name
-        self.peer.outbox.skip(name, incarnation, topic, count)
+        reader = self._readers[incarnation]
+        lost = Publication(topic, b"", count)
+        if reader.waiting:
+            reader.waiting.append(lost)  # what waits was published before, and has lower numbers
+        else:
+            self._enter(incarnation, reader, lost)
 
     def room(self) -> None:
         """Rings may have room again: let those in who wait."""
+        has_room = self.peer.outbox.has_room
         for incarnation, reader in self._readers.items():
-            has_room = self.peer.outbox.has_room
             while reader.waiting and has_room(reader.name, incarnation):
-                topic, payloads = reader.waiting.popleft()
-                reader.waiting_bytes -= sum(map(len, payloads))
-                self._enter(incarnation, reader, topic, payloads)
+                self._enter(incarnation, reader, self._next(reader))
 
     def give_up(self) -> None:
         """There is no daemon: nobody waits for room, and the gaps will show."""
+        self.interest.hub_lost()
         for incarnation, reader in self._readers.items():
             while reader.waiting:
-                topic, payloads = reader.waiting.popleft()
-                reader.waiting_bytes -= sum(map(len, payloads))
-                self._skip(incarnation, reader, topic, len(payloads))
+                self._give_up(incarnation, reader, self._next(reader))
 
-    def _enter(
-        self, incarnation: int, reader: _Reader, topic: Topic, payloads: list[bytes]
-    ) -> None:
-        self.peer.publish(reader.name, incarnation, topic, payloads)
-        self._send(incarnation, Published(len(payloads)))
+    @staticmethod
+    def _next(reader: _Reader) -> Publication:
+        said = reader.waiting.popleft()
+        reader.waiting_bytes -= len(said.body)
+        return said
 
-    def _wait(self, incarnation: int, reader: _Reader, topic: Topic, payloads: list[bytes]) -> None:
+    def _enter(self, incarnation: int, reader: _Reader, said: Publication) -> None:
+        if said.body:
+            self.peer.publish(reader.name, incarnation, said)
+            self._took(incarnation, reader, said)
+        else:
+            self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
+
+    def _wait(self, incarnation: int, reader: _Reader, said: Publication) -> None:
         if not self.peer.has_hub:
-            self._skip(incarnation, reader, topic, len(payloads))
+            self._give_up(incarnation, reader, said)
             return
-        reader.waiting.append((topic, payloads))
-        reader.waiting_bytes += sum(map(len, payloads))
+        reader.waiting.append(said)
+        reader.waiting_bytes += len(said.body)
         if len(reader.waiting) > WINDOW_EVENTS or reader.waiting_bytes > 2 * WINDOW_BYTES:
             raise RemoteProtocolError("more events under way than there was room for")
 
-    def _skip(self, incarnation: int, reader: _Reader, topic: Topic, count: int) -> None:
-        self.peer.outbox.skip(reader.name, incarnation, topic, count)
-        self._send(incarnation, Published(count))
+    def _give_up(self, incarnation: int, reader: _Reader, said: Publication) -> None:
+        """Keep nothing: subscribers on this machine are given it, others will see a gap."""
+        if said.body:
+            self.peer.publish_here(reader.name, incarnation, said)
+            self._took(incarnation, reader, said)
+        else:
+            self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
 
-
-def _packed(delivery: Delivery) -> bytes:
-    return pack_missing(delivery) if isinstance(delivery, Missing) else pack_delivery(delivery)
-
-
-def _miss(reader: _Reader, delivery: Delivery) -> None:
-    key = (delivery.source, delivery.incarnation, delivery.topic)
-    known = reader.missed.get(key)
-    first = known.first if known else delivery.first
-    reader.missed[key] = Missing(*key, first, delivery.last)
+    def _took(self, incarnation: int, reader: _Reader, said: Publication) -> None:
+        told = reader.receipts.took(said.events, said.size)
+        if told is not None:
+            self._send(incarnation, Published(*told))

@@ -95,7 +95,7 @@ class Node:
         for folder in ("tmp", "logs"):
             (run_dir / folder).mkdir(mode=0o700, exist_ok=True)
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
-        self._feeds = Feeds(lambda incarnation, message: self._send(incarnation, message, ()))
+        self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
         self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
@@ -112,8 +112,7 @@ class Node:
             reactor,
             self._context,
             (self._address("events-in"), self._address("events-out")),
-            deliver=self._feeds.deliver,
-            room=self._feeds.room,
+            self._feeds,
         )
         self._link = DaemonLink(
             reactor,
@@ -166,6 +165,7 @@ class Node:
         self._zygote.close()
         self._clients.close()
         self._segments.close()
+        self._feeds.interest.close()
         self._feeds.peer.close()
         self._link.close()
         self._reactor.close()
@@ -259,7 +259,11 @@ class Node:
             self._stop()
 
     def _sample(self, request: str) -> None:
-        samples = (worker.sample() for worker in self._workers.living.values() if worker.pid)
+        samples = (
+            worker.sample(*self._feeds.lag(worker.incarnation))
+            for worker in self._workers.living.values()
+            if worker.pid
+        )
         taken = tuple(sample for sample in samples if sample is not None)
         self.tell_daemon(Samples(request, taken))
 

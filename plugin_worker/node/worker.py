@@ -12,7 +12,7 @@ import psutil
 from plugin_worker.node.budget import Budget
 from plugin_worker.node.logs import Log
 from protocol.errors import RemoteProtocolError
-from protocol.flight import read_counters
+from protocol.flight import read_counters, read_events
 from protocol.messages import Cause, Sample, WorkerReport
 from protocol.umbilical import Umbilical
 
@@ -101,8 +101,17 @@ class WorkerProcess:
         rule = self.rule if ours else ""
         return Cause(kind="signal", code=result.si_status, rule=rule)
 
-    def sample(self) -> Sample | None:
-        """Measure it; None if it is just leaving."""
+    def events_ran(self) -> int:
+        """Say for how many events it has run its callbacks, by its own word."""
+        return 0 if self.flight_fd < 0 else read_events(self.flight_fd)
+
+    def sample(self, lag: int, missed: int) -> Sample | None:
+        """Measure it; None if it is just leaving.
+
+        Args:
+            lag: Events that it has been given and has not run.
+            missed: Events that it was too far behind to be given.
+        """
         try:
             process = psutil.Process(self.pid)
             with process.oneshot():
@@ -118,6 +127,8 @@ class WorkerProcess:
             threads=threads,
             calls=calls,
             errors=errors,
+            lag=lag,
+            missed=missed,
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
-from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
@@ -19,6 +19,7 @@ from protocol.flight import read_flight
 from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
+    CallbacksRan,
     Confined,
     Dropped,
     EndWorker,
@@ -38,7 +39,7 @@ from protocol.messages import (
     WaitOver,
     WorkerDetails,
 )
-from protocol.names import EVERYTHING, Topic, parse_topic
+from protocol.names import parse_pattern, parse_topic
 from protocol.packets import Kind
 from protocol.process import start_time_of
 from protocol.reactor import Reactor
@@ -105,12 +106,12 @@ class Workers:
             self._outside.tell_daemon(SpawnFailed(order.incarnation, str(error)))
             return
         self.living[order.incarnation] = worker
-        self._feeds.add(
-            order.incarnation,
-            order.plugin_id,
-            lambda: worker.umbilical.backlog,
-            lambda body: self._push(worker, Kind.EVENTS, body, ()),
+        wire = Wire(
+            send=lambda body: self._push(worker, Kind.EVENTS, body, ()),
+            unsent=lambda: worker.umbilical.backlog,
+            ran=worker.events_ran,
         )
+        self._feeds.add(order.incarnation, order.plugin_id, wire)
         self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
         self._reactor.watch(worker.log.read_fd, lambda: self._drain(worker))
 
@@ -118,11 +119,12 @@ class Workers:
             theirs.close()
             worker.log.handed_over()
 
+        pages = (worker.flight_fd, self._feeds.interest.fd)
         self._zygote.fork(
             Order(
                 incarnation=order.incarnation,
                 frame=self._spawner.frame(order, worker),
-                descriptors=(theirs.fileno(), worker.log.write_fd, worker.flight_fd),
+                descriptors=(theirs.fileno(), worker.log.write_fd, *pages),
                 taken=taken,
                 answered=lambda pid, error: self._forked(worker, pid, error),
             )
@@ -215,12 +217,13 @@ class Workers:
     def _told(self, worker: WorkerProcess, body: bytes) -> None:
         message = FROM_ENDPOINT.decode(body)
         if isinstance(message, Subscribe):
-            topic = _topic(message.topic)
-            self._feeds.subscribe(worker.incarnation, topic, message.request)
+            self._feeds.subscribe(worker.incarnation, parse_pattern(message.pattern), message)
         elif isinstance(message, Unsubscribe):
-            self._feeds.unsubscribe(worker.incarnation, _topic(message.topic))
+            self._feeds.unsubscribe(worker.incarnation, parse_pattern(message.pattern))
         elif isinstance(message, Dropped):
             self._feeds.dropped(worker.incarnation, parse_topic(message.topic), message.count)
+        elif isinstance(message, CallbacksRan):
+            self._feeds.ran(worker.incarnation, message)
         elif isinstance(message, LaneClosed):
             self._outside.lane_closed(message.lane, worker.incarnation)
         elif isinstance(message, Held | WaitOver):
@@ -285,8 +288,6 @@ class Workers:
                 self._reactor.forget_writable(worker.umbilical.fd)
         except OSError:
             self._hung_up(worker)
-            return
-        self._feeds.tell_missed(worker.incarnation)
 
     def is_behind(self, incarnation: int) -> bool:
         """Say whether a worker has so much to read that what it can do without is not added."""
@@ -341,7 +342,3 @@ class Workers:
         """End every worker by force."""
         for worker in self.living.values():
             worker.kill(rule)
-
-
-def _topic(text: str) -> Topic:
-    return EVERYTHING if text == EVERYTHING else parse_topic(text)

@@ -29,7 +29,7 @@ class Order:
 
     incarnation: int
     frame: bytes
-    descriptors: tuple[int, int, int]
+    descriptors: tuple[int, int, int, int]
     taken: Callable[[], None]
     answered: Callable[[int, str], None]
     """Called with (pid, "") or (0, error)."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from spiral_host.cli import calls, daemon, events, plugins
+from spiral_host.cli import calls, daemon, events, plugins, replay
 from spiral_host.cli.door import REAL, Target
 from spiral_host.cli.failure import Status, explain, show
 
@@ -75,7 +75,7 @@ def app(ctx: click.Context, run_dir: str | None) -> None:
     ctx.obj = Target(ctx.obj or REAL, run_dir)
 
 
-for _module in (daemon, plugins, calls, events):
+for _module in (daemon, plugins, calls, events, replay):
     for _command in _module.COMMANDS:
         app.add_command(_command)
 

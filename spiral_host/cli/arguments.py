@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from protocol.names import EVERYTHING, parse_service, parse_topic
+from protocol.names import EVERYTHING, parse_pattern, parse_service
 from spiral_host.cli.failure import Failure, Status
 
 _NUMBER_LIKE: Final = re.compile(r"[-+]?[.\d][\d.,eE+_-]*\Z")
@@ -50,14 +50,14 @@ def parse_target(text: str) -> tuple[str, str]:
 
 
 def parse_topics(texts: Sequence[str]) -> list[str]:
-    """Give the event types once each; none, or `*` among them, is everything.
+    """Give event types and patterns once each; none, or `*` among them, is everything.
 
     Raises:
-        UsageError: One is no event type.
+        UsageError: One is neither an event type nor a pattern such as `Trainer.*`.
     """
     if not texts or EVERYTHING in texts:
         return [EVERYTHING]
-    return [parse_topic(text) for text in dict.fromkeys(texts)]
+    return [parse_pattern(text) for text in dict.fromkeys(texts)]
 
 
 def _refuse_constant(name: str) -> NoReturn:

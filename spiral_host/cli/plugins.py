@@ -42,19 +42,20 @@ def plugins(target: Target, *, as_json: bool) -> None:
 @common
 @click.pass_obj
 def health(target: Target, *, as_json: bool) -> None:
-    """Show what each plugin uses: memory, processor, calls, errors, restarts."""
+    """Show what each plugin uses and how far behind it is with its events."""
     with closing(target.connect()) as host:
         infos = host.health()
     if as_json:
         say_list([info.to_dict() for info in infos])
         return
-    columns = ("id", "state", "pid", "memory", "cpu", "calls", "errors", "restarts", "uptime")
+    used = ("id", "state", "pid", "memory", "cpu")
+    columns = (*used, "calls", "errors", "lag", "missed", "restarts", "uptime")
     say_table(
         columns,
         [
             (
                 *(i.id, i.state, i.pid, megabytes(i.memory), seconds(i.cpu)),
-                *(i.calls, i.errors, i.restarts, duration(i.uptime_s)),
+                *(i.calls, i.errors, i.lag, i.missed, i.restarts, duration(i.uptime_s)),
             )
             for i in infos
         ],

@@ -3,6 +3,8 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import nan
+from typing import Final
 
 import msgpack
 import pytest
@@ -22,7 +24,9 @@ from protocol.messages import (
     Refused,
     WorkerDetails,
 )
+from protocol.names import Topic
 from protocol.packets import Kind, cut
+from protocol.runs import Head, Publication, pack_body, pack_publication, pack_run
 from protocol.session import greeting
 from protocol.version import VERSION
 from spiral_host import Host, PluginEvent, WorkerLost
@@ -178,28 +182,30 @@ class TestControlSocket:
                 end.close()
 
 
+RUN: Final = pack_run(
+    Head(1, "publisher", 1, Topic("Odd"), first=1, events=1, ts=0.0), pack_body([b"\x01"])
+)
+
+
 class TestEventsSocket:
     @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE.keys())
     def test_garbage(self, host: Host, body: bytes) -> None:
         """It is dropped, alone and in the frames of a run."""
         with dealer(host, "events-in.sock") as end:
-            end.send(TO_HUB.encode(Join("stranger")))
+            end.send(TO_HUB.encode(Join("stranger", filters=False)))
             end.recv()
             end.send(body)
-            for frames in (
-                [body, body, body],
-                [b"Some\0", body, body],
-                [b"Some\0", msgpack.packb([1, "stranger", 1, 1, 1]), body],
-                [body] * 5,
-            ):
+            end.send(b"Some\0" + body)
+            end.send(RUN.frame[: -len(RUN.body)] + body)
+            for frames in ([body, body, body], [RUN.frame, body], [body] * 5):
                 end.send_multipart(frames)
-            end.send(TO_HUB.encode(Join("stranger")))
+            end.send(TO_HUB.encode(Join("stranger", filters=False)))
             assert end.recv()
 
     def test_numbers_that_make_no_sense(self, host: Host) -> None:
         """Marks never given, runs from the far end of the numbers, replays of nobody."""
         with dealer(host, "events-in.sock") as end:
-            end.send(TO_HUB.encode(Join("stranger")))
+            end.send(TO_HUB.encode(Join("stranger", filters=False)))
             end.recv()
             for message in (
                 Synced(1 << 60),
@@ -208,9 +214,10 @@ class TestEventsSocket:
                 Replay("publisher", -1, "Still", 5, 1),
             ):
                 end.send(TO_HUB.encode(message))
-            head = msgpack.packb([1 << 62, "publisher", 1, 1 << 62, 1])
-            end.send_multipart([b"Odd\0", head, msgpack.packb([[0.0], [b"\x01"]])])
-            end.send(TO_HUB.encode(Join("stranger")))
+            for first in (1 << 61, 1 << 62, (1 << 64) - 1):
+                odd = RUN.head._replace(transmission=1 << 62, first=first, ts=nan)
+                end.send(pack_run(odd, RUN.body).frame)
+            end.send(TO_HUB.encode(Join("stranger", filters=False)))
             assert end.recv()
 
 
@@ -338,7 +345,9 @@ class TestUmbilical:
         seen: list[PluginEvent] = []
         host.subscribe("EpochStart", seen.append)
         liar = host.get_service("liar")
-        lies = [msgpack.packb(["EpochStart", [payload]]) for payload in (b"\xc1", b"\x81\xa1x\x01")]
+        topic = Topic("EpochStart")
+        bodies = (pack_body([payload]) for payload in (b"\xc1", b"\x81\xa1x\x01"))
+        lies = (pack_publication(Publication(topic, body, 1)) for body in bodies)
         liar.on_umbilical([packet(Kind.EVENTS, lie) for lie in lies])
         eventually(lambda: len(seen) == 2)
         assert {event.type for event in seen} == {"Malformed"}

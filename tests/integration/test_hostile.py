@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
+import msgpack
 import pytest
 import zmq
 
-from protocol.feed import MAX_PAYLOAD, pack_publication
 from protocol.messages import (
     FROM_CLIENT,
     FROM_ENDPOINT,
@@ -27,6 +28,7 @@ from protocol.messages import (
 )
 from protocol.names import Topic
 from protocol.packets import Kind, cut
+from protocol.runs import MAX_PAYLOAD, Publication, pack_body, pack_publication
 from protocol.session import greeting
 from spiral_host import Host, PluginEvent, RemoteError, WorkerLost
 from tests.doors import dealer, details, knock, packet, run_dir
@@ -56,7 +58,8 @@ def host(house: Host) -> Iterator[Host]:
 
 def publication(event_type: str, payloads: list[bytes]) -> list[bytes]:
     """Make the packets with which a worker publishes; a hostile one, any number of payloads."""
-    return cut(Kind.EVENTS, pack_publication(Topic(event_type), payloads))
+    body = pack_body(payloads) if len(payloads) < 1 << 16 else msgpack.packb(payloads)
+    return cut(Kind.EVENTS, pack_publication(Publication(Topic(event_type), body, len(payloads))))
 
 
 def pids(host: Host) -> dict[str, object]:
@@ -85,9 +88,9 @@ class TestEvents:
             host.get_service("liar").on_umbilical(list(packets))
 
     def test_to_itself_in_a_packet_that_outgrows_a_delivery(self, host: Host) -> None:
-        """A packet of empty events is small going up; with its stamps it is long coming down."""
-        wish = packet(Kind.NODE, FROM_ENDPOINT.encode(Subscribe("q", "Lie")))
-        self.publish(host, wish, *publication("Lie", [b""] * 110_000))
+        """More events than a run may have, in a packet that is not too long."""
+        wish = packet(Kind.NODE, FROM_ENDPOINT.encode(Subscribe("q", "Lie", 0, inf)))
+        self.publish(host, wish, *publication("Lie", [b"\xc0"] * 60_000))
 
     def test_to_everybody(self, host: Host) -> None:
         """More events in one packet than a run may have fill no ring for good."""
@@ -99,13 +102,13 @@ class TestEvents:
 
     def test_types_without_end_while_its_ring_is_full(self, host: Host) -> None:
         """Each type costs every peer a counter; it is ended when it uses too many."""
-        types = [sole for number in range(5000) for sole in publication(f"Lie{number}", [b""])]
-        large = publication("Lie0", [bytes(MAX_PAYLOAD)] * 5)
+        types = [sole for number in range(5000) for sole in publication(f"Lie{number}", [b"\xc0"])]
+        large = publication("Lie0", [msgpack.packb(bytes(MAX_PAYLOAD - 8))])
         liar = host.get_service("liar")
         pid = liar.pid()
         # A daemon that takes nothing keeps the ring full: the last types have to wait for room.
         with stopped(host.status()["pid"]), suppress(WorkerLost):
-            liar.play([(types[:4096], 1), (large, 18), (types[4096:], 1)])
+            liar.play([(types[:4096], 1), (large, 90), (types[4096:], 1)])
             liar.node_has_read()
         eventually(lambda: host.get("liar").pid not in {None, pid})
 

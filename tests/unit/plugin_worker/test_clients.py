@@ -97,7 +97,7 @@ class TestClients:
         """
         Whatever only workers may say ends a client's connection, and the daemon hears that it left.
         """
-        door.say(Subscribe(request="1", topic="t"))
+        door.say(Subscribe(request="1", pattern="t", last=0, since=0.0))
 
         assert door.left == [5]
         assert door.heard == []

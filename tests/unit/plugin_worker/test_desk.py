@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from plugin_worker import desk as desk_module
-from plugin_worker.desk import Desk
+from plugin_worker.desk import Desk, report_name
 from protocol.errors import DeadlineExceeded, RemoteProtocolError, UsageError, to_wire
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -27,6 +27,7 @@ from protocol.messages import (
     Published,
     Refusal,
     Release,
+    Reported,
     Shared,
     StopPlugin,
     Subscribe,
@@ -131,9 +132,11 @@ class TestAsking:
         """
         A question to the node is answered by the node.
         """
-        node.say(Subscribed("1"))
+        node.say(Subscribed("1", (b"frame",)))
 
-        assert node.desk.ask_node(lambda name: Subscribe(name, "Loss"), MINUTE) is None
+        assert node.desk.ask_node(lambda name: Subscribe(name, "Loss", 0, 0.0), MINUTE) == (
+            b"frame",
+        )
 
     def test_a_lane_comes_with_its_descriptor(self, node: Node) -> None:
         """
@@ -163,13 +166,34 @@ class TestAsking:
 
         assert node.frames() == [ListServices("1"), ListServices("1")]
 
+    def test_what_became_of_an_event_is_waited_for(self, node: Node) -> None:
+        """
+        By its number; what nobody waits for any more is dropped.
+        """
+        node.say(Reported(2, 9, 9, ()))
+        node.say(Reported(3, 2, 1, (("b", "no"),)))
+        said: list[int] = []
+
+        told = node.desk.expect(report_name(3), lambda: said.append(1), MINUTE)
+
+        assert (said, told) == ([1], (2, 1, (("b", "no"),)))
+        assert node.other == []
+
+    def test_what_came_before_it_waits_is_done_meanwhile(self, node: Node) -> None:
+        """
+        Its answer may hang on it, and nothing else may come that would remind it.
+        """
+        desk = Desk(node.lower, lambda *_: None, lambda: node.say(Subscribed("1", (b"frame",))))
+
+        assert desk.ask_node(lambda name: Subscribe(name, "Loss", 0, 0.0), MINUTE) == (b"frame",)
+
     def test_what_the_node_was_asked_is_not_asked_again(self, node: Node) -> None:
         """
         The node did not die with the daemon: it still knows the question.
         """
         node.say(DaemonChanged(8))
-        node.say(Subscribed("1"))
-        node.desk.ask_node(lambda name: Subscribe(name, "Loss"), MINUTE)
+        node.say(Subscribed("1", (b"frame",)))
+        node.desk.ask_node(lambda name: Subscribe(name, "Loss", 0, 0.0), MINUTE)
 
         assert node.heard()[0] is Kind.NODE
         assert node.umbilical.receive() is None
@@ -182,10 +206,10 @@ class TestReading:
         """
         node.relay(StopPlugin())
         node.umbilical.send(Kind.EVENTS, b"events")
-        node.say(Published(3))
+        node.say(Published(3, 30))
         node.desk.read()
 
-        assert node.other == [StopPlugin(), b"events", Published(3)]
+        assert node.other == [StopPlugin(), b"events", Published(3, 30)]
 
     def test_one_thread_reads_at_a_time(self, node: Node) -> None:
         """
@@ -226,10 +250,10 @@ class TestReading:
         Who waits reads what comes, and stops when the time is up.
         """
         assert not node.desk.wait_for_news(0.0)
-        node.say(Published(1))
+        node.say(Published(1, 10))
 
         assert node.desk.wait_for_news(float(2**20))
-        assert node.other == [Published(1)]
+        assert node.other == [Published(1, 10)]
 
 
 def memory() -> int:
@@ -281,7 +305,7 @@ class TestSharedMemory:
         It is closed.
         """
         reading, writing = os.pipe()
-        node.say(Published(1), writing)
+        node.say(Published(1, 10), writing)
         os.close(writing)
         node.desk.read()
 

@@ -11,7 +11,7 @@ import pytest
 from plugin_worker.node.logs import Log
 from plugin_worker.node.worker import MAX_FACT_BYTES, MAX_FACTS, WorkerProcess
 from protocol.errors import RemoteProtocolError
-from protocol.flight import SIZE
+from protocol.flight import LIMIT, SIZE
 from protocol.messages import Cause
 
 if TYPE_CHECKING:
@@ -191,11 +191,24 @@ class TestSample:
         worker.pid = os.getpid()
         os.pwrite(worker.flight_fd, struct.pack("=QQ", 7, 2), 0)
 
-        sample = worker.sample()
+        sample = worker.sample(3, 4)
 
         assert sample is not None
         assert (sample.incarnation, sample.calls, sample.errors) == (5, 7, 2)
+        assert (sample.lag, sample.missed) == (3, 4)
         assert sample.memory > 0
+
+    def test_it_says_how_many_events_it_has_run(self, worker: WorkerProcess) -> None:
+        """
+        By its own word, within limits; nothing once its page has been let go.
+        """
+        os.pwrite(worker.flight_fd, struct.pack("=QQQ", 7, 2, 9), 0)
+        assert worker.events_ran() == 9
+        os.pwrite(worker.flight_fd, struct.pack("=QQQ", 7, 2, 2**64 - 1), 0)
+        assert worker.events_ran() == LIMIT
+        worker.close()
+
+        assert worker.events_ran() == 0
 
     def test_one_that_is_gone_has_none(self, worker: WorkerProcess) -> None:
         """
@@ -203,7 +216,7 @@ class TestSample:
         """
         worker.pid = 2**22 + 1
 
-        assert worker.sample() is None
+        assert worker.sample(0, 0) is None
 
 
 class TestClose:

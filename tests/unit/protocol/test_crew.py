@@ -177,6 +177,18 @@ class TestServingThread:
         crew.thread._thread.join(PATIENCE_S)
         assert not crew.thread._thread.is_alive()
 
+    def test_it_knows_its_own_code(self, crew: Crew) -> None:
+        """
+        Which may not wait for it; any other thread may, before it has started, too.
+        """
+        asked: queue.Queue[bool] = queue.Queue()
+        assert not crew.thread.is_current
+
+        crew.thread.do(lambda: asked.put(crew.thread.is_current))
+
+        assert asked.get(timeout=PATIENCE_S)
+        assert not crew.thread.is_current
+
     def test_reentry_can_be_refused(self, crew: Crew) -> None:
         """
         It is its lanes' server that refuses.

@@ -13,6 +13,7 @@ from protocol.flight import (
     Running,
     make_page,
     read_counters,
+    read_events,
     read_flight,
 )
 
@@ -31,6 +32,25 @@ class TestFlight:
 
         assert read_counters(fd) == (2, 1)
         assert (read_flight(fd).calls, read_flight(fd).errors) == (2, 1)
+        os.close(fd)
+
+    def test_events_are_counted_apart(self) -> None:
+        """
+        Those whose callbacks have run, many at once; callbacks that raised count as calls that did.
+        """
+        fd = make_page("flight")
+        writer = FlightWriter(fd)
+        assert read_events(fd) == 0
+
+        writer.ran_events(5, 0)
+        slot = writer.enter(7, 12, 1.5)
+        writer.ran_events(512, 3)
+        assert [one.slot for one in read_flight(fd).running] == [slot]
+        writer.leave(slot, failed=False)
+
+        assert read_events(fd) == 517
+        assert read_counters(fd) == (1, 3)
+        assert read_flight(fd).running == ()
         os.close(fd)
 
     def test_a_call_is_seen_while_it_runs(self) -> None:
@@ -85,6 +105,7 @@ class TestFlight:
         os.write(fd, b"\xff" * SIZE)
 
         assert read_counters(fd) == (1 << 53, 1 << 53)
+        assert read_events(fd) == 1 << 53
         os.close(fd)
 
     @given(

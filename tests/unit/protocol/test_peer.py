@@ -7,27 +7,41 @@ import zmq
 
 import protocol.peer as peer_module
 from protocol.feed import (
+    ASKED,
     ECHO,
+    EVENT,
     FROM_HUB,
+    MARK,
+    NUMBERS,
+    SYNC,
     TO_HUB,
+    Accepted,
+    Concerned,
     FromHub,
+    Interest,
     Join,
     JoinAgain,
     Joined,
     LastNumber,
-    Missing,
     Numbers,
+    Outcome,
+    Recall,
+    Recalled,
     Replay,
-    Run,
+    Replayed,
+    Synced,
     ToHub,
-    pack_run,
+    is_run,
 )
 from protocol.follower import REPLAY_S, Delivery
 from protocol.names import EVERYTHING, Topic
+from protocol.outbox import RING_S
 from protocol.peer import BusPeer
+from protocol.runs import Head, Missing, Publication, Run, pack_body, pack_run, unpack_run
 from tests.clock import Clock, HandReactor
 
 LOSS, STEP = Topic("Loss"), Topic("Step")
+NUMBERED = Numbers((LastNumber("p", 7, LOSS, 1, 3), LastNumber("p", 7, STEP, 1, 3)))
 
 
 @dataclass
@@ -35,21 +49,19 @@ class FakeSocket:
     """Writes down what is sent and subscribed to; a full one takes nothing."""
 
     is_full: bool = False
-    sent: list[bytes | tuple[bytes, ...]] = field(default_factory=list)
-    incoming: deque[Any] = field(default_factory=deque)
+    sent: list[bytes] = field(default_factory=list)
+    incoming: deque[bytes] = field(default_factory=deque)
     subscribed: list[bytes] = field(default_factory=list)
 
-    def send(self, message: Any, _: int) -> None:  # noqa: ANN401 - a frame or several
+    def send(self, frame: bytes, _: int) -> None:
         if self.is_full:
             raise zmq.Again
-        self.sent.append(message)
+        self.sent.append(frame)
 
-    def recv(self, _: int) -> Any:  # noqa: ANN401
+    def recv(self, _: int) -> bytes:
         if not self.incoming:
             raise zmq.Again
         return self.incoming.popleft()
-
-    send_multipart, recv_multipart = send, recv
 
     def subscribe(self, prefix: bytes) -> None:
         self.subscribed.append(prefix)
@@ -69,29 +81,62 @@ class SocketReactor(HandReactor):
         self.reads[id(socket)] = callback
 
 
+@dataclass
+class Behind:
+    """Writes down what a peer hands on."""
+
+    filters: bool = True
+    seen: list[Delivery] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    interests: list[Interest] = field(default_factory=list)
+    rooms: int = 0
+
+    def deliver(self, delivery: Delivery) -> None:
+        self.seen.append(delivery)
+
+    def room(self) -> None:
+        self.rooms += 1
+
+    def concerned(self, incarnation: int, report: int, topic: Topic) -> tuple[str, ...]:
+        return (f"{incarnation}/{report}/{topic}", f"after {len(self.seen)}")
+
+    def outcome(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def told_interest(self, interest: Interest) -> None:
+        self.interests.append(interest)
+
+
 class Station:
     """A peer whose sockets are in the test's hands."""
 
     def __init__(self, clock: Clock, up: FakeSocket, down: FakeSocket) -> None:
         self.up, self.down = up, down
         self.reactor = SocketReactor(clock)
-        self.seen: list[Delivery] = []
+        self.behind = Behind()
         context = cast("zmq.Context[zmq.Socket[bytes]]", None)
-        self.peer = BusPeer(
-            self.reactor, context, ("", ""), deliver=self.seen.append, room=lambda: None
-        )
+        self.peer = BusPeer(self.reactor, context, ("", ""), self.behind)
+
+    @property
+    def seen(self) -> list[tuple[str, int, int]]:
+        """The topics and numbers of what was handed on; those of a gap below 0."""
+        return [
+            (one.head.topic, one.head.first, one.head.last)
+            if isinstance(one, Run)
+            else (one.topic, -one.first, -one.last)
+            for one in self.behind.seen
+        ]
 
     def tell(self, message: FromHub) -> None:
         self.up.incoming.append(FROM_HUB.encode(message))
         self.reactor.reads[id(self.up)]()
 
-    def fan_out(self, *frames: bytes) -> None:
-        self.down.incoming.append(list(frames))
+    def fan_out(self, frame: bytes) -> None:
+        self.down.incoming.append(frame)
         self.reactor.reads[id(self.down)]()
 
     def run(self, number: int, topic: Topic = LOSS) -> None:
-        name, head, body = pack_run(Run("p", 7, topic, number, [0.0], [b""]), number)
-        self.fan_out(name, bytes(8), head, body)
+        self.fan_out(frame_of(number, topic))
 
     def echo(self) -> None:
         (mark,) = self.echoes()
@@ -102,8 +147,30 @@ class Station:
 
     def told(self) -> list[ToHub]:
         """Give what the hub was told, and forget it."""
-        sent, self.up.sent = self.up.sent, []
-        return [TO_HUB.decode(body) for body in sent if isinstance(body, bytes)]
+        said = [TO_HUB.decode(body) for body in self.up.sent if not is_run(body)]
+        self.up.sent = [body for body in self.up.sent if is_run(body)]
+        return said
+
+    def sent(self) -> list[int]:
+        """Give the transmissions of the runs that were sent, and forget them."""
+        runs = [unpack_run(frame).head.transmission for frame in self.up.sent if is_run(frame)]
+        self.up.sent = [frame for frame in self.up.sent if not is_run(frame)]
+        return runs
+
+    def publish(self, topic: Topic = STEP, *, sticky: bool = False) -> None:
+        self.peer.publish("p", 7, Publication(topic, pack_body([b"\x01"]), 1, sticky=sticky))
+
+    def rejoin(self, epoch: int, after: int) -> None:
+        """The daemon goes and the next one comes."""
+        self.peer.lost()
+        self.peer.join("node:a")
+        self.echo()
+        self.tell(Joined(epoch, after))
+
+
+def frame_of(number: int, topic: Topic = LOSS) -> bytes:
+    head = Head(number, "p", 7, topic, number, 1, 1.0)
+    return pack_run(head, pack_body([b"\x01"])).frame
 
 
 @pytest.fixture
@@ -112,7 +179,7 @@ def station(monkeypatch: pytest.MonkeyPatch) -> Station:
     clock = Clock()
     monkeypatch.setattr(peer_module, "time", clock)
     sockets = deque[FakeSocket]()
-    for name in ("dealer", "subscriber"):
+    for name in ("publisher", "subscriber"):
         monkeypatch.setattr(peer_module, name, lambda *_: sockets.popleft())
     up, down = FakeSocket(), FakeSocket()
     sockets.extend([up, down])
@@ -120,8 +187,9 @@ def station(monkeypatch: pytest.MonkeyPatch) -> Station:
     station.peer.subscribe(LOSS)
     station.peer.join("node:a")
     station.echo()
-    assert station.told() == [Join("node:a")]
+    assert station.told() == [Join("node:a", filters=True)]
     station.tell(Joined(1, 0))
+    station.behind.rooms = 0
     return station
 
 
@@ -130,25 +198,49 @@ class TestJoining:
         """
         What the hub dropped meanwhile is sent again, once subscriptions are in force there.
         """
-        station.peer.publish("p", 7, STEP, [b"\x01"])
-        dropped = station.up.sent.pop()
+        station.publish()
+        assert station.sent() == [1]
 
         station.tell(JoinAgain())
         assert not station.peer.has_hub
         assert station.told() == []
         station.echo()
-        assert station.told() == [Join("node:a")]
+        assert station.told() == [Join("node:a", filters=True)]
         station.tell(Joined(1, 0))
 
         assert station.peer.has_hub
-        assert station.up.sent == [dropped]
+        assert station.sent() == [1]
+
+    def test_what_has_arrived_is_not_sent_again(self, station: Station) -> None:
+        """
+        The hub says how far it has heard this peer.
+        """
+        for _ in range(3):
+            station.publish()
+        station.sent()
+        station.rejoin(1, 2)
+
+        assert station.sent() == [3]
+
+    def test_what_is_published_meanwhile_waits(self, station: Station) -> None:
+        """
+        Without a hub nothing is sent, and nothing lost.
+        """
+        station.peer.lost()
+        station.publish()
+        assert station.sent() == []
+
+        station.rejoin(2, 0)
+
+        assert station.sent() == [1]
+        assert station.behind.rooms == 1
 
     def test_a_full_connection_is_joined_afresh(self, station: Station) -> None:
         """
         The hub may be another by now: it is joined behind an echo, as at first.
         """
         station.up.is_full = True
-        station.peer.publish("p", 7, STEP, [b"\x01"])
+        station.publish()
         station.echo()
         station.up.is_full = False
         station.reactor.pass_time(0.1)
@@ -156,34 +248,64 @@ class TestJoining:
 
         station.echo()
 
-        assert station.told() == [Join("node:a")]
+        assert station.told() == [Join("node:a", filters=True)]
 
     def test_an_answer_that_is_lost_is_asked_for_again(self, station: Station) -> None:
         """
         Neither an echo nor a Joined that never comes keeps a peer from its hub; no echo piles up.
         """
+        before = station.reactor.due
         station.tell(JoinAgain())
-        station.reactor.pass_time(10.0)
+        station.reactor.pass_time(7.0)
         station.echo()
-        assert station.told() == [Join("node:a")]
+        assert station.told() == [Join("node:a", filters=True)]
         station.reactor.pass_time(2.0)
         station.echo()
-        assert station.told() == [Join("node:a")]
+        assert station.told() == [Join("node:a", filters=True)]
 
         station.tell(Joined(1, 0))
 
-        assert station.reactor.due == []
+        assert station.reactor.due == before
         assert station.echoes() == []
 
     def test_without_a_daemon_it_waits(self, station: Station) -> None:
         """
         Who has lost its daemon joins when it is told to, not before.
         """
+        before = station.reactor.due
         station.tell(JoinAgain())
         station.peer.lost()
 
-        assert station.reactor.due == []
+        assert station.reactor.due == before
         assert station.echoes() == []
+
+    def test_a_new_hub_is_given_the_last_of_sticky_types(self, station: Station) -> None:
+        """
+        They have long been accepted, but it does not have them; they come before what is newer,
+        each once and in the order in which they were published, or it would drop some.
+        """
+        other = Topic("Other")
+        for topic in (LOSS, STEP, LOSS, other):
+            station.publish(topic, sticky=topic != other)
+        station.tell(Accepted(3))
+        station.publish(STEP, sticky=True)
+        station.sent()
+
+        station.rejoin(2, 0)
+        assert station.sent() == [3, 4, 5]
+        station.tell(Accepted(5))
+        station.rejoin(3, 0)
+        assert station.sent() == [3, 5]
+
+    def test_what_waits_too_long_for_a_hub_is_given_up(self, station: Station) -> None:
+        """
+        It is no news any more, and the hub would not keep it either.
+        """
+        station.peer.lost()
+        station.publish()
+        station.reactor.pass_time(RING_S + 20)
+
+        assert len(station.peer.outbox) == 0
 
 
 class TestFollowing:
@@ -192,13 +314,46 @@ class TestFollowing:
         A loss behind which nothing comes is asked for, and named when it cannot be had.
         """
         station.run(1)
-        lines = (LastNumber("p", 7, LOSS, 1, 3), LastNumber("p", 7, STEP, 1, 3))
-        station.tell(Numbers(lines))
+        station.tell(NUMBERED)
         assert station.told() == [Replay("p", 7, LOSS, 2, 3)]
 
         station.reactor.pass_time(REPLAY_S)
 
-        assert station.seen[1:] == [Missing("p", 7, LOSS, 2, 3)]
+        assert station.behind.seen[1:] == [Missing("p", 7, LOSS, 2, 3)]
+
+    def test_what_all_are_told_shows_it_too(self, station: Station) -> None:
+        """
+        The numbers come in the same queue as the events, and are asked after once.
+        """
+        station.run(1)
+        for _ in range(2):
+            station.fan_out(NUMBERS + FROM_HUB.encode(NUMBERED))
+
+        assert station.told() == [Replay("p", 7, LOSS, 2, 3)]
+
+    def test_what_was_missed_comes_again(self, station: Station) -> None:
+        """
+        In its order, between what was there and what waited.
+        """
+        station.run(1)
+        station.run(3)
+        assert station.told() == [Replay("p", 7, LOSS, 2, 2)]
+        station.tell(Replayed("p", 7, LOSS, 2, (frame_of(2),)))
+
+        assert station.seen == [(LOSS, 1, 1), (LOSS, 2, 2), (LOSS, 3, 3)]
+
+    def test_another_peers_nonsense_is_a_gap(self, station: Station) -> None:
+        """
+        Live or replayed: what is no run costs its own numbers, and nobody else anything.
+        """
+        garbled = (frame_of(2)[:-2], frame_of(2)[:-4], b"Loss\0", b"\xc1", b"")
+        station.run(1)
+        for frame in garbled:
+            station.fan_out(frame)
+        station.run(3)
+        station.tell(Replayed("p", 7, LOSS, 2, garbled))
+
+        assert station.seen == [(LOSS, 1, 1), (LOSS, -2, -2), (LOSS, 3, 3)]
 
     def test_what_a_new_hub_sent_before_it_was_joined(self, station: Station) -> None:
         """
@@ -211,11 +366,11 @@ class TestFollowing:
         assert station.seen == []
         station.tell(Numbers((LastNumber("p", 7, LOSS, 1, 2), LastNumber("p", 7, STEP, 1, 2))))
         station.tell(Joined(2, 0))
-        assert station.told() == [Join("node:a"), Replay("p", 7, LOSS, 1, 2)]
+        assert station.told() == [Join("node:a", filters=True), Replay("p", 7, LOSS, 1, 2)]
 
         station.reactor.pass_time(REPLAY_S)
 
-        assert [one.first for one in station.seen] == [1, 3]
+        assert station.seen == [(LOSS, -1, -2), (LOSS, 3, 3)]
 
     def test_what_is_no_longer_wanted_is_not_followed(self, station: Station) -> None:
         """
@@ -223,7 +378,7 @@ class TestFollowing:
         """
         station.peer.unsubscribe(LOSS)
         station.run(1)
-        station.tell(Numbers((LastNumber("p", 7, LOSS, 1, 3),)))
+        station.tell(NUMBERED)
 
         assert (station.seen, station.told()) == ([], [])
 
@@ -239,10 +394,112 @@ class TestFollowing:
         station.run(1)
         station.run(3)
 
-        assert [(one.topic, one.first) for one in station.seen] == [
-            (LOSS, 1),
-            (STEP, 1),
-            (STEP, 2),
-            (STEP, 3),
-        ]
+        assert station.seen == [(LOSS, 1, 1), (STEP, 1, 1), (STEP, -2, -2), (STEP, 3, 3)]
         assert Replay("p", 7, LOSS, 2, 2) in station.told()
+
+    @pytest.mark.parametrize(
+        ("pattern", "prefix"), [("Loss", b"Loss\0"), ("Trainer.*", b"Trainer."), ("*", b"")]
+    )
+    def test_a_pattern_is_a_prefix(self, station: Station, pattern: str, prefix: bytes) -> None:
+        """
+        Where a name ends, its type ends: nobody is sent `EpochStart` for `Epoch`.
+        """
+        station.peer.subscribe(Topic(pattern))
+        assert station.down.subscribed[-1] == prefix
+        before = list(station.down.subscribed)
+        station.peer.unsubscribe(Topic(pattern))
+
+        before.remove(prefix)
+        assert station.down.subscribed == before
+
+
+class TestMarks:
+    def test_a_mark_is_answered(self, station: Station) -> None:
+        """
+        Everything before it has been handed on by then.
+        """
+        station.fan_out(SYNC + (300).to_bytes(8, "big"))
+
+        assert station.told() == [Synced(300)]
+
+    def test_who_is_asked_says_who_is_given_an_event(self, station: Station) -> None:
+        """
+        Once it has been handed on.
+        """
+        station.run(1)
+        station.fan_out(ASKED + EVENT.pack(7, 4) + b"Loss")
+
+        assert station.told() == [Concerned(7, 4, ("7/4/Loss", "after 1"))]
+
+    def test_a_subscription_is_confirmed_by_its_echo(self, station: Station) -> None:
+        """
+        Once, and nothing of it is left.
+        """
+        held: list[tuple[bytes, ...]] = []
+        station.peer.subscribe(STEP)
+        station.peer.confirm(STEP, 5, 2.0, held.append)
+        (mark,) = station.echoes()
+        assert station.down.subscribed.index(b"Step\0") < station.down.subscribed.index(mark)
+        station.fan_out(ECHO + b"another's")
+        assert station.told() == []
+        for _ in range(2):
+            station.fan_out(mark)
+        assert station.told() == [Recall(1, STEP, 5, 2.0)]
+        assert station.echoes() == []
+        for _ in range(2):
+            station.tell(Recalled(1, (b"frame",)))
+
+        assert held == [(b"frame",)]
+
+    def test_the_next_hub_is_asked_for_the_past_again(self, station: Station) -> None:
+        """
+        The last one may have died over the question; what is not in force yet is not asked for.
+        """
+        held: list[tuple[bytes, ...]] = []
+        station.peer.confirm(STEP, 5, 2.0, held.append)
+        station.echo()
+        station.peer.confirm(LOSS, 0, 2.0, held.append)
+        station.told()
+        station.tell(Joined(2, 0))
+
+        assert station.told() == [Recall(1, STEP, 5, 2.0)]
+        station.echo()
+        assert station.told() == [Recall(2, LOSS, 0, 2.0)]
+
+    def test_what_no_peer_knows_is_passed_over(self, station: Station) -> None:
+        """
+        A later hub may say more.
+        """
+        station.fan_out(MARK + b"!later")
+
+        assert (station.told(), station.seen) == ([], [])
+
+
+class TestHub:
+    def test_what_is_accepted_makes_room(self, station: Station) -> None:
+        """
+        It is forgotten here, and those who wait are told.
+        """
+        station.publish()
+        station.tell(Accepted(1))
+
+        assert (len(station.peer.outbox), station.behind.rooms) == (0, 1)
+
+    def test_what_is_for_those_behind_is_handed_on(self, station: Station) -> None:
+        """
+        What is wanted, and what became of an event.
+        """
+        outcome = Outcome(7, 4, 1, 1, ())
+        interest = Interest(1, (LOSS,), (), full=True)
+        station.tell(outcome)
+        station.tell(interest)
+
+        assert (station.behind.outcomes, station.behind.interests) == ([outcome], [interest])
+
+    def test_it_is_told_or_not_there(self, station: Station) -> None:
+        """
+        Who has something to say learns whether it has left.
+        """
+        assert station.peer.tell(Synced(1))
+        station.up.is_full = True
+        assert not station.peer.tell(Synced(1))

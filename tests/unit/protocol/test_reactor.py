@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol.reactor import POLLIN, Reactor
+from protocol.reactor import EVENTS, POLLIN, Reactor
 
 
 @pytest.fixture
@@ -30,7 +30,11 @@ class FakeZmq:
 
     def __init__(self, fd: int) -> None:
         self.FD: Any = fd
-        self.EVENTS: Any = 0
+        self.events = 0
+
+    def getsockopt(self, option: int) -> Any:  # noqa: ANN401 - as ZeroMQ's
+        assert option == EVENTS
+        return self.events
 
 
 class TestDescriptors:
@@ -174,7 +178,7 @@ class TestZmq:
         seen: list[int] = []
         reactor.watch_zmq(zmq, lambda: seen.append(1))
         reactor.turn(0)
-        zmq.EVENTS = POLLIN
+        zmq.events = POLLIN
         reactor.turn()
         reactor.turn()
         reactor.forget_zmq(zmq)

@@ -1,4 +1,14 @@
-from protocol.window import WINDOW_BYTES, WINDOW_EVENTS, Window
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.window import (
+    ANSWER_BYTES,
+    ANSWER_EVENTS,
+    WINDOW_BYTES,
+    WINDOW_EVENTS,
+    Receipts,
+    Window,
+)
 
 
 class TestWindow:
@@ -9,7 +19,7 @@ class TestWindow:
         window = Window()
         for _ in range(WINDOW_EVENTS):
             assert not window.is_full
-            window.sent(1)
+            window.sent(1, 0)
 
         assert window.is_full
 
@@ -18,29 +28,49 @@ class TestWindow:
         Few large events fill it as many small ones do.
         """
         window = Window()
-        window.sent(WINDOW_BYTES)
+        window.sent(1, WINDOW_BYTES - 1)
+        assert not window.is_full
+        window.sent(1, 1)
 
         assert window.is_full
 
     def test_what_was_taken_makes_room(self) -> None:
         """
-        The oldest events leave first, with their own sizes.
+        Events and bytes are told together, and count as they were sent.
         """
         window = Window()
-        window.sent(WINDOW_BYTES)
-        window.sent(5)
+        window.sent(1, WINDOW_BYTES)
+        window.sent(WINDOW_EVENTS, 5)
 
-        window.taken(1)
-
+        window.taken(1, WINDOW_BYTES)
+        assert window.is_full
+        window.taken(1, 1)
         assert not window.is_full
 
-    def test_more_taken_than_sent_is_harmless(self) -> None:
-        """
-        A node that counts too many does not make the window larger.
-        """
-        window = Window()
-        window.sent(3)
-        window.taken(1000)
-        window.sent(WINDOW_BYTES)
 
-        assert window.is_full
+class TestReceipts:
+    def test_a_publisher_is_told_now_and_then(self) -> None:
+        """
+        Not of each event, but when a quarter of its window was taken in, by either measure.
+        """
+        receipts = Receipts()
+
+        assert receipts.took(ANSWER_EVENTS - 1, 0) is None
+        assert receipts.took(1, 9) == (ANSWER_EVENTS, 9)
+        assert receipts.took(1, ANSWER_BYTES) == (1, ANSWER_BYTES)
+        assert receipts.took(1, ANSWER_BYTES - 1) is None
+
+    @given(st.lists(st.tuples(st.integers(1, 600), st.integers(1, 60_000)), max_size=60))
+    def test_a_publisher_never_waits_for_what_was_taken(self, runs: list[tuple[int, int]]) -> None:
+        """
+        A window is never full of what was taken in and not told: the two bounds fit.
+        """
+        window, receipts = Window(), Receipts()
+        for events, size in runs:
+            assert not window.is_full
+            window.sent(events, size)
+            told = receipts.took(events, size)
+            if told is not None:
+                window.taken(*told)
+
+        assert not window.is_full

@@ -28,14 +28,14 @@ class TestFolder:
         """
         text = (
             f'[plugin]\n{GOOD}entry = "pkg.mod:Class"\ncapabilities = ["Operators"]\n'
-            'events = ["EpochEnd", "*"]\nconcurrency = 4\n[plugin.dependencies]\nb = ">=1"\n'
+            'events = ["EpochEnd", "Trainer.*", "*"]\nconcurrency = 4\n[plugin.dependencies]\nb = ">=1"\n'
         )
         manifest = read_folder(folder(tmp_path, text))
 
         assert manifest.id == "a"
         assert manifest.path == str(tmp_path)
         assert manifest.source == PluginSource(root=str(tmp_path), entry="pkg.mod:Class")
-        assert (manifest.events, manifest.concurrency) == (("EpochEnd", "*"), 4)
+        assert (manifest.events, manifest.concurrency) == (("EpochEnd", "Trainer.*", "*"), 4)
         assert manifest.metadata.dependencies == {"b": ">=1"}
 
     def test_what_is_not_said_has_a_meaning(self, tmp_path: Path) -> None:
@@ -62,6 +62,7 @@ class TestFolder:
             (f'[plugin]\n{GOOD}entry = "m:C"\ncolour = "red"', "metadata"),
             (f'[plugin]\n{GOOD}entry = "m:C"\nevents = "EpochEnd"', "event type"),
             (f'[plugin]\n{GOOD}entry = "m:C"\nevents = [5]', "event type"),
+            (f'[plugin]\n{GOOD}entry = "m:C"\nevents = [".*"]', "event type"),
             (f'[plugin]\n{GOOD}entry = "m:C"\nconcurrency = 0', "concurrency"),
             (f'[plugin]\n{GOOD}entry = "m:C"\nconcurrency = true', "concurrency"),
             (f'[plugin]\n{GOOD}entry = "m:C"\ncapabilities = [""]', "capability"),

@@ -34,7 +34,7 @@ def plugin(registry: Registry, name: str, *, alive: bool) -> Plugin:
         plugin.lifecycle.state, plugin.incarnation, plugin.pid = State.READY, 5, 1000
         plugin.ready_at, plugin.layers = time.monotonic(), ("landlock", "seccomp")
         plugin.figures = Sample(
-            incarnation=5, memory=1 << 20, cpu_s=0.5, threads=2, calls=9, errors=1
+            incarnation=5, memory=1 << 20, cpu_s=0.5, threads=2, calls=9, errors=1, lag=3, missed=2
         )
         registry.offer(Offered("math", ("add",), 5, name))
     return plugin

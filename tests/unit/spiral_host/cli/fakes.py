@@ -9,7 +9,9 @@ from click.testing import CliRunner, Result
 
 from protocol.errors import NoDaemon, UsageError
 from protocol.events import PluginEvent
-from spiral_host import Host, LoadResult, PluginInfo, ServiceInfo
+from protocol.names import Topic
+from protocol.subscriptions import Subscription
+from spiral_host import Host, Listener, LoadResult, PluginInfo, ServiceInfo
 from spiral_host.cli import app
 from spiral_host.cli.door import DaemonProcess, Door
 from spiral_host.config import DaemonConfig
@@ -34,6 +36,8 @@ READY = PluginInfo(
     services=("math",),
     calls=3,
     errors=1,
+    lag=0,
+    missed=0,
     memory=1_900_000,
     cpu=0.5,
     threads=1,
@@ -77,6 +81,10 @@ class FakeHost:
     asked: list[object] = field(default_factory=list)
     pid: int = PID
     closed: bool = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed
 
     def load(self, paths: list[str]) -> list[LoadResult]:
         self.asked.append(("load", *paths))
@@ -124,10 +132,20 @@ class FakeHost:
     def publish(self, event: PluginEvent) -> None:
         self.asked.append(event)
 
-    def subscribe(self, topic: str, callback: Callable[[PluginEvent], object]) -> None:
+    def subscribe(self, topic: str, callback: Callable[[PluginEvent], object]) -> Subscription:
         self.asked.append(("subscribe", topic))
         for event in self.arriving:
             callback(event)
+        return Subscription(Topic(topic), 1)
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        self.asked.append(("unsubscribe", subscription.topic))
+        return True
+
+    def listen(self, *event_types: str, maxlen: int) -> Listener:
+        listener = Listener(self, maxlen)
+        listener.hear(event_types)
+        return listener
 
     def shutdown(self) -> None:
         self.asked.append("shutdown")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import RemoteError, WorkerLost
+from protocol.errors import RemoteError, UsageError, WorkerLost
 from protocol.events import PluginEvent
 from spiral_host import LoadResult
+from tests.clock import Clock
 from tests.unit.spiral_host.cli.fakes import (
     FAILED,
     PID,
@@ -38,6 +39,7 @@ class TestEveryCommand:
             ("call", "math.add"),
             ("publish", "X"),
             ("events",),
+            ("replay", __file__),
         ],
         ids=lambda words: words[0],
     )
@@ -71,6 +73,10 @@ class TestEveryCommand:
             ("publish", "EpochStart", '{"epoc": 1}'),
             ("publish", "X", "[1,"),
             ("events", "--count", "0"),
+            ("events", "--record", __file__),
+            ("replay", "no/such/file"),
+            ("replay", __file__, "--speed", "0"),
+            ("replay", __file__, "--speed", "nan"),
         ],
         ids=" ".join,
     )
@@ -430,7 +436,7 @@ class TestEvents:
         A line says what, from whom, its number and its fields, and stays one line.
         """
         event = PluginEvent.custom("Forged", {"text": "a\nb\x1b[2J"})
-        event.source, event.seq, event.ts = "alpha", 7, 1.5
+        event.stamp = ("alpha", 7, 1.5)
 
         result = Town(FakeHost(arriving=[event])).command("events", "--count", "1")
 
@@ -443,11 +449,11 @@ class TestEvents:
         Ctrl-C is how one leaves: status 0, nothing on stderr but what was listened for.
         """
 
-        def interrupt(topic: str, callback: object) -> None:
+        def interrupt(*event_types: str, maxlen: int) -> None:
             raise KeyboardInterrupt
 
         town = Town()
-        monkeypatch.setattr(town.host, "subscribe", interrupt)
+        monkeypatch.setattr(town.host, "listen", interrupt)
 
         result = town.command("events")
 
@@ -465,3 +471,162 @@ class TestEvents:
 
         assert result.exit_code == 1
         assert "3 came faster" in result.stderr
+
+    def test_quiet_waits_and_prints_nothing(self) -> None:
+        """
+        `--quiet --count 1` is a way to wait for an event.
+        """
+        arriving: list[PluginEvent] = [PluginEvent.EpochStart(1)]
+
+        result = Town(FakeHost(arriving=arriving)).command("events", "--quiet", "--count", "1")
+
+        assert (result.exit_code, result.stdout) == (0, "")
+
+    def test_a_diagram_at_the_end(self) -> None:
+        """
+        `--mermaid` prints the diagram and nothing else; with `--json` it is text in an object.
+        """
+        arriving: list[PluginEvent] = [PluginEvent.custom("Go", n) for n in range(2)]
+        words = ("events", "--mermaid", "--count", "2")
+
+        drawn = Town(FakeHost(arriving=list(arriving))).command(*words)
+        as_json = Town(FakeHost(arriving=list(arriving))).command(*words, "--json")
+
+        assert drawn.exit_code == 0
+        assert drawn.stdout.startswith("sequenceDiagram\n")
+        assert drawn.stdout.count("bus: Go") == 2
+        assert json.loads(as_json.stdout) == {"mermaid": drawn.stdout}
+
+
+def arriving() -> list[PluginEvent]:
+    """Give one event of each sort, stamped a second apart."""
+    events = [
+        PluginEvent.SystemInit(),
+        PluginEvent.EpochEnd(epoch=1, loss=0.5),
+        PluginEvent.EventGap("X", 1, 2),
+        PluginEvent.custom("Mine", {"a": (1, b"x")}),
+    ]
+    for number, event in enumerate(events):
+        event.stamp = ("alpha", 1, 100.0 + number)
+    return events
+
+
+PUBLISHED = [PluginEvent.EpochEnd(epoch=1, loss=0.5), PluginEvent.custom("Mine", {"a": [1, b"x"]})]
+
+
+class SleepingClock(Clock):
+    """Moves on when somebody sleeps."""
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TestRecordings:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """Record what arrives; give the file."""
+        path = tmp_path / "events.jsonl"
+        town = Town(FakeHost(arriving=arriving()))
+        result = town.command("events", "--count", "4", "--record", str(path))
+        assert result.exit_code == 0
+        assert len(result.stdout.splitlines()) == 4
+        assert f"{path}: 4 recorded, 0 dropped\n" in result.stderr
+        return path
+
+    def test_what_was_recorded_is_published(self, path: Path) -> None:
+        """
+        In its order; what only the daemon publishes is left out and counted.
+        """
+        town = Town()
+
+        result = town.command("replay", str(path))
+
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert f"{path}: 2 published, 2 left out" in result.stdout
+        assert town.host.asked == PUBLISHED
+        assert town.host.closed
+
+    def test_json(self, path: Path) -> None:
+        """
+        Figures for scripts.
+        """
+        result = Town().command("replay", str(path), "--json")
+
+        figures = {"file": str(path), "published": 2, "skipped": 2}
+        assert json.loads(result.stdout) == figures
+
+    def test_in_its_own_time(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        `--speed 2` takes half the time between the first event and each of the others.
+        """
+        clock = SleepingClock()
+        monkeypatch.setattr("spiral_host.cli.replay.time", clock)
+        town = Town()
+        times: list[float] = []
+        began = clock.now
+        monkeypatch.setattr(town.host, "publish", lambda event: times.append(clock.now - began))
+
+        assert town.command("replay", str(path), "--speed", "2").exit_code == 0
+
+        assert times == [0.5, 1.5]
+
+    def test_a_recording_cut_in_the_middle(self, path: Path) -> None:
+        """
+        What is whole is published and counted; then the line is named, with 1.
+        """
+        path.write_bytes(path.read_bytes()[:-5])
+        town = Town()
+
+        result = town.command("replay", str(path))
+
+        one_line(result, 1, str(path), "line 4", "cut in the middle", "; ")
+        assert f"{path}: 1 published, 2 left out" in result.stdout
+        assert town.host.asked == PUBLISHED[:1]
+
+    def test_what_cannot_be_published(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The event is named, what was published before it is counted.
+        """
+        town = Town()
+
+        def refuse(event: PluginEvent) -> None:
+            raise UsageError("EpochEnd.loss is a number")
+
+        monkeypatch.setattr(town.host, "publish", refuse)
+
+        one_line(town.command("replay", str(path)), 1, f"{path}: event 2 ", "is a number", "; ")
+
+    def test_nothing_is_written_over(self, path: Path) -> None:
+        """
+        A recording that is there stays as it is.
+        """
+        before = path.read_bytes()
+        town = Town()
+
+        one_line(town.command("events", "--record", str(path)), 2, str(path), "is there already")
+
+        assert path.read_bytes() == before
+        assert town.run_dirs == []
+
+    def test_a_full_disk(self) -> None:
+        """
+        Events are printed all the same; at the end it says how many are not in the file.
+        """
+        town = Town(FakeHost(arriving=arriving()))
+
+        result = town.command("events", "--count", "4", "--record", "/dev/full")
+
+        assert result.exit_code == 1
+        assert len(result.stdout.splitlines()) == 4
+        assert "/dev/full: 0 recorded, 4 dropped\n" in result.stderr
+        assert (
+            "4 were not recorded ([Errno 28] No space left on device); make room" in result.stderr
+        )
+
+    def test_a_file_that_cannot_be_made(self, tmp_path: Path) -> None:
+        """
+        It is one line with the file's name.
+        """
+        path = tmp_path / "no" / "events.jsonl"
+
+        one_line(Town().command("events", "--record", str(path)), 1, str(path), "; ")

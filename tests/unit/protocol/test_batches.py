@@ -1,0 +1,140 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.batches import EACH, MAX_BATCH, Batches
+from protocol.names import Topic
+from protocol.runs import MAX_PAYLOAD, Publication, count_of, pack_body, payloads_of
+
+LOSS, STEP = Topic("Loss"), Topic("Step")
+SIZES = st.sampled_from([1, 20, MAX_BATCH // 3, MAX_BATCH, MAX_PAYLOAD - 5])
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add", "add", "alone", "skip", "take"]),
+        st.sampled_from([LOSS, STEP]),
+        SIZES,
+    ),
+    max_size=40,
+)
+
+
+def add(batches: Batches, topic: Topic, payload: bytes) -> bool:
+    """Add an event as a publisher does; say whether it joined others."""
+    if batches.join(topic, payload):
+        return True
+    batches.begin(topic, payload)
+    return False
+
+
+def payload(number: int, size: int) -> bytes:
+    """One msgpack value of this size or a little more, unlike any other."""
+    return b"\xc5" + (size + 4).to_bytes(2, "big") + number.to_bytes(4, "big") + bytes(size)
+
+
+class TestBatches:
+    @given(STEPS)
+    def test_what_leaves_is_what_came(self, steps: list[tuple[str, Topic, int]]) -> None:
+        """
+        In order, each event once, gaps where they were; batches of one type and within bounds.
+        """
+        batches, came, left = Batches(), list[tuple[Topic, bytes]](), list[tuple[Topic, bytes]]()
+
+        def take() -> None:
+            said = batches.take()
+            if not said.body:
+                left.extend([(said.topic, b"")] * said.events)
+                return
+            assert count_of(said.body) == said.events
+            assert said.events == 1 or len(said.body) + EACH * said.events <= MAX_BATCH + 3
+            left.extend((said.topic, one) for one in payloads_of(said.body))
+
+        for number, (what, topic, size) in enumerate(steps):
+            one = payload(number, size)
+            if what == "take":
+                if batches:
+                    take()
+                continue
+            if what == "add":
+                add(batches, topic, one)
+            elif what == "alone":
+                batches.add_alone(Publication(topic, pack_body([one]), 1, report=1))
+            else:
+                batches.skip(topic)
+            came.append((topic, b"" if what == "skip" else one))
+        while batches:
+            take()
+
+        assert left == came
+
+    def test_events_of_a_type_leave_together(self) -> None:
+        """
+        Those that follow each other; another type begins another batch.
+        """
+        batches = Batches()
+
+        joined = [add(batches, topic, b"\1") for topic in (LOSS, LOSS, STEP, LOSS)]
+
+        assert joined == [False, True, False, False]
+        assert len(batches) == 3
+        assert batches.newest == 1
+        assert batches.take() == Publication(LOSS, pack_body([b"\1", b"\1"]), 2)
+
+    def test_what_is_full_is_not_joined(self) -> None:
+        """
+        The smallest events there are fill a batch before they are more than a run may hold.
+        """
+        batches = Batches()
+        add(batches, LOSS, b"\1")
+        while batches.join(LOSS, b"\1"):
+            pass
+
+        assert batches.newest == MAX_BATCH // (EACH + 1)
+        assert count_of(batches.take().body) == MAX_BATCH // (EACH + 1)
+
+    def test_nothing_joins_what_has_left(self) -> None:
+        """
+        A batch that was taken out is over, and so is the newest behind which something waits.
+        """
+        batches = Batches()
+        add(batches, LOSS, b"\1")
+        batches.take()
+
+        assert not batches.join(LOSS, b"\2")
+        assert (len(batches), batches.newest) == (0, 0)
+
+    def test_what_is_asked_about_travels_alone(self) -> None:
+        """
+        Nothing joins it, and it joins nothing, so that a report is of one event.
+        """
+        batches, alone = Batches(), Publication(LOSS, pack_body([b"\2"]), 1, 7, 100)
+        add(batches, LOSS, b"\1")
+        batches.add_alone(alone)
+
+        assert not add(batches, LOSS, b"\3")
+        assert [batches.take() for _ in range(3)] == [
+            Publication(LOSS, pack_body([b"\1"]), 1),
+            alone,
+            Publication(LOSS, pack_body([b"\3"]), 1),
+        ]
+
+    def test_losses_are_counted_where_they_were(self) -> None:
+        """
+        Those of a type that follow each other are one word; what comes behind begins anew.
+        """
+        batches = Batches()
+        add(batches, LOSS, b"\1")
+        for topic in (LOSS, LOSS, STEP):
+            batches.skip(topic)
+
+        assert not batches.join(LOSS, b"\2")
+        assert [batches.take() for _ in range(3)][1:] == [
+            Publication(LOSS, b"", 2),
+            Publication(STEP, b"", 1),
+        ]
+
+    def test_nothing_is_taken_of_nothing(self) -> None:
+        """
+        Whoever takes looks first whether something waits.
+        """
+        with pytest.raises(IndexError):
+            Batches().take()
