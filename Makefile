@@ -12,7 +12,7 @@ unexport PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check bench docs clean help
+.PHONY: setup demo test chaos check bench docs clean help
 
 setup: $(STAMP)  ## make .venv with everything; again only when pyproject.toml changed
 
@@ -21,6 +21,10 @@ demo: $(STAMP)  ## train a digit classifier whose parts are plugins, and crash o
 
 test: $(STAMP)  ## run every test
 	$(BIN)/pytest
+
+chaos: $(STAMP)  ## kill the daemon 20 times among 10,000,000 events: minutes; EVENTS=, KILLS=, SEED=
+	$(BIN)/pytest tests/chaos -o faulthandler_timeout=600 \
+	    --chaos-events $(or $(EVENTS),10000000) --chaos-kills $(or $(KILLS),20) $(if $(SEED),--seed $(SEED))
 
 check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds
 	$(BIN)/ruff check
