@@ -1,17 +1,27 @@
 """`python -m benchmarks [--json]`: measure everything, print a table, write build/bench.json.
 
-Everything is pinned to one core, as the goals are meant: a wake-up between cores would measure
-the machine. Every process that is started from here inherits it.
+Everything is pinned to one core, as the goals are meant, where a figure does not say otherwise: a
+wake-up between cores would measure the machine. What is started from here inherits it.
 """
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks import arrays, calls, crashes, events, fleet, forms, pipelines, spawning
+from benchmarks import (
+    arrays,
+    calls,
+    cores,
+    crashes,
+    crowds,
+    events,
+    fleet,
+    forms,
+    pipelines,
+    spawning,
+)
 from benchmarks.figures import Figure
 from benchmarks.table import print_table
 
@@ -25,6 +35,7 @@ PARTS: Final = {
     "arrays": arrays.measure,
     "crashes": crashes.measure,
     "events": events.measure,
+    "crowds": crowds.measure,
 }
 
 
@@ -37,7 +48,7 @@ def main(arguments: list[str]) -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cores.pin()
     figures = [figure for part in options.parts or PARTS for figure in _measure(part)]
     rows = [figure.to_dict() for figure in figures]
     RESULT.parent.mkdir(exist_ok=True)

@@ -2,8 +2,6 @@
 
     echo FD ANSWER               answers on a socket pair what it was told to answer
     zmq-echo ADDRESS ANSWER      the same by ZeroMQ
-    proxy IN OUT                 ZeroMQ's own XSUB/XPUB proxy
-    publisher IN CONTROL TOPIC PAYLOAD   publishes on request, as fast as it can
 
 They do what anybody would do first with the same means, and nothing else.
 """
@@ -55,43 +53,9 @@ def zmq_echo(address: str, answer: str) -> None:
             router.send_multipart([sender, reply])
 
 
-def proxy(into: str, out: str) -> None:
-    """Pass on what is published, by ZeroMQ's own proxy."""
-    import zmq  # noqa: PLC0415
-
-    with zmq.Context() as context:
-        front, back = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
-        for end, address in ((front, into), (back, out)):
-            end.set_hwm(0)
-            end.bind(address)
-        zmq.proxy(front, back)
-
-
-def publisher(into: str, control: str, topic: str, payload: str) -> None:
-    """Publish the same event as often as the control socket says, then say when it began."""
-    import time  # noqa: PLC0415
-
-    import zmq  # noqa: PLC0415
-
-    with zmq.Context() as context:
-        bus, orders = context.socket(zmq.PUB), context.socket(zmq.REP)
-        bus.set_hwm(0)
-        bus.connect(into)
-        orders.bind(control)
-        frames = [topic.encode() + b"\0", bytes.fromhex(payload)]
-        while True:
-            count = int(orders.recv())
-            began = time.monotonic()
-            for _ in range(count):
-                bus.send_multipart(frames)
-            orders.send(repr(began).encode())
-
-
 _ROLES: Final[dict[str, Callable[..., None]]] = {
     "echo": echo,
     "zmq-echo": zmq_echo,
-    "proxy": proxy,
-    "publisher": publisher,
 }
 
 if __name__ == "__main__":

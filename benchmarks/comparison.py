@@ -7,7 +7,17 @@ from typing import Final
 
 from benchmarks.figures import Figure
 from benchmarks.rivals.callers import Caller
-from benchmarks.rivals.roster import ADD, ARRAY, ASYNC, CALLBACK, PIPELINE, STREAM, Kind, Row
+from benchmarks.rivals.roster import (
+    ADD,
+    ARRAY,
+    ASYNC,
+    CALLBACK,
+    EVENT,
+    PIPELINE,
+    STREAM,
+    Kind,
+    Row,
+)
 
 FIRST: Final = 1.0
 """The goal beside every library: to be faster than it."""
@@ -85,4 +95,14 @@ CALLBACKS: Final = Comparison(row=CALLBACK, count=300, unit="us")
 STREAMS: Final = Comparison(row=STREAM, count=2000, unit="/s")
 """Long enough that opening the stream does not count."""
 
-ALL: Final = (SMALL_CALLS, PIPELINED_CALLS, LARGE_ARRAYS, ASYNC_CALLS, CALLBACKS, STREAMS)
+PLUGIN_EVENTS: Final = Comparison(row=EVENT, count=100_000, unit="/s")
+
+ALL: Final = (
+    SMALL_CALLS,
+    PIPELINED_CALLS,
+    LARGE_ARRAYS,
+    ASYNC_CALLS,
+    CALLBACKS,
+    STREAMS,
+    PLUGIN_EVENTS,
+)

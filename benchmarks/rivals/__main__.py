@@ -1,11 +1,11 @@
 """`python -m benchmarks.rivals [ROW...]`: measure the others alone, without any of ours."""
 
-import os
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import cores
 from benchmarks.comparison import ALL
 from benchmarks.rivals.callers import callers
 from benchmarks.rounds import medians
@@ -13,7 +13,7 @@ from benchmarks.rounds import medians
 
 def main(wanted: list[str]) -> None:
     """Print what each takes for each of the rows, all by default."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cores.pin()
     table = Table("row", "who", "value")
     chosen = [one for one in ALL if not wanted or one.row in wanted]
     with callers(*(one.row for one in chosen)) as others:

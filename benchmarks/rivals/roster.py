@@ -20,6 +20,8 @@ CALLBACK: Final = Row("callback")
 """A call with a function of the caller's, which the callee calls once."""
 STREAM: Final = Row("stream")
 """Small integers from one generator of the callee's."""
+EVENT: Final = Row("event")
+"""A built-in event, from `publish` to one callback."""
 
 DEPTH: Final = 100
 """More gains nobody anything, on one core."""
@@ -99,5 +101,12 @@ ROSTER: Final = (
         "grpcio asyncio",
         Kind.LIBRARY,
         {ADD: "", PIPELINE: "gather()", ASYNC: ""},
+    ),
+    Entry(
+        "spiral_bus",
+        "SpiralTorch's own bus",
+        Kind.CARRIER,
+        {EVENT: ""},
+        {EVENT: "in one process: publish() calls the callback, and nothing travels"},
     ),
 )

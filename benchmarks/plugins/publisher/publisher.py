@@ -1,4 +1,4 @@
-"""Publishes as fast as it can, or once."""
+"""Publishes as fast as it can, or now and then."""
 
 import time
 
@@ -18,10 +18,16 @@ class Press:
             publish(PluginEvent.EpochEnd(epoch=number, loss=0.5))
         return began
 
+    def tick(self, count: int, pause_s: float) -> None:
+        """Publish so many with silence before each; they say when they were published."""
+        for _ in range(count):
+            time.sleep(pause_s)
+            self._publish(PluginEvent.custom("Tick", time.monotonic()))
+
 
 class Publisher(Plugin):
-    """Offers `press`."""
+    """Offers `press.ID`."""
 
     def on_load(self, ctx: PluginContext) -> None:
         """Offer the service."""
-        ctx.register_service("press", Press(ctx))
+        ctx.register_service(f"press.{ctx.plugin_id}", Press(ctx))
