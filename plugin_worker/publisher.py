@@ -33,8 +33,8 @@ BATCH_S: Final = 0.001
 """How long an event waits for others that leave with it, seconds."""
 
 FLOOD: Final = 64
-"""Events that wait after that time show a flood, whose batches are worth waiting for until they
-are full: it is what carries them that limits a flood, and each batch costs that the same."""
+"""Events in one batch that show a flood, whose batches are worth waiting for until they are full:
+it is what carries them that limits a flood, and each batch costs that the same."""
 
 FLOOD_S: Final = 0.004
 """How long an event of a flood waits, seconds, where others hold the processor meanwhile."""
@@ -50,6 +50,7 @@ class Publisher:
         self._batches = Batches()
         self._order = threading.Lock()
         self._leave_at = 0.0
+        self._last = 0
         self._sticky: set[Topic] = set()
         self._reports = count(1)
         self._late = threading.Event()
@@ -142,11 +143,17 @@ class Publisher:
 
     def _must_leave(self, now: float) -> bool:
         left = now - self._leave_at
-        return left >= 0 and (self._batches.newest < FLOOD or left >= FLOOD_S)
+        return left >= FLOOD_S or (left >= 0 and not self._is_flood)
+
+    @property
+    def _is_flood(self) -> bool:
+        # By the last batch too: who had to let others run begins the next one late.
+        return self._last >= FLOOD or self._batches.newest >= FLOOD
 
     def _flush(self) -> None:
         while self._batches:
             said = self._batches.take()
+            self._last = said.events
             if said.body:
                 self._window.sent(said.events, said.size)
                 self._desk.send(Kind.EVENTS, pack_publication(said))
@@ -174,13 +181,13 @@ class Publisher:
         """Send what has waited long enough, for a plugin that is busy with something else."""
         while True:
             self._late.wait()
-            sleep(FLOOD_S if self._batches.newest >= FLOOD else BATCH_S)
+            sleep(FLOOD_S if self._is_flood else BATCH_S)
             # Looked at without the lock: who has it is the publisher, and sends by itself.
             if self._batches and not self._must_leave(monotonic()):
                 continue
             with self._order:
-                if self._batches:
-                    self._flush()
-                else:
+                if not self._batches:
                     self._late.clear()
                     self._is_awake = False
+                elif self._must_leave(monotonic()):
+                    self._flush()
