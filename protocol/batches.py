@@ -10,9 +10,9 @@ from protocol.errors import UsageError
 from protocol.names import Topic
 from protocol.runs import MAX_RUN, MAX_TYPES, Publication, pack_body
 
-MAX_BATCH: Final = 16 * 1024
+MAX_BATCH: Final = 32 * 1024
 """What the events of one batch may cost together; a single event may cost more. Small enough that
-2,000 batches, which is what may wait for a peer of the bus, are 32 MiB."""
+1,000 batches, which is what may wait for a peer of the bus, are 32 MiB."""
 
 EACH: Final = 16
 """What an event costs beside its bytes, so that a batch never has more than a run may have."""

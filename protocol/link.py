@@ -18,7 +18,7 @@ RECONNECT_MS: Final = 20
 RECONNECT_MAX_MS: Final = 200
 _MAX_FRAME: Final = 2 * MAX_MESSAGE
 
-MAX_RUNS: Final = 2000
+MAX_RUNS: Final = 1000
 """Runs of events that may wait for a peer at either end: 32 MiB when each is as long as a
 publisher makes it, and half a second of the fastest stream measured. Others can be replayed."""
 

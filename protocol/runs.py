@@ -27,7 +27,7 @@ from protocol.names import Topic, parse_topic
 MAX_PAYLOAD: Final = 48 * 1024
 """Bytes of one event; a run with one such event still fits into one packet of an umbilical."""
 
-MAX_RUN: Final = 1024
+MAX_RUN: Final = 2048
 MAX_RUN_BYTES: Final = 56 * 1024
 """Events that travel together, and the bytes of their body: with topic, head and source they stay
 below the 64 KiB of one packet, and decode to no more than 4 MB of whatever a publisher forged."""
