@@ -153,10 +153,14 @@ class Subscriptions:
             return  # unsubscribed meanwhile
         runs = wanted.of(_runs_among(frames))
         callback.ends = {run.head.line: run.head.last for run in runs}
+        recalled = set(callback.ends)
         for run in runs:
             self._call_with(callback, run, None)
         for delivery in callback.held or ():  # it grows while a callback waits for others
-            self._give(callback, delivery, None)
+            # Who wants no past begins here: before, there may be what an earlier subscription
+            # left behind, and a hole after it.
+            if wanted != Past() or _line_of(delivery) in recalled:
+                self._give(callback, delivery, None)
         callback.held = None
         self._go_live(callback)
 
@@ -209,7 +213,7 @@ class Subscriptions:
     def _give(self, callback: _Callback, delivery: Delivery, ran: Ran | None) -> None:
         """Give it what was not in its past."""
         about = delivery.head if isinstance(delivery, Run) else delivery
-        line: Line = (about.source, about.incarnation, Topic(about.topic))
+        line = _line_of(delivery)
         end = callback.ends.get(line, 0)
         if about.last <= end:
             return
@@ -238,6 +242,11 @@ class Subscriptions:
             ran.failed += 1
             if len(ran.failures) < MAX_FAILURES:
                 ran.failures.append(in_a_line(error))
+
+
+def _line_of(delivery: Delivery) -> Line:
+    about = delivery.head if isinstance(delivery, Run) else delivery
+    return about.source, about.incarnation, Topic(about.topic)
 
 
 def _topic_of(delivery: Delivery) -> Topic:

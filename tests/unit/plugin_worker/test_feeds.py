@@ -422,9 +422,8 @@ class TestUp:
         A publisher hears of a quarter of its window at a time, by number or by size.
         """
         for _ in range(3):
-            machine.publish(MAX_RUN)
-        assert machine.receipts() == [(1, 2 * MAX_RUN, 2 * MAX_RUN)]
-        assert ANSWER_EVENTS == 2 * MAX_RUN
+            machine.publish(ANSWER_EVENTS // 2)
+        assert machine.receipts() == [(1, ANSWER_EVENTS, ANSWER_EVENTS)]
         machine.told.clear()
 
         large = b"\xc5" + (40_000).to_bytes(2, "big") + bytes(40_000)

@@ -144,7 +144,7 @@ class TestSubscriptions:
         bus.begin(added[-1])
         bus.deliver(run(10, 10))
 
-        assert numbers(bus.seen) == [1, 4, 7]
+        assert numbers(bus.seen) == [1, 4, 10]
         assert not bus.subscriptions._joining
 
     def test_a_gap_is_an_event_for_those_who_miss_it(self, bus: Bus) -> None:
@@ -317,7 +317,28 @@ class TestPast:
         bus.deliver(run(1, 2))
         bus.deliver(run(4, 4))
 
-        assert numbers(late) == [1, 2, 3, 4]
+        assert numbers(late) == ([3, 4] if past == NOTHING else [1, 2, 3, 4])
+
+    def test_what_an_earlier_subscription_left_behind_is_not_its_business(self, bus: Bus) -> None:
+        """
+        Who wants no past begins when it begins: runs from before may have holes between them.
+        """
+        added = bus.add()
+        bus.deliver(run(1, 2))
+        bus.begin(added)
+        bus.deliver(run(9, 9))
+
+        assert numbers(bus.seen) == [9]
+
+    def test_what_follows_a_sticky_value_is_kept(self, bus: Bus) -> None:
+        """
+        It came before the subscriber began, and continues what it was given.
+        """
+        added = bus.add()
+        bus.deliver(run(3, 3))
+        bus.begin(added, NOTHING, run(2, 2, sticky=True))
+
+        assert numbers(bus.seen) == [2, 3]
 
     def test_what_comes_while_the_past_runs_waits_for_it(self, bus: Bus) -> None:
         """
@@ -353,6 +374,7 @@ class TestPast:
     ) -> None:
         """
         Whenever it subscribed, was answered and began: the last so many, then all, in order, once.
+        Without a past, it begins when it begins.
         """
         runs, first = list[Run](), 1
         for events in cuts:
@@ -370,11 +392,12 @@ class TestPast:
 
         seen = numbers(bus.seen)
         past = runs[answered - 1].head.last if answered else 0
+        first_live = holds if replay else begins
         oldest = (
             past - min(replay, past) + 1
             if replay and past
-            else runs[holds].head.first
-            if (holds < len(runs))
+            else runs[first_live].head.first
+            if (first_live < len(runs))
             else first
         )
         assert seen == list(range(oldest, first))
