@@ -119,6 +119,8 @@ class Runtime:
         self._publisher = Publisher(self._desk, InterestReader(interest_fd))
         self._subscriptions = Subscriptions()
         self._subscribing = threading.Lock()
+        self._failed = 0
+        """Callbacks that have raised and been counted."""
         self._orders: collections.deque[ToWorker] = collections.deque()
         self._deliveries: collections.deque[Delivery | Callable[[], None]] = collections.deque()
         self._awaited: collections.deque[None] = collections.deque()
@@ -406,17 +408,23 @@ class Runtime:
     def _deliver(self, delivery: "Delivery | Callable[[], None]") -> None:
         if not isinstance(delivery, tuple):
             delivery()
+            self._count(0)
             return
         if isinstance(delivery, Run) and delivery.head.report:
             self._awaited.pop()
-        before = self._subscriptions.failed
         ran = self._subscriptions.deliver(delivery)
         if isinstance(delivery, Run):
             head = delivery.head
-            self._flight.ran_events(head.events, self._subscriptions.failed - before)
+            self._count(head.events)
             if ran is not None:
                 figures = (ran.matched, ran.failed, tuple(ran.failures))
                 self._desk.tell_node(CallbacksRan(head.incarnation, head.report, *figures))
+
+    def _count(self, events: int) -> None:
+        # Against what was counted last: a callback that waits has others run, which are counted.
+        failed = self._subscriptions.failed
+        self._flight.ran_events(events, failed - self._failed)
+        self._failed = failed
 
 
 class _Stage(contextlib.AbstractContextManager["_Stage"]):

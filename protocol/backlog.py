@@ -17,6 +17,9 @@ MAX_BYTES: Final = 2 << 20
 """What one subscriber may be behind: 0.2 s of the fastest stream measured; in bytes, as much as a
 hundred of them may be behind without a node that grows by more than 200 MiB."""
 
+MAX_LATE: Final = 256
+"""Sticky types whose last event is kept for it, as many as the hub keeps. Others are missed."""
+
 
 _Hole: TypeAlias = tuple[int, int, Run | None]
 """First and last number that it was not given; and the run at the end, if that is only late."""
@@ -29,9 +32,15 @@ def _end(hole: _Hole) -> int:
 
 
 class Backlog:
-    """What one subscriber has not run yet; lives as long as its subscriptions."""
+    """What one subscriber has not run yet; lives as long as its subscriptions.
 
-    def __init__(self) -> None:
+    Args:
+        events: How many it may be behind, and how many bytes.
+    """
+
+    def __init__(self, events: int = MAX_EVENTS, size: int = MAX_BYTES) -> None:
+        self._max_events = events
+        self._max_size = size
         self.missed = 0
         """Events that it never got, all in all."""
         self._sent = 0
@@ -39,11 +48,12 @@ class Backlog:
         self._size = 0
         self._under_way: deque[tuple[int, int]] = deque()
         self._holes: dict[Line, _Hole] = {}
+        self._late = 0
 
     @property
     def is_full(self) -> bool:
         """Whether it misses what comes now."""
-        return self._sent - self._ran >= MAX_EVENTS or self._size >= MAX_BYTES
+        return self._sent - self._ran >= self._max_events or self._size >= self._max_size
 
     @property
     def lag(self) -> int:
@@ -73,19 +83,25 @@ class Backlog:
         line: Line = (about.source, about.incarnation, Topic(about.topic))
         known = self._holes.get(line)
         first = about.first if known is None else known[0]
+        was_late = known is not None and known[2] is not None
         late = delivery if isinstance(delivery, Run) and delivery.head.sticky else None
+        if not was_late and self._late >= MAX_LATE:
+            late = None
+        self._late += (late is not None) - was_late
         hole = self._holes[line] = (first, about.last, late)
         before = first if known is None else _end(known)
         self.missed += _end(hole) - before
 
     def take_missed(self) -> list[Delivery]:
-        """Give what it must be told now."""
+        """Give what it must be told next, of one line: all of it may be too much at once."""
         told: list[Delivery] = []
-        for line, hole in self._holes.items():
-            first, _, late = hole
-            if _end(hole) > first:
-                told.append(Missing(*line, first, _end(hole) - 1))
-            if late is not None:
-                told.append(late)
-        self._holes.clear()
+        if not self._holes:
+            return told
+        line = next(iter(self._holes))
+        hole = first, _, late = self._holes.pop(line)
+        if _end(hole) > first:
+            told.append(Missing(*line, first, _end(hole) - 1))
+        if late is not None:
+            told.append(late)
+            self._late -= 1
         return told

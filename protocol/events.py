@@ -4,9 +4,9 @@ An event is built by its publisher and stamped on its way (`source`, `seq`, `ts`
 that plugins cannot forge. Nothing here sends or receives.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from protocol.errors import UsageError
 from protocol.names import parse_topic, shown
@@ -52,7 +52,7 @@ class PluginEvent:
     BackendChanged: ClassVar[type["BackendChanged"]]
     Telemetry: ClassVar[type["Telemetry"]]
     EventGap: ClassVar[type["EventGap"]]
-    custom: ClassVar[Callable[[str, object], "CustomEvent"]]
+    custom: ClassVar["_MakesCustom"]
 
     # An event that was never on the bus bears no stamp, and costs nothing for that.
 
@@ -208,6 +208,11 @@ BUILT_IN: Final[Mapping[str, type[PluginEvent]]] = {kind.__name__: kind for kind
 for _kind in _BUILT_IN:
     setattr(PluginEvent, _kind.__name__, _kind)
     _kind.said = tuple(_kind.__annotations__)
+
+
+class _MakesCustom(Protocol):
+    def __call__(self, event_type: str, data: object = None) -> CustomEvent:
+        """Build an event of a type of your own; see `custom`."""
 
 
 def custom(event_type: str, data: object = None) -> CustomEvent:

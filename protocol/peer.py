@@ -6,7 +6,7 @@ their driver over a DEALER to the hub and a SUB from it. Never imported by worke
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_bytes
 from typing import Final, Protocol
@@ -33,6 +33,7 @@ from protocol.feed import (
     Joined,
     Numbers,
     Outcome,
+    Ran,
     Recall,
     Recalled,
     Replay,
@@ -59,6 +60,12 @@ _MAX_EARLY: Final = 10_000
 
 _FORGET_S: Final = 10.0
 """How often it is looked for what has waited too long for a hub, seconds."""
+
+_AGAIN_S: Final = 1.0
+"""How soon the past is asked for again, seconds: what a full queue has no room for is lost."""
+
+_MAX_ANSWERS: Final = 1024
+"""Events published here of which it is kept what became of them here; the hub waits for no more."""
 
 _BURST: Final = 256
 
@@ -91,7 +98,17 @@ class _Asked:
 
     message: Recall
     then: Callable[[tuple[bytes, ...]], None]
+    mark: bytes = b""
     is_due: bool = False
+    timer: Timer | None = None
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What became here of an event that was published here, and whether the hub has asked."""
+
+    is_asked: bool = False
+    said: list[Ran] = field(default_factory=list)
 
 
 class BusPeer:
@@ -123,6 +140,7 @@ class BusPeer:
         self._join_timer: Timer | None = None
         self._echoes: dict[bytes, Callable[[], None]] = {}
         self._asked: dict[int, _Asked] = {}
+        self._answers: dict[tuple[int, int], _Answers] = {}
         self._numbers = count(1)
         self._timer: Timer | None = None
         self._up = publisher(context, addresses[0])
@@ -149,6 +167,9 @@ class BusPeer:
         """Close both sockets; what was not accepted is lost with this process."""
         self._stop_joining()
         self._forget_timer.cancel()
+        for asked in self._asked.values():
+            if asked.timer is not None:
+                asked.timer.cancel()
         self._reactor.forget_zmq(self._up)
         self._reactor.forget_zmq(self._down)
         self._up.close(linger=0)
@@ -163,10 +184,25 @@ class BusPeer:
         been seen by then.
         """
         run = self.outbox.put(source, incarnation, said, time.time())
+        if said.report:
+            while len(self._answers) >= _MAX_ANSWERS:
+                del self._answers[next(iter(self._answers))]
+            self._answers[incarnation, said.report] = _Answers()
         if self._patterns.wants(said.topic):
             self._follow(run)
         if self.has_hub:
             self._send_run(run)
+
+    def ran(self, ran: Ran) -> None:
+        """Tell the hub that callbacks have run for an event whose publisher waits.
+
+        Of one that was published here it may not know yet, and the next hub may ask again.
+        """
+        answers = self._answers.get((ran.incarnation, ran.report))
+        if answers is not None:
+            answers.said.append(ran)
+        if answers is None or answers.is_asked:
+            self.tell(ran)
 
     def publish_here(self, source: str, incarnation: int, said: Publication) -> None:
         """Number events that there is no room to keep, for those behind this peer alone."""
@@ -204,7 +240,15 @@ class BusPeer:
         """
         asked = _Asked(Recall(next(self._numbers), pattern, last, since), then)
         self._asked[asked.message.request] = asked
-        self._echo(lambda: self._recall(asked))
+        self._ask_past(asked)
+
+    def _ask_past(self, asked: _Asked) -> None:
+        if asked.is_due and self.has_hub:
+            self.tell(asked.message)
+        elif not asked.is_due:
+            self._withdraw(asked.mark)
+            asked.mark = self._echo(lambda: self._recall(asked))
+        asked.timer = self._reactor.call_later(_AGAIN_S, lambda: self._ask_past(asked))
 
     def _recall(self, asked: _Asked) -> None:
         # Behind everything published here before, so the hub's answer holds that.
@@ -214,6 +258,8 @@ class BusPeer:
     def _recalled(self, recalled: Recalled) -> None:
         asked = self._asked.pop(recalled.request, None)
         if asked is not None:
+            if asked.timer is not None:
+                asked.timer.cancel()
             asked.then(recalled.frames)
 
     def unsubscribe(self, pattern: Topic) -> None:
@@ -230,6 +276,10 @@ class BusPeer:
         self._down.subscribe(mark)
         return mark
 
+    def _withdraw(self, mark: bytes) -> None:
+        if self._echoes.pop(mark, None) is not None:
+            self._down.unsubscribe(mark)
+
     # --- the conversation with the hub ------------------------------------------------------------
 
     def _join_afresh(self) -> None:
@@ -244,8 +294,8 @@ class BusPeer:
             self._join_timer = self._reactor.call_later(_RETRY_S, self._join_afresh)
 
     def _stop_joining(self) -> None:
-        if self._joining is not None and self._echoes.pop(self._joining, None) is not None:
-            self._down.unsubscribe(self._joining)
+        if self._joining is not None:
+            self._withdraw(self._joining)
         self._joining = None
         if self._join_timer is not None:
             self._join_timer.cancel()
@@ -284,6 +334,7 @@ class BusPeer:
         elif isinstance(message, Interest):
             self._behind.told_interest(message)
         elif isinstance(message, Outcome):
+            self._answers.pop((message.incarnation, message.report), None)
             self._behind.outcome(message)
 
     def _joined(self, joined: Joined) -> None:
@@ -343,6 +394,11 @@ class BusPeer:
             topic = read_topic(frame[len(ASKED) + EVENT.size :])
             names = self._behind.concerned(incarnation, report, topic)
             self.tell(Concerned(incarnation, report, names))
+            answers = self._answers.get((incarnation, report))
+            if answers is not None:
+                answers.is_asked = True
+                for said in answers.said:
+                    self.tell(said)
 
     def _run_arrived(self, frame: bytes) -> None:
         run = _run_of(frame)
@@ -364,7 +420,8 @@ class BusPeer:
     def _ask(self, wanted: Replay | None) -> None:
         if wanted is not None:
             self.tell(wanted)
-            self._arm()
+            if self._timer is None:  # else it is due before this one: all wait for as long
+                self._arm()
 
     def _hand_on(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:

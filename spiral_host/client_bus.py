@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 PUBLISH_WAIT_S: Final = 1.0
 """How long a publisher waits for room, seconds."""
 
+BEHIND_EVENTS: Final = 1 << 18
+BEHIND_BYTES: Final = 16 << 20
+"""What an application's callbacks may be behind: its own memory, and its own business."""
+
 MAX_WAITING: Final = 64
-"""Batches that wait for the background thread: 1 MiB of events."""
+"""Batches that wait for the background thread: 2 MiB of events."""
 
 
 class Background(Protocol):
@@ -74,7 +78,7 @@ class ClientBus:
         self._subscriptions = Subscriptions()
         self._subscribing = threading.Lock()
         self._in_force: PatternMap[None] = PatternMap()
-        self._backlog = Backlog()
+        self._backlog = Backlog(BEHIND_EVENTS, BEHIND_BYTES)
         self._ran = 0
         self._deliveries: collections.deque[Delivery | Callable[[], None]] = collections.deque()
         self._awaited: collections.deque[None] = collections.deque()
@@ -235,13 +239,12 @@ class ClientBus:
 
     def deliver(self, delivery: Delivery) -> None:
         """Have the callbacks called, unless they are too far behind."""
-        self._backlog.ran(self._ran)
-        if self._backlog.is_full:
+        self._catch_up()
+        if self._backlog.is_full or self._backlog.has_missed:
             self._backlog.miss(delivery)
             self._tell_ran(delivery, Ran(0, 0, "", 1, 1, ("it is too far behind",)))
             self._catch_up()  # the other thread may have run the last one a moment ago
             return
-        self._catch_up()
         self._hand(delivery)
 
     def _hand(self, delivery: Delivery) -> None:
@@ -251,7 +254,7 @@ class ClientBus:
 
     def _catch_up(self) -> None:
         self._backlog.ran(self._ran)
-        if self._backlog.has_missed and not self._backlog.is_full:
+        while self._backlog.has_missed and not self._backlog.is_full:
             for missed in self._backlog.take_missed():
                 self._hand(missed)
 
@@ -318,7 +321,7 @@ class ClientBus:
             self._background.do_soon(lambda: self._tell(told))
 
     def _tell(self, told: Ran) -> None:
-        self.peer.tell(told)
+        self.peer.ran(told)
 
 
 def _is_awaited(delivery: "Delivery | Callable[[], None]") -> bool:

@@ -7,7 +7,7 @@ So whatever the hub has not got to everybody is still kept by its origin, and a 
 killed loses nothing: origins send it again and subscribers drop what they have seen. One mark
 stands for all runs of some milliseconds. A peer that does not answer a mark in time is not waited
 for; the numbers tell it what it missed. Every peer is told them when it joins and when it has
-caught up, and all are told a second after a line has moved: the end of a line may get lost, too.
+caught up, and all are told soon after a line has moved: the end of a line may get lost, too.
 Until every expected peer has come back after a restart, events are held and not sent to few.
 """
 

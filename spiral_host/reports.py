@@ -26,7 +26,8 @@ MAX_NAMES: Final = 1024
 """Subscribers that one peer may name for one event; the others of a liar are not waited for."""
 
 MAX_REPORTS: Final = 1024
-"""Reports under way for one publishing peer; beyond that its oldest ends early."""
+"""Reports under way for one publishing peer; beyond that one ends early: the oldest of whichever
+of its plugins waits for most, so that the others do not notice."""
 
 MAX_COUNT: Final = 1_000_000
 """Callbacks that one subscriber may claim to have run for one event."""
@@ -117,7 +118,9 @@ class Reports:
 
     def __init__(self) -> None:
         self._reports: dict[_Key, _Report] = {}
-        self._begun_by: dict[bytes, dict[_Key, None]] = {}
+        self._begun_by: dict[bytes, dict[int, dict[_Key, None]]] = {}
+        """By peer, and by life of the publisher behind it."""
+        self._under_way: dict[bytes, int] = {}
         self._due: list[tuple[float, int, _Key]] = []
         """A heap; an entry whose report has ended means nothing."""
         self._begun = 0
@@ -149,7 +152,8 @@ class Reports:
         concerned = {other: _Concerned() for other in peers}
         report = _Report(peer, key, head.topic, self._begun, concerned, len(concerned))
         self._reports[key] = report
-        self._begun_by.setdefault(peer, {})[key] = None
+        self._begun_by.setdefault(peer, {}).setdefault(head.incarnation, {})[key] = None
+        self._under_way[peer] = self._under_way.get(peer, 0) + 1
         heapq.heappush(self._due, (due, report.serial, key))
         return [*ended, *self._settle(report)]
 
@@ -221,10 +225,10 @@ class Reports:
         return known, None if known is None else known.peers.get(peer)
 
     def _make_room(self, peer: bytes) -> list[Finished]:
-        begun = self._begun_by.get(peer, {})
-        if len(begun) < MAX_REPORTS:
+        if self._under_way.get(peer, 0) < MAX_REPORTS:
             return []
-        return [self._end(self._reports[next(iter(begun))], CROWDED)]
+        most = max(self._begun_by[peer].values(), key=len)
+        return [self._end(self._reports[next(iter(most))], CROWDED)]
 
     def _settle(self, report: _Report) -> list[Finished]:
         return [] if report.missing else [self._end(report, "")]
@@ -233,10 +237,7 @@ class Reports:
         for concerned in report.peers.values():
             report.give_up(concerned, why)
         del self._reports[report.key]
-        begun = self._begun_by[report.peer]
-        del begun[report.key]
-        if not begun:
-            del self._begun_by[report.peer]
+        self._forget_begun(report.peer, report.key)
         self._forget_ended()
         return Finished(
             peer=report.peer,
@@ -247,6 +248,15 @@ class Reports:
             delivered=report.matched - report.failed,
             failures=tuple(report.failures),
         )
+
+    def _forget_begun(self, peer: bytes, key: _Key) -> None:
+        begun = self._begun_by[peer]
+        del begun[key[0]][key]
+        if not begun[key[0]]:
+            del begun[key[0]]
+        self._under_way[peer] -= 1
+        if not begun:
+            del self._begun_by[peer], self._under_way[peer]
 
     def _forget_ended(self) -> None:
         if len(self._due) > 2 * len(self._reports) + 64:

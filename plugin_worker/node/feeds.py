@@ -9,6 +9,7 @@ on its flight page how many events it has run; one that is too far behind misses
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from plugin_worker.node.interest import NodeInterest
@@ -47,6 +48,12 @@ LOOK_S: Final = 0.02
 MAX_AWAITED: Final = 1024
 """Events for which it is remembered who was given them until the hub asks."""
 
+MAX_OWED: Final = 16_384
+"""Events of which it is remembered that one worker owes its word; the hub waits for fewer."""
+
+MAX_REQUEST: Final = 64
+"""Characters of the name under which a worker waits for its subscription."""
+
 _Event = tuple[int, int]
 
 
@@ -76,8 +83,10 @@ class _Reader:
     receipts: Receipts = field(default_factory=Receipts)
     waiting: deque[Publication] = field(default_factory=deque)
     waiting_bytes: int = 0
-    owes: set[_Event] = field(default_factory=set)
+    owes: dict[_Event, None] = field(default_factory=dict)
     """Events whose publishers wait until this worker has run its callbacks."""
+    asks: deque[tuple[Topic, Subscribe]] = field(default_factory=deque)
+    """Subscriptions to be confirmed; the first is under way, and nobody else waits for these."""
 
     @property
     def is_slow(self) -> bool:
@@ -133,10 +142,14 @@ class Feeds:
     def subscribe(self, incarnation: int, pattern: Topic, wish: Subscribe) -> None:
         """Give a worker the events of a pattern; it hears `Subscribed` when it misses none.
 
+        One at a time: what is kept of the past is much work to look up for the daemon.
+
         Raises:
             RemoteProtocolError: It has too many subscriptions.
         """
         reader = self._readers[incarnation]
+        if len(wish.request) > MAX_REQUEST or len(reader.asks) >= MAX_PATTERNS:
+            raise RemoteProtocolError("a subscription that nobody waits for")
         if len(reader.patterns) >= MAX_PATTERNS and pattern not in reader.patterns:
             raise RemoteProtocolError(f"more than {MAX_PATTERNS} patterns")
         reader.patterns.add(pattern)
@@ -144,13 +157,28 @@ class Feeds:
             self.peer.subscribe(pattern)
             self._told_own()
 
-        def confirmed(past: tuple[bytes, ...]) -> None:
-            known = self._readers.get(incarnation)
-            if known is not None and pattern in known.patterns:
-                self._in_force.add(pattern, incarnation)
-            self._send(incarnation, Subscribed(wish.request, past))
+        reader.asks.append((pattern, wish))
+        if len(reader.asks) == 1:
+            self._confirm_next(incarnation)
 
-        self.peer.confirm(pattern, wish.last, wish.since, confirmed)
+    def _confirm_next(self, incarnation: int) -> None:
+        reader = self._readers[incarnation]
+        while reader.asks and reader.asks[0][0] not in reader.patterns:
+            reader.asks.popleft()  # it has thought better of it
+        if reader.asks:
+            pattern, wish = reader.asks[0]
+            confirmed = partial(self._confirmed, incarnation)
+            self.peer.confirm(pattern, wish.last, wish.since, confirmed)
+
+    def _confirmed(self, incarnation: int, past: tuple[bytes, ...]) -> None:
+        reader = self._readers.get(incarnation)
+        if reader is None:
+            return
+        pattern, wish = reader.asks.popleft()
+        if pattern in reader.patterns:
+            self._in_force.add(pattern, incarnation)
+        self._send(incarnation, Subscribed(wish.request, past))
+        self._confirm_next(incarnation)
 
     def unsubscribe(self, incarnation: int, pattern: Topic) -> None:
         """Give it no more of them."""
@@ -179,12 +207,10 @@ class Feeds:
         topic = delivery.head.topic if is_run else delivery.topic  # type: ignore[union-attr]
         for incarnation in self._wanted.matching(topic):
             reader = self._readers[incarnation]
-            if reader.is_slow:
+            if self._keeps_up(reader):
+                self._hand(reader, delivery)
+            else:
                 self._miss(reader, delivery)
-                continue
-            if reader.backlog.has_missed:
-                self._tell_missed(reader)
-            self._hand(reader, delivery)
         if isinstance(delivery, Run) and delivery.head.report:
             self._await(delivery)
 
@@ -193,7 +219,9 @@ class Feeds:
             head, frame = delivery
             reader.backlog.sent(head.events, len(frame))
             if head.report:
-                reader.owes.add((head.incarnation, head.report))
+                while len(reader.owes) >= MAX_OWED:
+                    del reader.owes[next(iter(reader.owes))]
+                reader.owes[head.incarnation, head.report] = None
             reader.wire.send(frame)
         else:
             reader.wire.send(pack_missing(delivery))
@@ -211,15 +239,19 @@ class Feeds:
         """Tell those who have caught up what they missed."""
         behind = [reader for reader in self._readers.values() if reader.backlog.has_missed]
         for reader in behind:
-            if not reader.is_slow:
-                self._tell_missed(reader)
+            self._keeps_up(reader)
         self._is_looking = any(reader.backlog.has_missed for reader in behind)
         if self._is_looking:
             self._reactor.call_later(LOOK_S, self._look)
 
-    def _tell_missed(self, reader: _Reader) -> None:
-        for delivery in reader.backlog.take_missed():
-            self._hand(reader, delivery)
+    def _keeps_up(self, reader: _Reader) -> bool:
+        """Tell a worker what it missed, as far as it has room; say whether it is given more."""
+        while not reader.is_slow:
+            if not reader.backlog.has_missed:
+                return True
+            for delivery in reader.backlog.take_missed():
+                self._hand(reader, delivery)
+        return False
 
     # --- what became of an event ------------------------------------------------------------------
 
@@ -244,11 +276,11 @@ class Feeds:
         reader = self._readers[incarnation]
         event = (said.incarnation, said.report)
         if event in reader.owes:
-            reader.owes.discard(event)
-            self.peer.tell(Ran(*event, reader.name, said.matched, said.failed, said.failures))
+            del reader.owes[event]
+            self.peer.ran(Ran(*event, reader.name, said.matched, said.failed, said.failures))
 
     def _failed(self, event: _Event, name: str, why: str) -> None:
-        self.peer.tell(Ran(*event, name, 1, 1, (why,)))
+        self.peer.ran(Ran(*event, name, 1, 1, (why,)))
 
     def outcome(self, outcome: Outcome) -> None:
         """Tell a worker what became of the event that it waits for."""
@@ -277,14 +309,16 @@ class Feeds:
         """Use up the numbers of events that a worker gave up by itself.
 
         Raises:
-            RemoteProtocolError: Nobody gives up so many.
+            RemoteProtocolError: Nobody gives up so many, or so often, or of so many types.
         """
         if not 0 < count <= MAX_DROPPED:
             raise RemoteProtocolError(f"{count} events given up at once")
         reader = self._readers[incarnation]
+        # Now: later it would be nobody's fault, when there is room for what waits.
+        self.peer.outbox.reserve(reader.name, incarnation, topic)
         lost = Publication(topic, b"", count)
         if reader.waiting:
-            reader.waiting.append(lost)  # what waits was published before, and has lower numbers
+            self._queue(reader, lost)  # what waits was published before, and has lower numbers
         else:
             self._enter(incarnation, reader, lost)
 
@@ -316,9 +350,16 @@ class Feeds:
             self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
 
     def _wait(self, incarnation: int, reader: _Reader, said: Publication) -> None:
-        if not self.peer.has_hub:
-            self._give_up(incarnation, reader, said)
+        if self.peer.has_hub:
+            self._queue(reader, said)
             return
+        # The hub may be gone and the daemon not missed yet: what waits was published before.
+        while reader.waiting:
+            self._give_up(incarnation, reader, self._next(reader))
+        self._give_up(incarnation, reader, said)
+
+    @staticmethod
+    def _queue(reader: _Reader, said: Publication) -> None:
         reader.waiting.append(said)
         reader.waiting_bytes += len(said.body)
         if len(reader.waiting) > WINDOW_EVENTS or reader.waiting_bytes > 2 * WINDOW_BYTES:

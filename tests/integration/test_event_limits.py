@@ -124,7 +124,7 @@ class TestSlow:
             seen.append(event.to_dict())
 
         cast.host.subscribe("Blocked", hold)
-        payload = "x" * 20_000
+        payload = "x" * 40_000
         cast.bert.say("Blocked", payload)
         assert holds.wait(DEADLINE)
         for _ in range(499):

@@ -34,6 +34,9 @@ from spiral_host import Host, PluginEvent, RemoteError, WorkerLost
 from tests.doors import dealer, details, knock, packet, run_dir
 from tests.hosts import DEADLINE, PLUGINS, Run, Watch, all_ready, eventually, plugin
 
+CROWDED_S = 3.0
+"""How long it may take to hear of events while somebody asks for more than he can be given."""
+
 INNOCENT = ("polite", "publisher", "relay", "subscriber")
 
 
@@ -99,6 +102,31 @@ class TestEvents:
         self.publish(host, *publication("Lie", [b""] * 200_000))
         hears(host)
         host.unsubscribe(subscription)
+
+    def test_the_past_again_and_again(self, host: Host) -> None:
+        """To look it up is much work, and a worker may ask for it a thousand times a second."""
+        everything = host.subscribe("Lie", lambda _: None)
+        small = [sole for _ in range(10_000) for sole in publication("Lie", [b"\xc0"])]
+        wishes = [Subscribe(str(number), "*", 100_000, 0.0) for number in range(4000)]
+        asked = [packet(Kind.NODE, FROM_ENDPOINT.encode(wish)) for wish in wishes]
+        liar = host.get_service("liar")
+        with suppress(WorkerLost):
+            liar.play([(small, 1), (asked, 1)])
+        began = time.monotonic()
+        hears(host)
+        host.unsubscribe(everything)
+        assert time.monotonic() - began < CROWDED_S
+
+    def test_it_waits_under_a_name_that_fits_no_answer(self, host: Host) -> None:
+        """The node would have to send it back, and cannot."""
+        pid = host.get_service("liar").pid()
+        host.subscribe("Lie", lambda _: None)
+        large = publication("Lie", [msgpack.packb(bytes(MAX_PAYLOAD - 8))])
+        wish = Subscribe("q" * 900_000, "*", 1000, 0.0)
+        with suppress(WorkerLost):
+            host.get_service("liar").play([(large, 20)])
+        self.publish(host, *cut(Kind.NODE, FROM_ENDPOINT.encode(wish)))
+        eventually(lambda: host.get("liar").pid not in {None, pid})
 
     def test_types_without_end_while_its_ring_is_full(self, host: Host) -> None:
         """Each type costs every peer a counter; it is ended when it uses too many."""

@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ from plugin_worker.node.feeds import (
     LOOK_S,
     MAX_AWAITED,
     MAX_DROPPED,
+    MAX_OWED,
+    MAX_REQUEST,
     SLOW_BYTES,
     Feeds,
     Wire,
@@ -73,6 +76,9 @@ class FakePeer:
     def tell(self, message: ToHub) -> None:
         self.told.append(message)
 
+    def ran(self, ran: Ran) -> None:
+        self.told.append(ran)
+
 
 @dataclass
 class Worker:
@@ -81,10 +87,16 @@ class Worker:
     unsent: int = 0
     ran: int = 0
     given: list[Run | Missing] = field(default_factory=list)
+    is_full_after: int = -1
+
+    def take(self, body: bytes) -> None:
+        self.given.append(unpack_delivery(body))
+        if len(self.given) == self.is_full_after:
+            self.unsent = SLOW_BYTES + 1
 
     def wire(self) -> Wire:
         return Wire(
-            send=lambda body: self.given.append(unpack_delivery(body)),
+            send=self.take,
             unsent=lambda: self.unsent,
             ran=lambda: self.ran,
         )
@@ -216,6 +228,43 @@ class TestSubscriptions:
         with pytest.raises(RemoteProtocolError):
             machine.feeds.subscribe(1, LOSS, wish("q", LOSS))
 
+    def test_a_worker_asks_for_one_at_a_time(self, machine: Machine) -> None:
+        """
+        What is kept is much work to look up; who wants it often keeps the daemon from nobody else.
+        """
+        for number, topic in enumerate((LOSS, STEP, EVERYTHING, LOSS)):
+            machine.feeds.subscribe(1, topic, wish(f"q{number}", topic))
+        machine.feeds.subscribe(2, STEP, wish("r", STEP))
+        assert [topic for topic, _, _ in machine.peer.pasts] == [LOSS, STEP]
+
+        machine.feeds.unsubscribe(1, STEP)
+        for echo in machine.peer.echoes:
+            echo(())
+
+        told = [one for to, one in machine.told if to == 1 and isinstance(one, Subscribed)]
+        assert [one.request for one in told] == ["q0", "q2", "q3"]
+        machine.feeds.subscribe(1, STEP, wish("q4", STEP))
+        assert machine.peer.pasts[-1] == (STEP, 5, 2.0)
+
+    def test_the_name_it_waits_under_is_short(self, machine: Machine) -> None:
+        """
+        The answer bears it beside the past; a node must be able to send that.
+        """
+        with pytest.raises(RemoteProtocolError):
+            machine.feeds.subscribe(1, LOSS, wish("q" * (MAX_REQUEST + 1), LOSS))
+
+        assert machine.peer.echoes == []
+
+    def test_what_waits_to_be_confirmed_is_bounded(self, machine: Machine) -> None:
+        """
+        Also of one pattern, while no daemon is there.
+        """
+        for number in range(MAX_PATTERNS):
+            machine.feeds.subscribe(1, LOSS, wish(str(number), LOSS))
+
+        with pytest.raises(RemoteProtocolError):
+            machine.feeds.subscribe(1, LOSS, wish("q", LOSS))
+
 
 class TestInterest:
     def test_the_hub_is_told_when_the_page_says_so(self, machine: Machine) -> None:
@@ -284,6 +333,26 @@ class TestDown:
         assert machine.workers[2].numbers == [(1, 2), (3, 3)]
         assert machine.reactor.due == []
 
+    def test_what_was_missed_is_told_as_far_as_there_is_room(self, machine: Machine) -> None:
+        """
+        All of it at once may be more than its node keeps for one that reads slowly.
+        """
+        machine.subscribe(1, EVERYTHING)
+        worker = machine.workers[1]
+        worker.unsent = SLOW_BYTES + 1
+        for number in range(3):
+            machine.feeds.deliver(run(1, 1, Topic(f"T{number}"), sticky=True))
+        worker.unsent = 0
+        worker.is_full_after = 2
+        machine.reactor.pass_time(LOOK_S)
+        machine.feeds.deliver(run(2, 2, Topic("T2"), sticky=True))
+        assert worker.numbers == [(1, 1), (1, 1)]
+
+        worker.unsent = 0
+        machine.reactor.pass_time(LOOK_S)
+
+        assert worker.numbers[2:] == [(-1, -1), (2, 2)]
+
     @pytest.mark.parametrize("later", [run(3, 4), Missing("src", 7, LOSS, 3, 4)], ids=repr)
     def test_what_was_missed_is_told_first(self, machine: Machine, later: Run | Missing) -> None:
         """
@@ -330,6 +399,17 @@ class TestDown:
 
 
 class TestReports:
+    def test_it_is_not_remembered_for_ever_who_owes_an_answer(self, machine: Machine) -> None:
+        """
+        A worker may run events and never say what became of them.
+        """
+        machine.subscribe(1, LOSS)
+        for number in range(1, MAX_OWED + 10):
+            machine.feeds.deliver(run(number, number, report=number))
+
+        assert len(machine.feeds._readers[1].owes) == MAX_OWED
+        assert (7, MAX_OWED + 9) in machine.feeds._readers[1].owes
+
     def test_who_is_given_an_event_is_named(self, machine: Machine) -> None:
         """
         As it was when it came, whoever subscribes or goes afterwards.
@@ -510,6 +590,38 @@ class TestUp:
         assert machine.receipts() == [(1, ANSWER_EVENTS, ANSWER_EVENTS)]
         assert machine.peer.here[0] == RING_EVENTS + 1
         assert machine.next_number() == RING_EVENTS + ANSWER_EVENTS + 1
+
+    def test_what_waits_keeps_its_place_when_the_hub_goes(self, machine: Machine) -> None:
+        """
+        A hub that wants to be joined again is gone before the daemon is missed.
+        """
+        machine.fill()
+        machine.publish(1)
+        machine.peer.has_hub = False
+        machine.publish(2)
+
+        assert machine.peer.here == [RING_EVENTS + 1, RING_EVENTS + 2]
+        assert machine.next_number() == RING_EVENTS + 4
+
+    def test_what_it_gives_up_while_others_wait_is_bounded(self, machine: Machine) -> None:
+        """
+        It is refused when it is said: once there is room it would be nobody's fault.
+        """
+        machine.fill()
+        machine.publish(1)
+        for number in range(MAX_TYPES - 1):
+            machine.feeds.dropped(1, Topic(f"T{number}"), 1)
+        with pytest.raises(RemoteProtocolError):
+            machine.feeds.dropped(1, STEP, 1)
+        for _ in range(WINDOW_EVENTS - MAX_TYPES):
+            machine.feeds.dropped(1, LOSS, 1)
+        with pytest.raises(RemoteProtocolError):
+            machine.feeds.dropped(1, LOSS, 1)
+
+        machine.peer.outbox.accepted(2)
+        machine.feeds.room()
+
+        assert machine.feeds._readers[1].waiting == deque()
 
     def test_what_a_worker_gave_up_shows_as_numbers(self, machine: Machine) -> None:
         """

@@ -25,6 +25,7 @@ from protocol.feed import (
     LastNumber,
     Numbers,
     Outcome,
+    Ran,
     Recall,
     Recalled,
     Replay,
@@ -450,6 +451,67 @@ class TestMarks:
             station.tell(Recalled(1, (b"frame",)))
 
         assert held == [(b"frame",)]
+
+    def test_an_echo_or_a_past_that_is_lost_is_asked_for_again(self, station: Station) -> None:
+        """
+        In a flood the queue to this peer has no room for it; of the first echo nothing is left.
+        """
+        before = station.reactor.due
+        held: list[tuple[bytes, ...]] = []
+        station.peer.confirm(STEP, 5, 2.0, held.append)
+        first = station.echoes()
+        station.reactor.pass_time(1.5)
+        assert station.echoes() != first
+        station.echo()
+        assert station.told() == [Recall(1, STEP, 5, 2.0)]
+        station.reactor.pass_time(1.0)
+        assert station.told() == [Recall(1, STEP, 5, 2.0)]
+        station.tell(Recalled(1, ()))
+
+        assert held == [()]
+        assert (station.reactor.due, station.echoes()) == (before, [])
+
+    def test_what_became_of_an_event_waits_for_the_question(self, station: Station) -> None:
+        """
+        Who is near has run its callbacks before the hub knows of the event, or while there is none;
+        and the next hub asks again.
+        """
+        said = Ran(7, 4, "q", 1, 0, ())
+        station.peer.lost()
+        station.peer.publish("p", 7, Publication(LOSS, pack_body([b"\x01"]), 1, 4, 5000))
+        station.peer.ran(said)
+        assert station.told() == []
+        for epoch in (2, 3):
+            station.rejoin(epoch, 0)
+            station.told()
+            station.fan_out(ASKED + EVENT.pack(7, 4) + b"Loss")
+            assert station.told()[1:] == [said]
+
+        other = Ran(7, 4, "r", 1, 0, ())
+        station.peer.ran(other)
+        assert station.told() == [other]
+        station.tell(Outcome(7, 4, 2, 2, ()))
+        station.fan_out(ASKED + EVENT.pack(7, 4) + b"Loss")
+        assert len(station.told()) == 1
+
+    def test_what_others_published_is_answered_at_once(self, station: Station) -> None:
+        """
+        The hub has asked whom it concerns, or is about to.
+        """
+        said = Ran(8, 4, "q", 1, 0, ())
+        station.peer.ran(said)
+
+        assert station.told() == [said]
+
+    def test_answers_are_kept_of_few_events(self, station: Station) -> None:
+        """
+        A publisher that waits for more than the hub keeps in mind fills no memory here.
+        """
+        for number in range(1, peer_module._MAX_ANSWERS + 10):
+            said = Publication(LOSS, pack_body([b"\x01"]), 1, number, 5000)
+            station.peer.publish("p", 7, said)
+
+        assert len(station.peer._answers) == peer_module._MAX_ANSWERS
 
     def test_the_next_hub_is_asked_for_the_past_again(self, station: Station) -> None:
         """

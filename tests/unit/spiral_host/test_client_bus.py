@@ -4,7 +4,6 @@ from math import inf
 
 import pytest
 
-from protocol.backlog import MAX_EVENTS
 from protocol.errors import DeadlineExceeded, NoDaemon, UsageError
 from protocol.events import CustomEvent, PluginEvent
 from protocol.feed import Interest, Outcome, Ran, ToHub
@@ -15,7 +14,7 @@ from protocol.publishing import PublishFailure, PublishReport
 from protocol.runs import MAX_RUN, Head, Missing, Publication, Run, pack_body, pack_run
 from protocol.subscriptions import Past
 from spiral_host import client_bus as client_bus_module
-from spiral_host.client_bus import MAX_WAITING, ClientBus
+from spiral_host.client_bus import BEHIND_EVENTS, MAX_WAITING, ClientBus
 
 LOSS = Topic("Loss")
 
@@ -85,6 +84,9 @@ class FakePeer:
     def tell(self, message: ToHub) -> None:
         self.told.append(message)
         self.on_told(message)
+
+    def ran(self, ran: Ran) -> None:
+        self.tell(ran)
 
 
 class Station:
@@ -318,9 +320,9 @@ class TestReports:
         It will not run anything for what it misses.
         """
         station.subscribe()
-        for number in range(MAX_EVENTS // MAX_RUN):
+        for number in range(BEHIND_EVENTS // MAX_RUN):
             station.bus.deliver(run(number * MAX_RUN + 1, MAX_RUN))
-        station.bus.deliver(run(MAX_EVENTS + 1, report=4))
+        station.bus.deliver(run(BEHIND_EVENTS + 1, report=4))
         station.background.run()
 
         (told,) = station.peer.told
@@ -375,16 +377,16 @@ class TestSubscribe:
         Though nothing else comes for it.
         """
         station.subscribe()
-        for number in range(MAX_EVENTS // MAX_RUN):
+        for number in range(BEHIND_EVENTS // MAX_RUN):
             station.bus.deliver(run(number * MAX_RUN + 1, MAX_RUN))
         for number in (1, 2):
-            station.bus.deliver(run(MAX_EVENTS + number))
+            station.bus.deliver(run(BEHIND_EVENTS + number))
         for _ in range(2):
             station.attendant.run()
             station.background.run()
 
-        assert len(station.seen) == MAX_EVENTS + 1
-        assert station.seen[-1] == ("EventGap", -MAX_EVENTS - 2)
+        assert len(station.seen) == BEHIND_EVENTS + 1
+        assert station.seen[-1] == ("EventGap", -BEHIND_EVENTS - 2)
 
     def test_the_last_may_have_run_at_this_moment(
         self, station: Station, monkeypatch: pytest.MonkeyPatch
@@ -394,7 +396,7 @@ class TestSubscribe:
         callback is left that would see the note.
         """
         station.subscribe()
-        for number in range(MAX_EVENTS // MAX_RUN):
+        for number in range(BEHIND_EVENTS // MAX_RUN):
             station.bus.deliver(run(number * MAX_RUN + 1, MAX_RUN))
         miss = station.bus._backlog.miss
 
@@ -403,10 +405,10 @@ class TestSubscribe:
             miss(delivery)
 
         monkeypatch.setattr(station.bus._backlog, "miss", late)
-        station.bus.deliver(run(MAX_EVENTS + 1))
+        station.bus.deliver(run(BEHIND_EVENTS + 1))
         station.attendant.run()
 
-        assert station.seen[-1] == ("EventGap", -MAX_EVENTS - 1)
+        assert station.seen[-1] == ("EventGap", -BEHIND_EVENTS - 1)
 
     def test_what_is_wanted_elsewhere_is_nothing_to_it(self, station: Station) -> None:
         """

@@ -28,7 +28,8 @@ class TestFolder:
         """
         text = (
             f'[plugin]\n{GOOD}entry = "pkg.mod:Class"\ncapabilities = ["Operators"]\n'
-            'events = ["EpochEnd", "Trainer.*", "*"]\nconcurrency = 4\n[plugin.dependencies]\nb = ">=1"\n'
+            'events = ["EpochEnd", "Trainer.*", "*"]\nconcurrency = 4\n'
+            '[plugin.dependencies]\nb = ">=1"\n'
         )
         manifest = read_folder(folder(tmp_path, text))
 

@@ -180,6 +180,21 @@ class TestEnding:
         ]
         assert len(reports) == MAX_REPORTS + 1
 
+    def test_who_waits_for_most_ends_first(self) -> None:
+        """
+        A plugin that waits for more than it can hear of costs the others of its node nothing.
+        """
+        reports = Reports()
+        for number in range(1, 4):
+            reports.begin(b"A", head(number)._replace(incarnation=2), [b"C"], 0.0)
+        for number in range(1, MAX_REPORTS + 100):
+            for finished in reports.begin(b"A", head(number), [b"C"], 0.0):
+                assert finished.incarnation == 1
+        assert len(reports) == MAX_REPORTS
+
+        reports.expire(1.0)
+        assert (reports._begun_by, reports._under_way) == ({}, {})
+
     def test_what_has_ended_leaves_nothing(self) -> None:
         """
         A publisher that waits ten minutes for each of many events is not remembered for as long.
