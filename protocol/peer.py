@@ -5,14 +5,12 @@ their driver over a DEALER to the hub and a SUB from it. Never imported by worke
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import count
-from secrets import token_bytes
 from typing import Final, Protocol
 
 import zmq
 
+from protocol.answers import Answers
+from protocol.confirming import Confirmed, Confirming
 from protocol.errors import RemoteProtocolError
 from protocol.feed import (
     ASKED,
@@ -34,7 +32,6 @@ from protocol.feed import (
     Numbers,
     Outcome,
     Ran,
-    Recall,
     Recalled,
     Replay,
     Replayed,
@@ -61,12 +58,6 @@ _MAX_EARLY: Final = 10_000
 _FORGET_S: Final = 10.0
 """How often it is looked for what has waited too long for a hub, seconds."""
 
-_AGAIN_S: Final = 1.0
-"""How soon the past is asked for again, seconds: what a full queue has no room for is lost."""
-
-_MAX_ANSWERS: Final = 1024
-"""Events published here of which it is kept what became of them here; the hub waits for no more."""
-
 _BURST: Final = 256
 
 
@@ -90,25 +81,6 @@ class Behind(Protocol):
 
     def told_interest(self, interest: Interest) -> None:
         """Let every publisher know what is wanted, and tell the hub when they do."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """What is asked of the past for one new subscriber, once its subscription is in force."""
-
-    message: Recall
-    then: Callable[[tuple[bytes, ...]], None]
-    mark: bytes = b""
-    is_due: bool = False
-    timer: Timer | None = None
-
-
-@dataclass(slots=True)
-class _Answers:
-    """What became here of an event that was published here, and whether the hub has asked."""
-
-    is_asked: bool = False
-    said: list[Ran] = field(default_factory=list)
 
 
 class BusPeer:
@@ -138,14 +110,12 @@ class BusPeer:
         self._early: list[Run] = []
         self._joining: bytes | None = None
         self._join_timer: Timer | None = None
-        self._echoes: dict[bytes, Callable[[], None]] = {}
-        self._asked: dict[int, _Asked] = {}
-        self._answers: dict[tuple[int, int], _Answers] = {}
-        self._numbers = count(1)
+        self._answers = Answers()
         self._timer: Timer | None = None
         self._up = publisher(context, addresses[0])
         self._down = subscriber(context, addresses[1])
         self._down.subscribe(TO_ALL)
+        self._confirming = Confirming(reactor, self._down, self.tell)
         reactor.watch_zmq(self._up, self._drain_up)
         reactor.watch_zmq(self._down, self._drain_down)
         self._forget_timer = reactor.call_later(_FORGET_S, self._forget)
@@ -167,9 +137,7 @@ class BusPeer:
         """Close both sockets; what was not accepted is lost with this process."""
         self._stop_joining()
         self._forget_timer.cancel()
-        for asked in self._asked.values():
-            if asked.timer is not None:
-                asked.timer.cancel()
+        self._confirming.close()
         self._reactor.forget_zmq(self._up)
         self._reactor.forget_zmq(self._down)
         self._up.close(linger=0)
@@ -185,23 +153,15 @@ class BusPeer:
         """
         run = self.outbox.put(source, incarnation, said, time.time())
         if said.report:
-            while len(self._answers) >= _MAX_ANSWERS:
-                del self._answers[next(iter(self._answers))]
-            self._answers[incarnation, said.report] = _Answers()
+            self._answers.published(incarnation, said.report)
         if self._patterns.wants(said.topic):
             self._follow(run)
         if self.has_hub:
             self._send_run(run)
 
     def ran(self, ran: Ran) -> None:
-        """Tell the hub that callbacks have run for an event whose publisher waits.
-
-        Of one that was published here it may not know yet, and the next hub may ask again.
-        """
-        answers = self._answers.get((ran.incarnation, ran.report))
-        if answers is not None:
-            answers.said.append(ran)
-        if answers is None or answers.is_asked:
+        """Tell the hub, when it asks, that callbacks have run for an event."""
+        if self._answers.ran(ran):
             self.tell(ran)
 
     def publish_here(self, source: str, incarnation: int, said: Publication) -> None:
@@ -229,38 +189,9 @@ class BusPeer:
         self._patterns.add(pattern, None)
         self._down.subscribe(wanted_prefix(pattern))
 
-    def confirm(
-        self, pattern: Topic, last: int, since: float, then: Callable[[tuple[bytes, ...]], None]
-    ) -> None:
-        """Call back once every subscription holds: no event published from then on is missed.
-
-        Args:
-            then: Given runs that hold what is wanted of the past; `Recall` says what that is. They
-                and what has been delivered since the subscription overlap, without a hole.
-        """
-        asked = _Asked(Recall(next(self._numbers), pattern, last, since), then)
-        self._asked[asked.message.request] = asked
-        self._ask_past(asked)
-
-    def _ask_past(self, asked: _Asked) -> None:
-        if asked.is_due and self.has_hub:
-            self.tell(asked.message)
-        elif not asked.is_due:
-            self._withdraw(asked.mark)
-            asked.mark = self._echo(lambda: self._recall(asked))
-        asked.timer = self._reactor.call_later(_AGAIN_S, lambda: self._ask_past(asked))
-
-    def _recall(self, asked: _Asked) -> None:
-        # Behind everything published here before, so the hub's answer holds that.
-        asked.is_due = True
-        self.tell(asked.message)
-
-    def _recalled(self, recalled: Recalled) -> None:
-        asked = self._asked.pop(recalled.request, None)
-        if asked is not None:
-            if asked.timer is not None:
-                asked.timer.cancel()
-            asked.then(recalled.frames)
+    def confirm(self, pattern: Topic, last: int, since: float, then: Confirmed) -> None:
+        """Call back once every subscription holds: no event published from then on is missed."""
+        self._confirming.confirm(pattern, last, since, then)
 
     def unsubscribe(self, pattern: Topic) -> None:
         """Ask for them no more."""
@@ -269,23 +200,12 @@ class BusPeer:
         self._hand_on(self._follower.forget_others(self._patterns.wants))
         self._arm()
 
-    def _echo(self, then: Callable[[], None]) -> bytes:
-        # Subscriptions travel in order, so when the hub answers this one the others are in force.
-        mark = ECHO + token_bytes(12).hex().encode()
-        self._echoes[mark] = then
-        self._down.subscribe(mark)
-        return mark
-
-    def _withdraw(self, mark: bytes) -> None:
-        if self._echoes.pop(mark, None) is not None:
-            self._down.unsubscribe(mark)
-
     # --- the conversation with the hub ------------------------------------------------------------
 
     def _join_afresh(self) -> None:
         self._stop_joining()
         self.has_hub = False
-        self._joining = self._echo(self._join)
+        self._joining = self._confirming.echo(self._join)
         self._join_timer = self._reactor.call_later(_JOIN_S, self._join_afresh)
 
     def _join(self) -> None:
@@ -295,7 +215,7 @@ class BusPeer:
 
     def _stop_joining(self) -> None:
         if self._joining is not None:
-            self._withdraw(self._joining)
+            self._confirming.withdraw(self._joining)
         self._joining = None
         if self._join_timer is not None:
             self._join_timer.cancel()
@@ -330,11 +250,11 @@ class BusPeer:
         elif isinstance(message, JoinAgain):
             self._join_afresh()
         elif isinstance(message, Recalled):
-            self._recalled(message)
+            self._confirming.recalled(message)
         elif isinstance(message, Interest):
             self._behind.told_interest(message)
         elif isinstance(message, Outcome):
-            self._answers.pop((message.incarnation, message.report), None)
+            self._answers.over(message.incarnation, message.report)
             self._behind.outcome(message)
 
     def _joined(self, joined: Joined) -> None:
@@ -346,9 +266,7 @@ class BusPeer:
         for run in (*self.outbox.sticky(), *self.outbox.after(joined.after)):
             if self.has_hub:
                 self._send_run(run)
-        for asked in self._asked.values():
-            if asked.is_due:
-                self.tell(asked.message)
+        self._confirming.joined()
         self._behind.room()
 
     def _counted(self, numbers: Numbers) -> None:
@@ -381,10 +299,7 @@ class BusPeer:
 
     def _marked(self, frame: bytes) -> None:
         if frame.startswith(ECHO):
-            then = self._echoes.pop(frame, None)
-            if then is not None:
-                self._down.unsubscribe(frame)
-                then()
+            self._confirming.came(frame)
         elif frame.startswith(SYNC):
             self.tell(Synced(int.from_bytes(frame[len(SYNC) :], "big")))
         elif frame.startswith(NUMBERS):
@@ -394,11 +309,8 @@ class BusPeer:
             topic = read_topic(frame[len(ASKED) + EVENT.size :])
             names = self._behind.concerned(incarnation, report, topic)
             self.tell(Concerned(incarnation, report, names))
-            answers = self._answers.get((incarnation, report))
-            if answers is not None:
-                answers.is_asked = True
-                for said in answers.said:
-                    self.tell(said)
+            for said in self._answers.asked(incarnation, report):
+                self.tell(said)
 
     def _run_arrived(self, frame: bytes) -> None:
         run = _run_of(frame)

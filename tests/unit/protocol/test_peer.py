@@ -6,6 +6,7 @@ import pytest
 import zmq
 
 import protocol.peer as peer_module
+from protocol.answers import MAX_ANSWERS
 from protocol.feed import (
     ASKED,
     ECHO,
@@ -507,11 +508,11 @@ class TestMarks:
         """
         A publisher that waits for more than the hub keeps in mind fills no memory here.
         """
-        for number in range(1, peer_module._MAX_ANSWERS + 10):
+        for number in range(1, MAX_ANSWERS + 10):
             said = Publication(LOSS, pack_body([b"\x01"]), 1, number, 5000)
             station.peer.publish("p", 7, said)
 
-        assert len(station.peer._answers) == peer_module._MAX_ANSWERS
+        assert len(station.peer._answers) == MAX_ANSWERS
 
     def test_the_next_hub_is_asked_for_the_past_again(self, station: Station) -> None:
         """
