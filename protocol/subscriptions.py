@@ -158,8 +158,10 @@ class Subscriptions:
             self._call_with(callback, run, None)
         for delivery in callback.held or ():  # it grows while a callback waits for others
             # Who wants no past begins here: before, there may be what an earlier subscription
-            # left behind, and a hole after it.
-            if wanted != Past() or _line_of(delivery) in recalled:
+            # left behind, and a hole after it. A sticky value may have missed the answer by little.
+            is_sticky = isinstance(delivery, Run) and delivery.head.sticky
+            if wanted != Past() or is_sticky or _line_of(delivery) in recalled:
+                recalled.add(_line_of(delivery))
                 self._give(callback, delivery, None)
         callback.held = None
         self._go_live(callback)

@@ -328,6 +328,9 @@ class Workers:
                 self._said(worker, message[0], message[1])
             except (EOFError, OSError, ProtocolError, UsageError):
                 self._deafen(worker)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the others' node
+                traceback.print_exc()
+                self._deafen(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:
         self._deafen(worker)

@@ -144,9 +144,16 @@ def in_words(event: Mapping[str, object]) -> str:
     """Write an event as one line: when, what, from whom, its number, its fields."""
     fields = {name: event[name] for name in event if name not in {"type", "source", "seq", "ts"}}
     said = " ".join(f"{name}={json.dumps(plain(field))}" for name, field in fields.items())
-    when = datetime.fromtimestamp(float(str(event["ts"]))).astimezone()
-    stamp = when.strftime("%H:%M:%S.%f")[:-3]
-    return f"{stamp}  {event['type']}  {event['source']} #{event['seq']}  {said}".rstrip()
+    when = _clock(float(str(event["ts"])))
+    return f"{when}  {event['type']}  {event['source']} #{event['seq']}  {said}".rstrip()
+
+
+def _clock(ts: float) -> str:
+    """Write a moment as the time of day; one that no calendar has, as it is."""
+    try:
+        return datetime.fromtimestamp(ts).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except (OverflowError, ValueError, OSError):
+        return f"{ts:g}"
 
 
 COMMANDS: Final = (events,)

@@ -330,6 +330,18 @@ class TestPast:
 
         assert numbers(bus.seen) == [9]
 
+    def test_a_sticky_value_that_missed_the_answer_is_kept(self, bus: Bus) -> None:
+        """
+        Its publisher may have told it to a new hub just then; and what follows it is kept, too.
+        """
+        added = bus.add()
+        bus.deliver(run(5, 5))
+        bus.deliver(run(2, 2, "other", sticky=True))
+        bus.deliver(run(3, 3, "other"))
+        bus.begin(added)
+
+        assert [(event.source, event.seq) for event in bus.seen] == [("other", 2), ("other", 3)]
+
     def test_what_follows_a_sticky_value_is_kept(self, bus: Bus) -> None:
         """
         It came before the subscriber began, and continues what it was given.

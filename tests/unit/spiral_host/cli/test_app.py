@@ -444,6 +444,18 @@ class TestEvents:
         assert line.isprintable()
         assert 'Forged  alpha #7  data={"text": "a\\nb\\u001b[2J"}' in line
 
+    def test_a_moment_that_no_calendar_has(self) -> None:
+        """
+        Another client may have forged it; the line comes all the same.
+        """
+        event: PluginEvent = PluginEvent.EpochStart(1)
+        event.stamp = ("app:other", 1, 1e300)
+
+        result = Town(FakeHost(arriving=[event])).command("events", "--count", "1")
+
+        assert result.exit_code == 0
+        assert result.stdout == "1e+300  EpochStart  app:other #1  epoch=1\n"
+
     def test_ctrl_c_is_a_yes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Ctrl-C is how one leaves: status 0, nothing on stderr but what was listened for.
