@@ -106,7 +106,8 @@ class Publisher:
 
     def flush(self) -> None:
         """Let what waits for more leave now."""
-        if self._batches:
+        # Else nothing waits; and this is asked for each call that is served.
+        if self._is_awake and self._batches:
             with self._order:
                 self._flush()
 

@@ -25,6 +25,8 @@ _WRITABLE: Final = select.EPOLLOUT
 _ANYTHING_ELSE: Final = ~select.EPOLLOUT
 
 
+_NONE: Final[frozenset[int]] = frozenset()
+
 _LONGEST_S: Final = 3600.0
 """How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
 
@@ -124,14 +126,14 @@ class Reactor:
 
     def turn(self, longest_s: float | None = None) -> None:
         """Wait until something is ready or due, or `longest_s` has passed, and call back for it."""
-        ready: set[int] = set()
-        if self._zmq or self._timers:
-            if self._zmq:
-                ready = self._ask_zmq()
-            longest_s = 0 if ready else self._wait_s(longest_s)
+        ready = self._ask_zmq() if self._zmq else _NONE
+        if ready:
+            longest_s = 0
+        elif self._timers:
+            longest_s = self._wait_s(longest_s)
         for fd, happened in self._wait(longest_s):
             if fd in self._zmq:
-                ready.add(fd)
+                ready = ready | {fd}
                 continue
             if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
@@ -252,9 +254,9 @@ class Reactor:
         except FileNotFoundError:
             self._epoll.register(fd, events)
 
-    def _ask_zmq(self) -> set[int]:
+    def _ask_zmq(self) -> frozenset[int]:
         asked = tuple(self._zmq.items())
-        return {fd for fd, (socket, _) in asked if socket.getsockopt(EVENTS) & POLLIN}
+        return frozenset(fd for fd, (socket, _) in asked if socket.getsockopt(EVENTS) & POLLIN)
 
     def _wait_s(self, longest_s: float | None) -> float:
         due = self._next_due()
