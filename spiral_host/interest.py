@@ -1,7 +1,7 @@
 """Decide what nodes are told of what is wanted, and when a subscription is in force. No I/O.
 
-    subscribed, unsubscribed, keep --> TellInterest to every node --> it has written its page
-    echo ------------------------------------------------------------> all have: AnswerEcho
+    subscribed, unsubscribed --> TellInterest to every node --> it has written its page
+    echo ------------------------------------------------------> all have: AnswerEcho
 
 Each node is told one thing at a time: what changes until it has confirmed that, it hears with the
 next word. So it takes few words to subscribe to much. What does not fit into one goes in several:
@@ -76,7 +76,6 @@ class Interest:
     def __init__(self, piece: int = PIECE) -> None:
         self._piece = piece
         self._subscribed: set[Topic] = set()
-        self._kept: set[Topic] = set()
         self._peers: dict[bytes, _Peer] = {}
         self._echoes: dict[bytes, _Echo] = {}
         self._changes = 0
@@ -84,32 +83,24 @@ class Interest:
 
     @property
     def wanted(self) -> frozenset[Topic]:
-        """Every pattern that somebody wants, the hub itself among them."""
-        return frozenset(self._subscribed | self._kept)
+        """Every pattern that some peer wants."""
+        return frozenset(self._subscribed)
 
     # --- what is wanted ---------------------------------------------------------------------------
 
     def subscribed(self, pattern: Topic) -> list[Action]:
         """A peer wants a pattern, perhaps as others do."""
-        is_new = not self._is_wanted(pattern)
+        if pattern in self._subscribed:
+            return []
         self._subscribed.add(pattern)
-        return self._changed(pattern, wanted=True) if is_new else []
+        return self._changed(pattern, wanted=True)
 
     def unsubscribed(self, pattern: Topic) -> list[Action]:
         """No peer wants a pattern any more."""
-        was_wanted = self._is_wanted(pattern)
+        if pattern not in self._subscribed:
+            return []
         self._subscribed.discard(pattern)
-        is_over = was_wanted and not self._is_wanted(pattern)
-        return self._changed(pattern, wanted=False) if is_over else []
-
-    def keep(self, pattern: Topic) -> list[Action]:
-        """The hub itself wants a pattern from now on."""
-        is_new = not self._is_wanted(pattern)
-        self._kept.add(pattern)
-        return self._changed(pattern, wanted=True) if is_new else []
-
-    def _is_wanted(self, pattern: Topic) -> bool:
-        return pattern in self._subscribed or pattern in self._kept
+        return self._changed(pattern, wanted=False)
 
     def _changed(self, pattern: Topic, *, wanted: bool) -> list[Action]:
         self._changes += 1
@@ -200,7 +191,7 @@ class Interest:
         removed = [pattern for pattern, is_wanted in piece if not is_wanted]
         if not peer.changes:
             peer.told = self._changes
-        elif peer.is_full and not self._is_wanted(EVERYTHING):
+        elif peer.is_full and EVERYTHING not in self._subscribed:
             peer.changes[EVERYTHING] = False
         self._generation += 1
         peer.unconfirmed, is_full, peer.is_full = self._generation, peer.is_full, False

@@ -90,18 +90,6 @@ class TestTelling:
         assert generation_of(interest.written(A, number)) == number + 1
         assert interest.written(A, number) == []
 
-    def test_what_the_hub_keeps_stays_wanted(self) -> None:
-        """
-        A sticky type is wanted by the hub itself, whoever comes and goes.
-        """
-        interest = settled(A)
-        number = generation_of(interest.keep(LOSS))
-        interest.written(A, number)
-
-        assert interest.keep(LOSS) == interest.subscribed(LOSS) == []
-        assert interest.unsubscribed(LOSS) == []
-        assert interest.wanted == {LOSS}
-
     def test_one_that_was_not_reached_is_told_everything(self) -> None:
         """
         Nothing is told in between; the word that failed is not taken for confirmed later on.
@@ -314,7 +302,6 @@ class InterestMachine(RuleBasedStateMachine):
         super().__init__()
         self.interest = Interest(piece=2)
         self.wanted: set[Topic] = set()
-        self.kept: set[Topic] = set()
         self.nodes: dict[bytes, Node] = {}
         self.waiting: dict[bytes, set[Topic]] = {}
         """Of each mark: what was wanted when it came, and still is."""
@@ -331,7 +318,7 @@ class InterestMachine(RuleBasedStateMachine):
                 if node.has_failed:
                     self.reach_again(key)
         assert not self.waiting
-        wanted = self.wanted | self.kept
+        wanted = self.wanted
         for node in self.nodes.values():
             node.page.expire(self.now + LINGER_S)
             assert node.page.patterns == ({EVERYTHING} if EVERYTHING in wanted else wanted)
@@ -356,21 +343,15 @@ class InterestMachine(RuleBasedStateMachine):
     @rule(pattern=st.sampled_from(PATTERNS))
     def unsubscribe(self, pattern: Topic) -> None:
         self.wanted.discard(pattern)
-        if pattern not in self.kept:
-            for patterns in (self.in_force, *self.waiting.values()):
-                patterns.discard(pattern)
+        for patterns in (self.in_force, *self.waiting.values()):
+            patterns.discard(pattern)
         self.carry_out(self.interest.unsubscribed(pattern))
-
-    @rule(pattern=st.sampled_from(PATTERNS[1:]))
-    def keep(self, pattern: Topic) -> None:
-        self.kept.add(pattern)
-        self.carry_out(self.interest.keep(pattern))
 
     @rule()
     def ask_echo(self) -> None:
         self.number += 1
         mark = b"\xffecho:%d" % self.number
-        self.waiting[mark] = self.wanted | self.kept
+        self.waiting[mark] = set(self.wanted)
         self.carry_out(self.interest.echo(mark))
 
     @rule()
@@ -436,7 +417,7 @@ class InterestMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_called_in_force_is_on_every_page(self) -> None:
-        assert self.interest.wanted == self.wanted | self.kept
+        assert self.interest.wanted == self.wanted
         for node in self.nodes.values():
             page = node.page.patterns
             assert EVERYTHING in page or not self.in_force - page
