@@ -333,8 +333,11 @@ class Feeds:
         """There is no daemon: nobody waits for room, and the gaps will show."""
         self.interest.hub_lost()
         for incarnation, reader in self._readers.items():
-            while reader.waiting:
-                self._give_up(incarnation, reader, self._next(reader))
+            self._give_up_waiting(incarnation, reader)
+
+    def _give_up_waiting(self, incarnation: int, reader: _Reader) -> None:
+        while reader.waiting:
+            self._enter(incarnation, reader, self._next(reader), keep=False)
 
     @staticmethod
     def _next(reader: _Reader) -> Publication:
@@ -342,21 +345,26 @@ class Feeds:
         reader.waiting_bytes -= len(said.body)
         return said
 
-    def _enter(self, incarnation: int, reader: _Reader, said: Publication) -> None:
-        if said.body:
-            self.peer.publish(reader.name, incarnation, said)
-            self._took(incarnation, reader, said)
-        else:
+    def _enter(
+        self, incarnation: int, reader: _Reader, said: Publication, *, keep: bool = True
+    ) -> None:
+        """Number events; what is not kept only subscribers on this machine are given."""
+        if not said.body:
             self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
+            return
+        publish = self.peer.publish if keep else self.peer.publish_here
+        publish(reader.name, incarnation, said)
+        told = reader.receipts.took(said.events, said.size)
+        if told is not None:
+            self._send(incarnation, Published(*told))
 
     def _wait(self, incarnation: int, reader: _Reader, said: Publication) -> None:
         if self.peer.has_hub:
             self._queue(reader, said)
             return
         # The hub may be gone and the daemon not missed yet: what waits was published before.
-        while reader.waiting:
-            self._give_up(incarnation, reader, self._next(reader))
-        self._give_up(incarnation, reader, said)
+        self._give_up_waiting(incarnation, reader)
+        self._enter(incarnation, reader, said, keep=False)
 
     @staticmethod
     def _queue(reader: _Reader, said: Publication) -> None:
@@ -364,16 +372,3 @@ class Feeds:
         reader.waiting_bytes += len(said.body)
         if len(reader.waiting) > WINDOW_EVENTS or reader.waiting_bytes > 2 * WINDOW_BYTES:
             raise RemoteProtocolError("more events under way than there was room for")
-
-    def _give_up(self, incarnation: int, reader: _Reader, said: Publication) -> None:
-        """Keep nothing: subscribers on this machine are given it, others will see a gap."""
-        if said.body:
-            self.peer.publish_here(reader.name, incarnation, said)
-            self._took(incarnation, reader, said)
-        else:
-            self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
-
-    def _took(self, incarnation: int, reader: _Reader, said: Publication) -> None:
-        told = reader.receipts.took(said.events, said.size)
-        if told is not None:
-            self._send(incarnation, Published(*told))
