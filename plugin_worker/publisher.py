@@ -18,16 +18,13 @@ from protocol.messages import Dropped
 from protocol.names import parse_topic
 from protocol.packets import Kind
 from protocol.payloads import encode_event, topic_of
-from protocol.publishing import MARGIN_S, PublishReport, report_of
+from protocol.publishing import MARGIN_S, ROOM_S, PublishReport, report_of
 from protocol.runs import Publication, pack_body, pack_publication
 from protocol.window import Window
 
 if TYPE_CHECKING:
     from protocol.events import PluginEvent
     from protocol.names import Topic
-
-WAIT_S: Final = 1.0
-"""How long a publisher whose window is full waits for room, seconds."""
 
 BATCH_S: Final = 0.001
 """How long an event waits for others that leave with it, seconds."""
@@ -136,7 +133,7 @@ class Publisher:
             self._flush()
 
     def _has_room(self) -> bool:
-        deadline = monotonic() + WAIT_S
+        deadline = monotonic() + ROOM_S
         while self._window.is_full:
             if not self._desk.wait_for_news(deadline):
                 return False

@@ -7,6 +7,9 @@ from typing import Final
 from protocol.errors import DeadlineExceeded, UsageError
 from protocol.names import Topic
 
+ROOM_S: Final = 1.0
+"""How long a publisher waits for room, seconds, before it gives an event up."""
+
 WAIT_S: Final = 5.0
 """How long a publisher waits for every callback, seconds, unless it says otherwise."""
 

@@ -21,15 +21,12 @@ from protocol.follower import Delivery
 from protocol.names import Topic, parse_topic
 from protocol.patterns import PatternMap
 from protocol.payloads import encode_event, topic_of
-from protocol.publishing import MARGIN_S, PublishReport, report_of
+from protocol.publishing import MARGIN_S, ROOM_S, PublishReport, report_of
 from protocol.runs import Publication, Run, pack_body
 from protocol.subscriptions import EventCallback, Past, Subscription, Subscriptions
 
 if TYPE_CHECKING:
     from protocol.peer import BusPeer
-
-PUBLISH_WAIT_S: Final = 1.0
-"""How long a publisher waits for room, seconds."""
 
 BEHIND_EVENTS: Final = 1 << 18
 BEHIND_BYTES: Final = 16 << 20
@@ -155,7 +152,7 @@ class ClientBus:
 
     def _has_room(self) -> bool:
         """Wait until what is on its way leaves room for a batch."""
-        return self._room.wait_for(lambda: len(self._batches) < MAX_WAITING, PUBLISH_WAIT_S)
+        return self._room.wait_for(lambda: len(self._batches) < MAX_WAITING, ROOM_S)
 
     def _leave(self) -> None:
         # What is published until the background thread wakes leaves together.

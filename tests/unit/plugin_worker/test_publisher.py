@@ -94,7 +94,7 @@ def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
     def sleep(seconds: float) -> None:
         clock.now += seconds
 
-    monkeypatch.setattr(publisher_module, "WAIT_S", 0.0)
+    monkeypatch.setattr(publisher_module, "ROOM_S", 0.0)
     monkeypatch.setattr(publisher_module, "monotonic", clock.monotonic)
     monkeypatch.setattr(publisher_module, "sleep", sleep)
     monkeypatch.setattr(threading.Thread, "start", lambda _: None)
@@ -276,7 +276,7 @@ class TestWindow:
         As long as somebody may still take in what is under way; nothing is lost then.
         """
         station.fill()
-        monkeypatch.setattr(publisher_module, "WAIT_S", 2.0**20)
+        monkeypatch.setattr(publisher_module, "ROOM_S", 2.0**20)
         taken = lambda message, _: station.publisher.taken(message.events, message.size)  # noqa: E731
         monkeypatch.setattr(station.node.desk, "_other", taken)
         station.node.say(Published(MAX_RUN, 3 * MAX_RUN))

@@ -138,7 +138,7 @@ def run(first: int, events: int = 1, *, report: int = 0) -> Run:
 @pytest.fixture
 def station(monkeypatch: pytest.MonkeyPatch) -> Station:
     """One whose publishers do not wait for room."""
-    monkeypatch.setattr(client_bus_module, "PUBLISH_WAIT_S", 0.0)
+    monkeypatch.setattr(client_bus_module, "ROOM_S", 0.0)
     monkeypatch.setattr(client_bus_module, "MARGIN_S", 0.0)
     return Station()
 
