@@ -14,27 +14,22 @@ from types import TracebackType
 from typing import Any, Final, Self
 from weakref import WeakSet
 
+from protocol.access import Access
 from protocol.errors import LoadFailed, NoDaemon, UsageError
 from protocol.eventbus import EventBus
 from protocol.events import PluginEvent
 from protocol.messages import (
-    FindByCapability,
-    GetConfig,
     GetStatus,
     InitializeAll,
     ListPlugins,
     ListServices,
     LoadPlugins,
     RestartPlugin,
-    SetConfig,
     ShutDown,
     UnloadPlugin,
 )
 from protocol.names import parse_plugin_id
-from protocol.plugin import PluginCapability
 from protocol.publishing import WAIT_S, PublishReport
-from protocol.services import Services
-from protocol.subscriptions import EventCallback, Subscription
 from spiral_host.client import Connection
 from spiral_host.config import DaemonConfig, default_run_dir
 from spiral_host.launch import DaemonProcess, start_daemon
@@ -47,7 +42,7 @@ STOP_S: Final = 35.0
 """The daemon's own budgets for draining, SIGTERM and SIGKILL, and some more."""
 
 
-class Host(Services):
+class Host(Access):
     """A private daemon that ends with this application; or, by `connect`, one that runs already.
 
     Args:
@@ -199,13 +194,6 @@ class Host(Services):
                 return plugin
         raise UsageError(f"no plugin {ascii(plugin_id)[:80]} is loaded")
 
-    def find_by_capability(self, capability: PluginCapability | str) -> list[str]:
-        """Name the plugins that are ready and can do something."""
-        found: list[str] = self._connection.ask(
-            lambda name: FindByCapability(name, str(capability))
-        )
-        return found
-
     def logs(self, plugin_id: str, lines: int = 100) -> list[str]:
         """Give the last lines of what a plugin printed and logged; also after it has gone.
 
@@ -226,7 +214,7 @@ class Host(Services):
         row: dict[str, Any] = self._connection.ask(GetStatus)
         return row
 
-    # --- services, beside those of `Services` -----------------------------------------------------
+    # --- services, beside those of `Access` -------------------------------------------------------
 
     @property
     def _provider(self) -> Connection:
@@ -258,21 +246,6 @@ class Host(Services):
         """Let the last event of a type be kept; see `EventBus.make_sticky`."""
         self.event_bus.make_sticky(event_type)
 
-    def subscribe(
-        self,
-        event_type: str,
-        callback: EventCallback,
-        *,
-        replay: int = 0,
-        since: float | None = None,
-    ) -> Subscription:
-        """Call back, in a background thread, for every event; see `EventBus.subscribe`."""
-        return self.event_bus.subscribe(event_type, callback, replay=replay, since=since)
-
-    def unsubscribe(self, subscription: Subscription) -> bool:
-        """Call back no more; say whether the subscription was there."""
-        return self.event_bus.unsubscribe(subscription)
-
     def listen(self, *event_types: str, maxlen: int = MAXLEN) -> Listener:
         """Give a queue of the events published from now on, for code that fetches them itself.
 
@@ -287,21 +260,6 @@ class Host(Services):
         self._listeners.add(listener)
         listener.hear(event_types)
         return listener
-
-    # --- configuration ----------------------------------------------------------------------------
-
-    def get_config(self, key: str) -> str | None:
-        """Give a configured value, or None."""
-        return self.list_config(key).get(key)
-
-    def set_config(self, key: str, value: str) -> None:
-        """Configure a value, for everybody."""
-        self._connection.ask(lambda name: SetConfig(name, key, value))
-
-    def list_config(self, prefix: str = "") -> dict[str, str]:
-        """Give every configured value whose key begins with a prefix, by key."""
-        found: dict[str, str] = self._connection.ask(lambda name: GetConfig(name, prefix))
-        return found
 
     # --- the end ----------------------------------------------------------------------------------
 
