@@ -140,9 +140,8 @@ class Reactor:
             # Looked up now: an earlier callback of this turn may have forgotten it.
             if happened & _ANYTHING_ELSE and (callback := self._readers.get(fd)):
                 callback()
-        for fd in ready:
-            if (known := self._zmq.get(fd)) is not None:
-                known[1]()
+        if ready:
+            self._call_zmq(ready)
         if self._timers:
             self._run_due(time.monotonic())
 
@@ -257,6 +256,13 @@ class Reactor:
     def _ask_zmq(self) -> frozenset[int]:
         asked = tuple(self._zmq.items())
         return frozenset(fd for fd, (socket, _) in asked if socket.getsockopt(EVENTS) & POLLIN)
+
+    def _call_zmq(self, ready: frozenset[int]) -> None:
+        # In the order in which they are watched: what a node hears of the bus goes before what the
+        # daemon orders, if both have come.
+        for fd, (_, callback) in tuple(self._zmq.items()):
+            if fd in ready and fd in self._zmq:
+                callback()
 
     def _wait_s(self, longest_s: float | None) -> float:
         due = self._next_due()

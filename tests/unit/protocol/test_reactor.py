@@ -3,6 +3,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -186,6 +187,25 @@ class TestZmq:
         os.close(fd)
 
         assert seen == [1, 1]
+
+    def test_sockets_are_read_in_the_order_in_which_they_are_watched(
+        self, reactor: Reactor
+    ) -> None:
+        """
+        Whatever their descriptors are, and whichever was ready first.
+        """
+        seen: list[int] = []
+        sockets = [FakeZmq(os.eventfd(0)) for _ in range(40)]
+        order = sockets[20:] + sockets[:20]
+        for zmq in order:
+            reactor.watch_zmq(zmq, partial(seen.append, zmq.FD))
+            zmq.events = POLLIN
+        reactor.turn(0)
+        for zmq in sockets:
+            reactor.forget_zmq(zmq)
+            os.close(zmq.FD)
+
+        assert seen == [zmq.FD for zmq in order]
 
 
 class TestWaitFor:
