@@ -124,7 +124,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReport:
-    """One living worker, as a node tells it to a daemon; its facts follow, each as a `Relay`."""
+    """One living worker, as a node tells it to a daemon; its facts follow, each as a `Relay`.
+
+    Attributes:
+        silence: Why the loop that runs its handlers counts as silent, or empty.
+    """
 
     incarnation: int
     plugin_id: str
@@ -132,6 +136,7 @@ class WorkerReport:
     start_time: int
     confined: bool
     layers: tuple[str, ...]
+    silence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,71 @@ class Exited:
     incarnation: int
     plugin_id: str
     cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """A call that a worker was in the middle of when it died, by its own word.
+
+    Attributes:
+        caller: The caller's incarnation; `caller_name` its plugin or client, or empty.
+        left_s: Seconds that were left until its deadline; negative when that had passed.
+    """
+
+    service: str
+    number: int
+    caller: int
+    caller_name: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vital:
+    """What a worker used at one moment: bytes, CPU seconds since it began, threads."""
+
+    ago_s: float
+    memory: int
+    cpu_s: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What a worker that nobody had asked to leave left behind; told before its `Exited`.
+
+    Attributes:
+        lived_s: From its fork to its death, seconds.
+        stacks: Every thread's stack as faulthandler wrote them, or empty.
+        log: The last lines that it wrote.
+        events: The last events that it was given, one line each, newest last.
+        vitals: Its figures over time, oldest first.
+    """
+
+    incarnation: int
+    plugin_id: str
+    lived_s: float
+    stacks: str
+    log: str
+    calls: int
+    errors: int
+    flights: tuple[Flight, ...]
+    events: tuple[str, ...]
+    vitals: tuple[Vital, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The loop that runs a worker's handlers does not answer, or a call has outstayed its time."""
+
+    incarnation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A worker that was silent has shown that its loop turns."""
+
+    incarnation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,21 +240,31 @@ class NodeWelcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnWorker:
-    """Start a worker for one plugin; done once however often it is said."""
+    """Start a worker for one plugin; done once however often it is said.
+
+    Attributes:
+        concurrency: How many threads serve it; of more than one the loop's is asked by pings alone.
+    """
 
     incarnation: int
     plugin_id: str
     source: PluginSource
     data_dir: str
+    concurrency: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class EndWorker:
-    """End a worker by SIGTERM, or by SIGKILL when forced; `rule` becomes part of its cause."""
+    """End a worker by SIGTERM, or by SIGKILL when forced; `rule` becomes part of its cause.
+
+    Attributes:
+        stacks: Whether it has to write down every thread's stack first.
+    """
 
     incarnation: int
     rule: str
     force: bool
+    stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +383,7 @@ class Sample:
     Attributes:
         lag: Events that it has been given and has not run.
         missed: Events that it was too far behind to be given.
+        descriptors: How many it has open, by its own word; None before it has been asked.
     """
 
     incarnation: int
@@ -313,6 +394,7 @@ class Sample:
     errors: int
     lag: int
     missed: int
+    descriptors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +431,9 @@ FromNode: TypeAlias = (
     | ClientLeft
     | LaneFailed
     | AllTold
+    | Silent
+    | Heard
+    | Remains
 )
 
 TO_NODE: Final[Conversation[ToNode]] = Conversation(
@@ -382,6 +467,9 @@ FROM_NODE: Final[Conversation[FromNode]] = Conversation(
         9: ClientLeft,
         10: LaneFailed,
         11: AllTold,
+        12: Silent,
+        13: Heard,
+        14: Remains,
     },
 )
 
@@ -857,6 +945,21 @@ class Unshared:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Say that you are there; answered by the thread that runs the handlers, and no other."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to the ping of that number, and how many descriptors the worker has open."""
+
+    number: int
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaneClosed:
     """The callee's end of a lane has come to its end."""
 
@@ -902,6 +1005,7 @@ ToEndpoint: TypeAlias = (
     | Shared
     | Unshared
     | Refusal
+    | Ping
 )
 FromEndpoint: TypeAlias = (
     WorkerDetails
@@ -917,6 +1021,7 @@ FromEndpoint: TypeAlias = (
     | Share
     | Release
     | CallbacksRan
+    | Pong
 )
 
 TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
@@ -936,6 +1041,7 @@ TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
         12: Unshared,
         13: Refusal,
         14: Reported,
+        15: Ping,
     },
 )
 FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
@@ -954,6 +1060,7 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         11: Share,
         12: Release,
         13: CallbacksRan,
+        14: Pong,
     },
 )
 
