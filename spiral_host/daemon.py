@@ -33,6 +33,7 @@ from protocol.messages import (
     StopNode,
     TakeSample,
     ToNode,
+    WorkerReport,
 )
 from protocol.process import raise_descriptor_limit
 from protocol.reactor import Reactor
@@ -76,7 +77,7 @@ class Daemon:
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
         self._node_details: NodeDetails | None = None
-        self._alive: list[int] = []
+        self._alive: list[WorkerReport] = []
         self._samples: dict[str, Callable[[], None]] = {}
         self._take_over()
         self._build()
@@ -252,8 +253,7 @@ class Daemon:
             self._refuse_to_start(hindrance, is_fresh=not details.workers)
             return
         self._node_details = details
-        alive = self._supervisor.adopt(details.workers)
-        self._alive = [report.incarnation for report in alive]
+        self._alive = self._supervisor.adopt(details.workers)
         for exit_ in details.exits:
             self._supervisor.exited(exit_)
 

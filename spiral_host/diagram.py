@@ -2,7 +2,7 @@
 
     python -m spiral_host.diagram
 
-What the table does not hold is not drawn: deadlines and the crash budget move a plugin too.
+An event with several arrows goes where the crash budget and the restart policy send it.
 """
 
 import sys
@@ -16,11 +16,12 @@ END: Final = "<!-- lifecycle ends -->"
 """Between these lines docs/design.md keeps a copy of the drawing."""
 
 
-def draw(transitions: Mapping[tuple[State, type[Event]], State]) -> str:
+def draw(transitions: Mapping[tuple[State, type[Event]], tuple[State, ...]]) -> str:
     """Give the diagram's text: one arrow for each pair of states, with all events that take it."""
     arrows: dict[tuple[State, State], list[str]] = {}
-    for (before, event), after in transitions.items():
-        arrows.setdefault((before, after), []).append(event.__name__)
+    for (before, event), ways in transitions.items():
+        for after in ways:
+            arrows.setdefault((before, after), []).append(event.__name__)
     lines = [
         f"    {before.value} --> {after.value}: {', '.join(events)}"
         for (before, after), events in arrows.items()

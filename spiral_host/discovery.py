@@ -70,3 +70,10 @@ def _read(path: Path) -> Found:
         return Refused(travelling(str(path)), f"{error.field}: {error.text}")
     except RuntimeError:  # how pathlib tells of links that go round in a circle
         return Refused(travelling(str(path)), "is a link to itself")
+
+
+def read_again(manifest: Manifest) -> Manifest:
+    """Give a plugin's manifest as it lies there now; what is not that plugin any more is not it."""
+    found = find(Place(manifest.path)) if Path(manifest.path).exists() else []
+    same = (one for one in found if isinstance(one, Manifest) and one.id == manifest.id)
+    return next(same, manifest)

@@ -1,23 +1,22 @@
 """Decide what happens to one plugin's worker. Starts nothing, sends nothing, reads no clock.
 
     DECLARED --StartAsked--> STARTING --Loaded--> READY --StopAsked--> DRAINING --Exited--> STOPPED
-       |  ^                    |  ^                 |                     | late
-       |  |                    |  |                 |                  STOPPING --Exited--> STOPPED
-     Block |                 Exited |             Exited
-       v  |                    v  | deadline        |
-    BLOCKED                  BACKOFF <--------------+
-                               | the crash budget is spent, or the plugin itself is broken
-                               v
-                             QUARANTINED --RestartAsked--> STARTING
+     |  ^  ^                    |                 |  ^                    | Late
+     |  |  +----- BACKOFF <- Exited -- Exited ----+  | Heard           STOPPING --Exited--> STOPPED
+    Block |Late      |                            v  |
+     v  |            |                           SUSPECT
+    BLOCKED          +--> QUARANTINED: the crash budget is spent, or the plugin itself is broken
 
 The driver (supervisor.py) feeds events in with the time they happened and carries out, in order,
-the actions that come back.
+the actions that come back. Every change of state is in the one table below.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
+
+from spiral_host.policy import MISFORTUNES, CrashBudget, Memory, Policy, Restart, backoff_s
 
 
 class State(Enum):
@@ -27,6 +26,7 @@ class State(Enum):
     BLOCKED = "blocked"
     STARTING = "starting"
     READY = "ready"
+    SUSPECT = "suspect"
     DRAINING = "draining"
     STOPPING = "stopping"
     BACKOFF = "backoff"
@@ -40,12 +40,12 @@ class LifecycleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StartAsked:
-    """Everything the plugin depends on is ready, or it is to be tried again."""
+    """Everything the plugin depends on is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Something the plugin depends on is missing or has failed."""
+    """Something the plugin depends on is missing, has failed or is away."""
 
     reason: str
 
@@ -57,10 +57,27 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """The plugin's own import, metadata or `on_load` raised; its process is leaving."""
+    """The plugin's own import, metadata or `on_load` raised; its process is leaving.
+
+    Attributes:
+        is_excused: Whether something that it depends on was away just then.
+    """
 
     reason: str
     traceback: str
+    is_excused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The loop that runs the plugin's handlers does not answer."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The loop answers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +91,48 @@ class RestartAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderLeft:
+    """What it is to be restarted with has gone, or is about to."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChanged:
+    """The plugin's files are not those that were quarantined."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
-    """The worker process is gone and reaped, or could not be made."""
+    """The worker process is gone and reaped, or could not be made.
+
+    Attributes:
+        is_normal: Whether it left by itself and said that all is well: exit status 0.
+        is_excused: Whether the host failed the plugin, and not the plugin its host.
+    """
 
     cause: str
+    is_normal: bool = False
+    is_excused: bool = False
 
 
-Event: TypeAlias = StartAsked | Block | Loaded | Broke | StopAsked | RestartAsked | Exited
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The deadline of this state has passed."""
+
+
+Event: TypeAlias = (
+    StartAsked
+    | Block
+    | Loaded
+    | Broke
+    | Silent
+    | Heard
+    | StopAsked
+    | RestartAsked
+    | ProviderLeft
+    | CodeChanged
+    | Exited
+    | Late
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,207 +154,269 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Send the worker SIGKILL."""
+    """Have the worker write down its stacks, then send it SIGKILL."""
 
     rule: str
 
 
 Action: TypeAlias = Spawn | SendStop | Terminate | Kill
 
+_ENDED: Final = (State.BACKOFF, State.QUARANTINED, State.STOPPED)
+"""Where a worker's end leads that nobody asked for: by crash budget and restart policy."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How patient the supervisor is with one plugin. Times in seconds.
-
-    Attributes:
-        start: From spawn to loaded; Firefox gives a GPU process 5 s, but plugins import torch.
-        drain: To finish what is running after a stop was asked.
-        terminate: From SIGTERM to SIGKILL.
-        threshold: Decayed crash count above which the plugin is quarantined.
-        half_life: Time in which a past crash loses half its weight.
-        backoff: Wait before the second restart; the first is at once, later ones double.
-        backoff_max: Longest single wait.
-
-    Source: the decaying count is suture v4's (`handleFailedService`), kept here per plugin, so
-    that no plugin pays for another's crashes; 5 crashes are systemd's and jupyter_client's limit.
-    """
-
-    start: float = 60.0
-    drain: float = 10.0
-    terminate: float = 5.0
-    threshold: float = 5.0
-    half_life: float = 60.0
-    backoff: float = 0.1
-    backoff_max: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What of a lifecycle outlives its daemon: the record, not the moment.
-
-    Attributes:
-        crashes: Decayed crash count as of `last_crash`, a time on the machine's monotonic clock.
-        quarantine: Why it is in quarantine; empty when it is not.
-    """
-
-    restarts: int = 0
-    crashes: float = 0.0
-    last_crash: float = 0.0
-    quarantine: str = ""
-    traceback: str = ""
-
-
-TRANSITIONS: Final[Mapping[tuple[State, type[Event]], State]] = {
-    (State.DECLARED, StartAsked): State.STARTING,
-    (State.DECLARED, Block): State.BLOCKED,
-    (State.DECLARED, StopAsked): State.STOPPED,
-    (State.DECLARED, RestartAsked): State.DECLARED,
-    (State.BLOCKED, StartAsked): State.STARTING,
-    (State.BLOCKED, Block): State.BLOCKED,
-    (State.BLOCKED, StopAsked): State.STOPPED,
-    (State.BLOCKED, RestartAsked): State.DECLARED,
-    (State.STARTING, Loaded): State.READY,
-    (State.STARTING, Broke): State.STARTING,
-    (State.STARTING, Exited): State.BACKOFF,
-    (State.STARTING, StopAsked): State.DRAINING,
-    (State.STARTING, RestartAsked): State.DRAINING,
-    (State.READY, Exited): State.BACKOFF,
-    (State.READY, StopAsked): State.DRAINING,
-    (State.READY, RestartAsked): State.DRAINING,
-    (State.DRAINING, Exited): State.STOPPED,
-    (State.DRAINING, Loaded): State.DRAINING,
-    (State.DRAINING, Broke): State.DRAINING,
-    (State.DRAINING, StopAsked): State.DRAINING,
-    (State.DRAINING, RestartAsked): State.DRAINING,
-    (State.STOPPING, Exited): State.STOPPED,
-    (State.STOPPING, Loaded): State.STOPPING,
-    (State.STOPPING, Broke): State.STOPPING,
-    (State.STOPPING, StopAsked): State.STOPPING,
-    (State.STOPPING, RestartAsked): State.STOPPING,
-    (State.BACKOFF, StartAsked): State.STARTING,
-    (State.BACKOFF, StopAsked): State.STOPPED,
-    (State.BACKOFF, RestartAsked): State.STARTING,
-    (State.QUARANTINED, StopAsked): State.STOPPED,
-    (State.QUARANTINED, RestartAsked): State.STARTING,
-    (State.STOPPED, StartAsked): State.STARTING,
-    (State.STOPPED, StopAsked): State.STOPPED,
-    (State.STOPPED, RestartAsked): State.STARTING,
+TRANSITIONS: Final[Mapping[tuple[State, type[Event]], tuple[State, ...]]] = {
+    (State.DECLARED, StartAsked): (State.STARTING,),
+    (State.DECLARED, Block): (State.BLOCKED,),
+    (State.DECLARED, StopAsked): (State.STOPPED,),
+    (State.DECLARED, RestartAsked): (State.DECLARED,),
+    (State.BLOCKED, StartAsked): (State.STARTING, State.READY, State.SUSPECT),
+    (State.BLOCKED, Block): (State.BLOCKED,),
+    (State.BLOCKED, Silent): (State.BLOCKED,),
+    (State.BLOCKED, Heard): (State.BLOCKED,),
+    (State.BLOCKED, StopAsked): (State.STOPPED, State.DRAINING),
+    (State.BLOCKED, RestartAsked): (State.DECLARED, State.DRAINING),
+    (State.BLOCKED, ProviderLeft): (State.DECLARED, State.DRAINING),
+    (State.BLOCKED, Exited): (State.BLOCKED, State.QUARANTINED, State.STOPPED),
+    (State.STARTING, Loaded): (State.READY,),
+    (State.STARTING, Broke): (State.STARTING,),
+    (State.STARTING, Silent): (State.STARTING,),
+    (State.STARTING, Heard): (State.STARTING,),
+    (State.STARTING, Exited): _ENDED,
+    (State.STARTING, Late): (State.STARTING,),
+    (State.STARTING, StopAsked): (State.DRAINING,),
+    (State.STARTING, RestartAsked): (State.DRAINING,),
+    (State.STARTING, ProviderLeft): (State.DRAINING,),
+    (State.READY, Block): (State.BLOCKED,),
+    (State.READY, Silent): (State.SUSPECT,),
+    (State.READY, Heard): (State.READY,),
+    (State.READY, Exited): _ENDED,
+    (State.READY, StopAsked): (State.DRAINING,),
+    (State.READY, RestartAsked): (State.DRAINING,),
+    (State.READY, ProviderLeft): (State.DRAINING,),
+    (State.SUSPECT, Block): (State.BLOCKED,),
+    (State.SUSPECT, Silent): (State.SUSPECT,),
+    (State.SUSPECT, Heard): (State.READY,),
+    (State.SUSPECT, Exited): _ENDED,
+    (State.SUSPECT, Late): (State.SUSPECT,),
+    (State.SUSPECT, StopAsked): (State.DRAINING,),
+    (State.SUSPECT, RestartAsked): (State.DRAINING,),
+    (State.SUSPECT, ProviderLeft): (State.DRAINING,),
+    (State.DRAINING, Exited): (State.STOPPED, State.DECLARED),
+    (State.DRAINING, Loaded): (State.DRAINING,),
+    (State.DRAINING, Broke): (State.DRAINING,),
+    (State.DRAINING, Silent): (State.DRAINING,),
+    (State.DRAINING, Heard): (State.DRAINING,),
+    (State.DRAINING, Late): (State.STOPPING,),
+    (State.DRAINING, StopAsked): (State.DRAINING,),
+    (State.DRAINING, RestartAsked): (State.DRAINING,),
+    (State.STOPPING, Exited): (State.STOPPED, State.DECLARED),
+    (State.STOPPING, Loaded): (State.STOPPING,),
+    (State.STOPPING, Broke): (State.STOPPING,),
+    (State.STOPPING, Silent): (State.STOPPING,),
+    (State.STOPPING, Heard): (State.STOPPING,),
+    (State.STOPPING, Late): (State.STOPPING,),
+    (State.STOPPING, StopAsked): (State.STOPPING,),
+    (State.STOPPING, RestartAsked): (State.STOPPING,),
+    (State.BACKOFF, Late): (State.DECLARED,),
+    (State.BACKOFF, StopAsked): (State.STOPPED,),
+    (State.BACKOFF, RestartAsked): (State.DECLARED,),
+    (State.QUARANTINED, StopAsked): (State.STOPPED,),
+    (State.QUARANTINED, RestartAsked): (State.DECLARED,),
+    (State.QUARANTINED, CodeChanged): (State.DECLARED,),
+    (State.STOPPED, StopAsked): (State.STOPPED,),
+    (State.STOPPED, RestartAsked): (State.DECLARED,),
 }
+"""Where each event leads. Of several states the first, unless what the docstrings of `Policy` and
+`Exited` say, or a worker that is kept while its plugin is blocked, makes it another of them."""
 
 
 class Lifecycle:
     """One plugin's life under one host, from its declaration until it is forgotten."""
 
     def __init__(self, policy: Policy, memory: Memory = Memory()) -> None:
-        self.state = State.QUARANTINED if memory.quarantine else State.DECLARED
+        self.state = State.DECLARED
+        if memory.quarantine or memory.stopped:
+            self.state = State.QUARANTINED if memory.quarantine else State.STOPPED
+        self.policy = policy
         self.deadline: float | None = None
         """When to call `expire`, in the caller's clock; None while nothing is pending."""
         self.restarts = memory.restarts
         """How often it was started again without anybody asking."""
-        self.reason = memory.quarantine
+        self.reason = memory.quarantine or memory.stopped
         """Why it is not ready, in one line, or empty."""
         self.traceback = memory.traceback
-        self._policy = policy
-        self._broken = False
+        self.code = memory.code
+        """What the driver notes of the code that is quarantined."""
+        self.has_worker = False
+        self.is_restart = False
+        """Whether its next start is one that nobody has asked for."""
+        self._budget = CrashBudget(memory)
+        self._misfortunes = 0
+        self._silence = ""
+        self._broken: Broke | None = None
         self._again = False
-        self._crashes = memory.crashes
-        self._last_crash = memory.last_crash
 
     @property
     def memory(self) -> Memory:
         """What another daemon has to know of it."""
-        is_quarantined = self.state is State.QUARANTINED
+        is_quarantined, is_stopped = self.state is State.QUARANTINED, self.state is State.STOPPED
         return Memory(
             restarts=self.restarts,
-            crashes=self._crashes,
-            last_crash=self._last_crash,
+            crashes=self._budget.count,
+            last_crash=self._budget.last,
             quarantine=self.reason if is_quarantined else "",
+            stopped=self.reason if is_stopped else "",
             traceback=self.traceback if is_quarantined else "",
+            code=self.code if is_quarantined else "",
         )
 
-    def handle(self, event: Event, now: float) -> list[Action]:
+    def handle(self, event: Event, now: float, chance: float = 0.5) -> list[Action]:
         """Take in one event and say what to do about it.
+
+        Args:
+            chance: Uniform in [0, 1), for the jitter of a backoff.
 
         Raises:
             LifecycleError: The event is impossible in this state. The state is unchanged.
         """
         before = self.state
         try:
-            self.state = TRANSITIONS[before, type(event)]
+            self.state = TRANSITIONS[before, type(event)][0]
         except KeyError:
             raise LifecycleError(f"{type(event).__name__} while {before.value}") from None
         if isinstance(event, Exited):
-            return self._exited(before, event, now)
-        if isinstance(event, Broke):
-            self._broken, self.reason, self.traceback = True, event.reason, event.traceback
-            return []
-        if isinstance(event, Block):
-            self.reason = event.reason
-            return []
-        if isinstance(event, RestartAsked | StopAsked):
-            self._again = isinstance(event, RestartAsked)
-        if self._again:
-            self._crashes = 0.0  # a person who says "again" forgives
-        return self._entered(before, now)
+            self._exited(before, event, now, chance)
+        elif isinstance(event, Late):
+            return self._late(before, now)
+        elif isinstance(event, StartAsked):
+            return self._start(now)
+        elif isinstance(event, StopAsked | RestartAsked | ProviderLeft):
+            return self._leave(before, event, now)
+        else:
+            self._note(before, event, now)
+        return []
 
     def expire(self, now: float) -> list[Action]:
         """Act on a deadline that has come; early and late calls are harmless."""
         if self.deadline is None or now < self.deadline:
             return []
-        if self.state is State.BACKOFF:
-            self.restarts += 1
-            return self._start(now)
-        if self.state is State.DRAINING:
-            self.state = State.STOPPING
-            self.deadline = now + self._policy.terminate
-            return [Terminate("it did not leave when asked")]
-        # Said again until the process is gone: the order, or the news of its end, may be lost.
-        self.deadline = now + self._policy.terminate
-        return [Kill("start timeout" if self.state is State.STARTING else "it ignored SIGTERM")]
+        return self.handle(Late(), now)
 
     def adopt(self, now: float) -> None:
         """Take over a worker that an earlier daemon started and that has not loaded yet."""
-        self.state, self.deadline = State.STARTING, now + self._policy.start
+        self.state, self.deadline = State.STARTING, now + self.policy.start
+        self.has_worker = True
 
-    def _entered(self, before: State, now: float) -> list[Action]:
-        if self.state is State.STARTING:
-            return self._start(now)
-        if self.state is State.DRAINING:
-            if before is not State.DRAINING:
-                self.deadline = now + self._policy.drain
-            return [SendStop()]
-        if self.state is not State.STOPPING:
-            self.deadline = None
-        if self.state is State.READY:
-            self.reason = self.traceback = ""
-        return []
+    # --- what happened ----------------------------------------------------------------------------
+
+    def _note(self, before: State, event: Event, now: float) -> None:
+        if isinstance(event, Broke):
+            self._broken, self.reason, self.traceback = event, event.reason, event.traceback
+        elif isinstance(event, Block):
+            self.reason, self.deadline = event.reason, None
+        elif isinstance(event, CodeChanged):
+            self._forgive()
+            self.reason = self.traceback = self.code = ""
+        elif isinstance(event, Silent):
+            self._silence = event.why
+            if before is State.READY:
+                self._suspect(now)
+        elif isinstance(event, Heard):
+            self._silence = ""
+            if before is State.SUSPECT:
+                self._ready()
+        elif before is State.STARTING:  # loaded, which is a sign of life
+            self._silence, self._misfortunes = "", 0
+            self._ready()
+
+    def _ready(self) -> None:
+        self.state, self.deadline = State.READY, None
+        self.reason = self.traceback = ""
+
+    def _suspect(self, now: float) -> None:
+        self.state, self.deadline = State.SUSPECT, now + self.policy.hang
+        self.reason = self._silence
+
+    def _exited(self, before: State, event: Exited, now: float, chance: float) -> None:
+        self.deadline, self.has_worker = None, False
+        if before in {State.DRAINING, State.STOPPING}:
+            self.state = State.DECLARED if self._again else State.STOPPED
+            self.reason = ""
+        elif self._broken is not None and not self._broken.is_excused:
+            self.state = State.QUARANTINED
+        else:
+            self._fell(event, now, chance)
+
+    def _fell(self, event: Exited, now: float, chance: float) -> None:
+        """Nobody asked the worker to leave, and its own code did not raise while it started."""
+        restart = self.policy.restart
+        self.reason = self._broken.reason if self._broken else event.cause
+        if restart is Restart.TEMPORARY or (event.is_normal and restart is Restart.TRANSIENT):
+            self.state = State.STOPPED
+            self.reason = f"it has left: {self.reason}; its restart is {restart.value}"
+        elif event.is_excused or self._broken is not None:
+            self._misfortunes += 1
+            if self._misfortunes < MISFORTUNES:
+                self._wait(now + backoff_s(self.policy, self._misfortunes, chance))
+            else:
+                self.state = State.QUARANTINED
+                self.reason = f"could not start {MISFORTUNES} times in a row, last: {self.reason}"
+        elif self._budget.crashed(self.policy, now):
+            self._wait(now + backoff_s(self.policy, self._budget.count, chance))
+        else:
+            self.state = State.QUARANTINED
+            self.reason = f"crashed {self._budget.count:.1f} times lately, last: {event.cause}"
+
+    def _wait(self, until: float) -> None:
+        self.is_restart = True
+        if self.state is State.BACKOFF:  # what is blocked waits for something else
+            self.deadline = until
+
+    # --- what is wanted ---------------------------------------------------------------------------
 
     def _start(self, now: float) -> list[Action]:
-        self.state, self.deadline = State.STARTING, now + self._policy.start
-        self.reason = self.traceback = ""
-        self._broken = self._again = False
+        if self.has_worker:  # blocked, and kept meanwhile
+            self._ready()
+            if self._silence:
+                self._suspect(now)
+            return []
+        self.restarts += self.is_restart
+        self.state, self.deadline = State.STARTING, now + self.policy.start
+        self.reason = self.traceback = self.code = self._silence = ""
+        self.has_worker, self.is_restart, self._again, self._broken = True, False, False, None
         return [Spawn()]
 
-    def _exited(self, before: State, event: Exited, now: float) -> list[Action]:
-        self.deadline = None
-        if before in {State.DRAINING, State.STOPPING}:
-            return self._start(now) if self._again else []
-        if self._broken:
-            self.state = State.QUARANTINED
+    def _leave(
+        self, before: State, event: StopAsked | RestartAsked | ProviderLeft, now: float
+    ) -> list[Action]:
+        self._again = not isinstance(event, StopAsked)
+        if isinstance(event, RestartAsked):
+            self._forgive()  # a person who says "again" forgives
+        if not self.has_worker:
+            self.deadline = None
+            self.reason = "" if self._again else self.reason
             return []
-        self.reason = event.cause
-        return self._crashed(now)
+        if before is State.STOPPING:
+            return []
+        self.state = State.DRAINING
+        if before is not State.DRAINING:
+            self.deadline = now + self.policy.drain
+        return [SendStop()]
 
-    def _crashed(self, now: float) -> list[Action]:
-        # A crash weighs 1 and halves every half_life: a plugin that fails once an hour is never
-        # punished, and one that fails in a loop is caught within seconds.
-        age = max(0.0, now - self._last_crash)  # the clock begins anew when the machine does
-        self._crashes = 1.0 + self._crashes * 0.5 ** (age / self._policy.half_life)
-        self._last_crash = now
-        if self._crashes > self._policy.threshold:
-            self.state = State.QUARANTINED
-            self.reason = f"crashed {self._crashes:.1f} times lately, last: {self.reason}"
+    def _forgive(self) -> None:
+        self._budget.forgive()
+        self._misfortunes, self.is_restart = 0, False
+
+    def _late(self, before: State, now: float) -> list[Action]:
+        if before is State.BACKOFF:
+            self.deadline = None
             return []
-        wait = self._policy.backoff * (2.0 ** (self._crashes - 1.0) - 1.0)
-        self.deadline = now + min(wait, self._policy.backoff_max)
-        return []
+        self.deadline = now + self.policy.terminate
+        if before is State.DRAINING:
+            return [Terminate("it did not leave when asked")]
+        # Said again until the process is gone: the order, or the news of its end, may be lost.
+        if before is State.STARTING:
+            return [Kill("start timeout")]
+        if before is State.SUSPECT:
+            return [Kill(f"hang: {self.reason}")]
+        return [Kill("it ignored SIGTERM")]

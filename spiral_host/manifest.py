@@ -8,6 +8,8 @@ capabilities = ["Operators"]    # id = "greeter"
 events = ["EpochEnd"]           # ...
 [plugin.dependencies]           # ///
 base = ">=1.0.0"
+[supervision]                   # supervision.py has this table; in a single file it is
+restart = "transient"           # [tool.spiral-host.supervision]
 """
 
 import re
@@ -20,6 +22,7 @@ from protocol.errors import ManifestError, UsageError, travelling
 from protocol.messages import PluginSource
 from protocol.names import EVERYTHING, parse_pattern, shown
 from protocol.plugin import PluginMetadata
+from spiral_host.supervision import Supervision, parse_supervision
 
 MANIFEST: Final = "plugin.toml"
 MAX_MANIFEST: Final = 256 * 1024
@@ -30,7 +33,7 @@ MAX_CONCURRENCY: Final = 64
 
 _ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z", re.ASCII)
 _INLINE: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events", "reentrant"})
+_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events", "reentrant", "supervision"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Manifest:
         events: The types that `on_event` is subscribed to when the plugin overrides it.
         concurrency: How many of its handlers may run at the same time, 1 to 64.
         reentrant: Whether calls that its own calls lead to are served while it waits for those.
+        supervision: How it is started again, and with whom.
     """
 
     metadata: PluginMetadata
@@ -50,6 +54,7 @@ class Manifest:
     events: tuple[str, ...] = (EVERYTHING,)
     concurrency: int = 1
     reentrant: bool = True
+    supervision: Supervision = Supervision()
 
     @property
     def id(self) -> str:
@@ -72,7 +77,8 @@ def read_folder(folder: Path) -> Manifest:
     if not isinstance(entry, str) or not _ENTRY.match(entry):
         wanted = 'write entry = "module:Class"'
         raise ManifestError(str(path), "entry", f"{shown(entry)} is no entry; {wanted}")
-    return _manifest(path, plugin, PluginSource(root=str(folder), entry=entry))
+    table = {**plugin, "supervision": tables.get("supervision", plugin.get("supervision"))}
+    return _manifest(path, table, PluginSource(root=str(folder), entry=entry))
 
 
 def read_file(path: Path) -> Manifest | None:
@@ -133,6 +139,7 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         events = _events(table.get("events"))
         concurrency = _concurrency(table.get("concurrency", 1))
         reentrant = _reentrant(table.get("reentrant", True))
+        supervision = parse_supervision(table.get("supervision"), metadata.dependencies)
     except UsageError as error:
         raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
     return Manifest(
@@ -142,6 +149,7 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         events=events,
         concurrency=concurrency,
         reentrant=reentrant,
+        supervision=supervision,
     )
 
 
@@ -167,6 +175,7 @@ def _reentrant(declared: object) -> bool:
 
 def _field_named(text: str) -> str:
     words = (
+        "supervision",
         "plugin id",
         "version",
         "concurrency",

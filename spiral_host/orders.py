@@ -6,7 +6,6 @@ written down before it is carried out, and the second time it only waits for the
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from protocol.errors import SpiralHostError, UsageError, to_wire
@@ -22,12 +21,12 @@ from protocol.messages import (
     UnloadPlugin,
 )
 from spiral_host import store
-from spiral_host.discovery import find
+from spiral_host.discovery import read_again
 from spiral_host.lifecycle import State
 from spiral_host.loading import Gathered, Gathering
 from spiral_host.manifest import Manifest
 from spiral_host.questions import Asker
-from spiral_host.registry import SETTLED, Registry
+from spiral_host.registry import Registry
 from spiral_host.store import Statement
 from spiral_host.supervisor import Supervisor, check_request
 
@@ -168,7 +167,7 @@ class Orders:
 
     def _is_settled(self, plugin_id: str) -> bool:
         plugin = self._registry.plugins.get(plugin_id)
-        return plugin is None or plugin.state in SETTLED
+        return plugin is None or plugin.is_settled
 
     def _loaded(self, plugin_id: str) -> Row:
         plugin = self._registry.plugins.get(plugin_id)
@@ -208,12 +207,11 @@ class Orders:
         done = known or {"restarted": plugin.incarnation}
         self._remembered[order.request] = done
 
-        changed = _read_again(plugin.manifest)
+        changed = read_again(plugin.manifest)
 
         def restart() -> None:
             if known is None and plugin_id in self._registry.plugins:
-                plugin.manifest = changed
-                self._supervisor.restart(plugin_id)
+                self._supervisor.restart(plugin_id, changed)
             self.wait(
                 lambda: self._is_settled(plugin_id),
                 lambda: asker.reply(Answer(order.request, self._loaded(plugin_id))),
@@ -241,6 +239,7 @@ class Orders:
             return
         self.is_leaving = True
         self._publish(SystemShutdown())
+        self._supervisor.stop_in_time()
         self._write([store.let_go(plugin_id) for plugin_id in self._registry.plugins], None)
         self._stop_next()
 
@@ -258,10 +257,3 @@ class Orders:
 
 def _refused(fields: dict[str, Any]) -> Row:
     return {"id": None, "state": "refused", **fields}
-
-
-def _read_again(manifest: Manifest) -> Manifest:
-    """Give a plugin's manifest as it lies there now; what is not that plugin any more is not it."""
-    found = find(Place(manifest.path)) if Path(manifest.path).exists() else []
-    same = (one for one in found if isinstance(one, Manifest) and one.id == manifest.id)
-    return next(same, manifest)

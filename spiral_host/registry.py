@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from protocol.messages import Sample
 from spiral_host.graph import dependents, problem
-from spiral_host.lifecycle import Lifecycle, Memory, State
+from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.manifest import Manifest
+from spiral_host.policy import Memory
+from spiral_host.supervision import OnLoss
 
-SETTLED = frozenset({State.READY, State.QUARANTINED, State.BLOCKED, State.STOPPED})
+SETTLED: Final = frozenset({State.READY, State.QUARANTINED, State.BLOCKED, State.STOPPED})
 """States that only an event from outside changes."""
 
-RUNNING = frozenset({State.STARTING, State.READY, State.DRAINING, State.STOPPING})
-"""States with a worker."""
+UP: Final = frozenset({State.READY, State.SUSPECT})
+"""States in which a plugin can be depended on; a suspect is given up or back within seconds."""
+
+
+_SEE: Final = "see: spiral-host plugins"
 
 
 @dataclass(slots=True)
@@ -34,6 +40,8 @@ class Plugin:
     """What the store knows of its lifecycle."""
     leaving: bool = False
     """Whether it is to be forgotten once its worker is gone."""
+    waits_to_restart: bool = False
+    """Whether a person's restart waits for those that are restarted with it to have left."""
 
     @property
     def id(self) -> str:
@@ -44,6 +52,16 @@ class Plugin:
     def state(self) -> State:
         """Where it stands."""
         return self.lifecycle.state
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can be depended on."""
+        return self.state in UP and not self.waits_to_restart
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it stays where it is until something happens."""
+        return self.state in SETTLED and not self.waits_to_restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +97,59 @@ class Registry:
             return wrong
         waits = False
         for dependency in plugin.manifest.metadata.dependencies:
-            state = self.plugins[dependency].state
-            if state in SETTLED and state is not State.READY:
-                return f"its dependency {dependency} is {state.value}; see: spiral-host plugins"
-            waits = waits or state is not State.READY
+            provider = self.plugins[dependency]
+            if provider.is_settled and not provider.is_up:
+                return f"its dependency {dependency} is {provider.state.value}; {_SEE}"
+            waits = waits or not provider.is_up
         return "" if waits else None
+
+    def withheld(self, plugin: Plugin) -> str:
+        """Say why nobody new is to be sent to a plugin that runs, or nothing."""
+        for name, loss in plugin.manifest.supervision.providers.items():
+            provider = self.plugins.get(name)
+            if loss is OnLoss.BLOCK and not (provider is not None and provider.is_up):
+                state = "not there" if provider is None else provider.state.value
+                return f"its dependency {name} is {state}; {_SEE}"
+        return ""
+
+    def lacks_something(self, plugin: Plugin) -> bool:
+        """Say whether anything that a plugin depends on is away just now."""
+        names = plugin.manifest.metadata.dependencies
+        return not all(name in self.plugins and self.plugins[name].is_up for name in names)
+
+    def followers(self, plugin_id: str) -> list[Plugin]:
+        """Give those with a worker that are restarted with a plugin, and with these, and so on."""
+        found: dict[str, Plugin] = {}
+        waiting = [plugin_id]
+        while waiting:
+            here = waiting.pop()
+            for plugin in self.plugins.values():
+                is_one = plugin.manifest.supervision.providers.get(here) is OnLoss.RESTART
+                if is_one and plugin.id not in {plugin_id, *found}:
+                    found[plugin.id] = plugin
+                    waiting.append(plugin.id)
+        return [plugin for plugin in found.values() if plugin.lifecycle.has_worker]
 
     def dependents(self, plugin_id: str) -> list[Plugin]:
         """Give the plugins that depend on one directly and have a worker or will have one again."""
         metadata = (plugin.manifest.metadata for plugin in self.plugins.values())
         plugins = (self.plugins[name] for name in dependents(plugin_id, metadata))
-        return [plugin for plugin in plugins if plugin.state in {*RUNNING, State.BACKOFF}]
+        return [
+            plugin
+            for plugin in plugins
+            if plugin.lifecycle.has_worker or plugin.lifecycle.is_restart
+        ]
 
     def settled(self) -> bool:
         """Say whether every plugin is where it stays until something happens."""
-        return all(plugin.state in SETTLED for plugin in self.plugins.values())
+        return all(plugin.is_settled for plugin in self.plugins.values())
 
     def find_by_capability(self, capability: str) -> list[str]:
         """Name the plugins that are ready and can do something, in the order they were loaded."""
         return [
             plugin.id
             for plugin in self.plugins.values()
-            if plugin.state is State.READY
-            and capability in map(str, plugin.manifest.metadata.capabilities)
+            if plugin.is_up and capability in map(str, plugin.manifest.metadata.capabilities)
         ]
 
     # --- services ---------------------------------------------------------------------------------
@@ -137,20 +185,26 @@ class Registry:
 
     def provider(self, service: str) -> Offered | None:
         """Say who is to be called for a service."""
-        offers = self._offers.get(service)
+        offers = [offer for offer in self._offers.get(service, ()) if not self._is_blocked(offer)]
         return offers[-1] if offers else None
+
+    def _is_blocked(self, offer: Offered) -> bool:
+        plugin = self.plugins.get(offer.owner)
+        is_its = plugin is not None and plugin.incarnation == offer.incarnation
+        return is_its and plugin is not None and plugin.state is State.BLOCKED
 
     def why_hopeless(self, service: str) -> str:
         """Say why nobody will offer a service soon, or nothing when somebody may."""
         plugin = self.plugins.get(self._last_owner.get(service, ""))
-        if plugin is None or plugin.state not in SETTLED or plugin.state is State.READY:
+        if plugin is None or plugin.is_up or not plugin.is_settled:
             return ""
         reason = f": {plugin.lifecycle.reason}" if plugin.lifecycle.reason else ""
         return f"its plugin {plugin.id} is {plugin.state.value}{reason}"
 
     def services(self) -> Iterator[Offered]:
         """Give every service that can be called, by name."""
-        return (self._offers[name][-1] for name in sorted(self._offers))
+        providers = map(self.provider, sorted(self._offers))
+        return (provider for provider in providers if provider is not None)
 
     def services_of(self, incarnation: int) -> list[str]:
         """Name the services of one life."""

@@ -65,8 +65,10 @@ class WorkerFrames:
         if isinstance(message, Offer):
             self._questions.offer(asker, message)
             self._questions.look_again()
+            self._supervisor.announce()
         elif isinstance(message, Withdraw):
             self._registry.withdraw(message.service, asker.incarnation)
+            self._supervisor.announce()
         else:
             self._questions.ask(asker, message)
 

@@ -28,6 +28,7 @@ from protocol.messages import (
     FromClient,
     FromNode,
     GetStatus,
+    Heard,
     Hello,
     InitializeAll,
     LaneFailed,
@@ -41,6 +42,7 @@ from protocol.messages import (
     RestartPlugin,
     Samples,
     ShutDown,
+    Silent,
     Spawned,
     SpawnFailed,
     ToNode,
@@ -225,7 +227,7 @@ class Sessions:
 
     # --- what the node says -----------------------------------------------------------------------
 
-    def _from_node(self, message: FromNode) -> None:  # noqa: C901 - one line for each message
+    def _from_node(self, message: FromNode) -> None:  # noqa: C901, PLR0912 - one line each
         if isinstance(message, Hello):
             self._node_greeted(self._node, FROM_NODE.decode(message.body))
         elif isinstance(message, Relay):
@@ -240,6 +242,10 @@ class Sessions:
             self._supervisor.spawn_failed(message.incarnation, message.reason)
         elif isinstance(message, Violated):
             self._supervisor.violated(message.incarnation, message.reason)
+        elif isinstance(message, Silent):
+            self._supervisor.silent(message.incarnation, message.why)
+        elif isinstance(message, Heard):
+            self._supervisor.heard(message.incarnation)
         elif isinstance(message, Samples):
             self._host.samples_arrived(message)
         elif isinstance(message, AllTold):
@@ -286,4 +292,5 @@ class Sessions:
         self.tell_node(ExpelClient(client.incarnation))
         self._registry.withdraw_all(client.incarnation)
         self._questions.forget(client.incarnation)
+        self._supervisor.announce()
         self._host.client_left(client.incarnation)

@@ -18,9 +18,10 @@ from typing import Any, Final
 from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.plugin import PluginMetadata
-from spiral_host.lifecycle import Memory
 from spiral_host.manifest import Manifest
+from spiral_host.policy import Memory
 from spiral_host.rundir import ASIDE
+from spiral_host.supervision import Supervision
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS epoch (number INTEGER NOT NULL);
@@ -234,6 +235,7 @@ def _text(manifest: Manifest) -> str:
             "events": list(manifest.events),
             "concurrency": manifest.concurrency,
             "reentrant": manifest.reentrant,
+            "supervision": manifest.supervision.to_wire(),
         }
     )
 
@@ -247,4 +249,5 @@ def _manifest(text: str) -> Manifest:
         events=tuple(fields["events"]),
         concurrency=fields["concurrency"],
         reentrant=fields["reentrant"],
+        supervision=Supervision.from_wire(fields["supervision"]),
     )

@@ -6,8 +6,8 @@ worker, keeps the store, and passes on what they report. One timer serves every 
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final, Protocol
 
 from protocol.errors import UsageError
@@ -31,13 +31,24 @@ from protocol.messages import (
 )
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
-from spiral_host.lifecycle import Kill, Lifecycle, Policy, SendStop, Spawn, State, Terminate
+from spiral_host.announcer import Announcer
+from spiral_host.describing import Describing
+from spiral_host.discovery import read_again
+from spiral_host.fingerprint import fingerprint
+from spiral_host.lifecycle import Kill, Lifecycle, SendStop, Spawn, State, Terminate
 from spiral_host.manifest import Manifest
-from spiral_host.registry import RUNNING, Plugin, Registry
+from spiral_host.pace import Pace
+from spiral_host.registry import UP, Plugin, Registry
 from spiral_host.store import Statement, Wanted
 
-DESCRIBE_S: Final = 60.0
-"""How long a plugin may take to be imported for its metadata, seconds."""
+STOP_S: Final = 30.0
+"""How long stopping everything may take, however deep the dependencies go, seconds."""
+
+CODE_S: Final = 1.0
+"""How often the files of what is quarantined are looked at, seconds."""
+
+_TO_BE_STARTED: Final = frozenset({State.DECLARED, State.BLOCKED})
+_COMING_OR_GOING: Final = frozenset({State.STARTING, State.DRAINING, State.STOPPING})
 
 
 class Node(Protocol):
@@ -60,15 +71,6 @@ class Outside(Protocol):
         """Something moved that people or parked questions may wait for."""
 
 
-@dataclass(slots=True)
-class _Asked:
-    """A worker that is only asked for its plugin's metadata."""
-
-    source: PluginSource
-    then: Callable[[Described | Broken], None]
-    timer: Timer
-
-
 class Supervisor:
     """Every lifecycle of one daemon; lives as long as the daemon."""
 
@@ -83,17 +85,21 @@ class Supervisor:
         self._outside = outside
         self._reactor = reactor
         self._data = data
-        self._policy = Policy()
-        self._asked: dict[int, _Asked] = {}
+        self._describing = Describing(reactor, node.tell_node, self._spawn_to_ask, self._tell)
+        self._announcer = Announcer()
+        self._pace = Pace()
+        self._chance = Random()  # noqa: S311 - jitter
         self._spawns = 0
         self._timer: Timer | None = None
+        self._watching_code: Timer | None = None
+        self._is_advancing = self._has_moved = False
 
     # --- what people want -------------------------------------------------------------------------
 
     def add(self, manifests: Iterable[Manifest]) -> None:
         """Want these plugins; they start as soon as what they depend on is ready."""
         for manifest in manifests:
-            plugin = Plugin(manifest, Lifecycle(self._policy))
+            plugin = Plugin(manifest, Lifecycle(manifest.supervision.policy))
             self._registry.plugins[manifest.id] = plugin
         self.advance()
 
@@ -101,7 +107,7 @@ class Supervisor:
         """Want again what an earlier daemon was told to want."""
         self._registry.plugins[wanted.manifest.id] = Plugin(
             wanted.manifest,
-            Lifecycle(self._policy, wanted.memory),
+            Lifecycle(wanted.manifest.supervision.policy, wanted.memory),
             announced=wanted.announced,
             remembered=wanted.memory,
             leaving=wanted.leaving,
@@ -110,14 +116,29 @@ class Supervisor:
     def stop(self, plugin_id: str) -> None:
         """Stop a plugin and forget it once its worker is gone."""
         plugin = self._registry.plugins[plugin_id]
-        plugin.leaving = True
+        plugin.leaving, plugin.waits_to_restart = True, False
         self._handle(plugin, lifecycle.StopAsked())
 
-    def restart(self, plugin_id: str) -> None:
-        """Stop a plugin and start it again; one that is to be forgotten goes all the same."""
+    def restart(self, plugin_id: str, manifest: Manifest | None = None) -> None:
+        """Stop a plugin and start it again; one that is to be forgotten goes all the same.
+
+        Args:
+            manifest: What it declares now, if that may have changed.
+        """
         plugin = self._registry.plugins[plugin_id]
-        if not plugin.leaving:
-            self._handle(plugin, lifecycle.RestartAsked())
+        if plugin.leaving:
+            return
+        if manifest is not None:
+            self._renew(plugin, manifest)
+        plugin.waits_to_restart = True
+        for follower in self._registry.followers(plugin_id):
+            if follower.state not in {State.DRAINING, State.STOPPING}:
+                self._handle(follower, lifecycle.ProviderLeft())
+        self.advance()
+
+    def _renew(self, plugin: Plugin, manifest: Manifest) -> None:
+        plugin.manifest = manifest
+        plugin.lifecycle.policy = manifest.supervision.policy
 
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown."""
@@ -125,15 +146,19 @@ class Supervisor:
             if not plugin.leaving and not self._registry.dependents(plugin.id):
                 self.stop(plugin.id)
 
+    def stop_in_time(self) -> None:
+        """Once `STOP_S` have passed, end whatever still runs."""
+        self._reactor.call_later(STOP_S, self._end_the_rest)
+
+    def _end_the_rest(self) -> None:
+        for plugin in self._registry.plugins.values():
+            if plugin.incarnation:
+                self._end(plugin.incarnation, "the time for a stop is over", stacks=True)
+        self._reactor.call_later(1.0, self._end_the_rest)  # some may have been starting
+
     def describe(self, source: PluginSource, then: Callable[[Described | Broken], None]) -> None:
         """Have a worker import a plugin only to say its metadata."""
-        incarnation = self._next_incarnation()
-        timer = self._reactor.call_later(
-            DESCRIBE_S,
-            lambda: self._node.tell_node(EndWorker(incarnation, "describe timeout", True)),
-        )
-        self._asked[incarnation] = _Asked(source, then, timer)
-        self._spawn_to_ask(incarnation, source)
+        self._describing.ask(self._next_incarnation(), source, then)
 
     # --- what the node reports --------------------------------------------------------------------
 
@@ -145,9 +170,7 @@ class Supervisor:
 
     def confined(self, incarnation: int, layers: tuple[str, ...]) -> None:
         """A worker is confined and listens: only now is it told what to import."""
-        asked = self._asked.get(incarnation)
-        if asked is not None:
-            self._tell(incarnation, DescribePlugin(source=asked.source))
+        if self._describing.confined(incarnation):
             return
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
@@ -156,14 +179,14 @@ class Supervisor:
 
     def exited(self, exit_: Exited) -> None:
         """A worker is gone. Said again and again until it is acknowledged, so done only once."""
-        asked = self._asked.pop(exit_.incarnation, None)
-        if asked is not None:
-            asked.timer.cancel()
-            lost = f"its process ended while it was asked for its metadata: {exit_.cause}"
-            asked.then(Broken(stage="metadata", error=lost, traceback=""))
+        lost = f"its process ended while it was asked for its metadata: {exit_.cause}"
+        self._describing.answered(
+            exit_.incarnation, Broken(stage="metadata", error=lost, traceback="")
+        )
         plugin = self._registry.by_incarnation(exit_.incarnation) or self._missed(exit_)
         if plugin is not None:
-            self._ended(plugin, str(exit_.cause))
+            is_normal = exit_.cause.kind == "exit" and not exit_.cause.code
+            self._ended(plugin, lifecycle.Exited(str(exit_.cause), is_normal=is_normal))
         self._outside.write([], lambda: self._node.tell_node(ExitSeen(exit_.incarnation)))
 
     def _missed(self, exit_: Exited) -> Plugin | None:
@@ -177,62 +200,67 @@ class Supervisor:
 
     def spawn_failed(self, incarnation: int, reason: str) -> None:
         """A worker process could not be made."""
-        asked = self._asked.pop(incarnation, None)
-        if asked is not None:
-            asked.timer.cancel()
-            asked.then(Broken(stage="start", error=reason, traceback=""))
+        self._describing.lost(incarnation, reason)
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
-            self._ended(plugin, f"could not be started: {reason}")
+            cause = f"could not be started: {reason}"
+            self._ended(plugin, lifecycle.Exited(cause, is_excused=True))
 
     def node_lost(self) -> None:
         """The node is gone, and with it every worker."""
-        for incarnation in tuple(self._asked):
-            self.spawn_failed(incarnation, "the node was lost")
+        self._describing.all_lost("the node was lost")
         for plugin in tuple(self._registry.plugins.values()):
             if plugin.incarnation:
-                self._ended(plugin, "the node was lost")
+                self._ended(plugin, lifecycle.Exited("the node was lost", is_excused=True))
+
+    def silent(self, incarnation: int, why: str) -> None:
+        """The loop that runs a worker's handlers does not answer."""
+        self._tell_lifecycle(incarnation, lifecycle.Silent(why))
+
+    def heard(self, incarnation: int) -> None:
+        """It answers again."""
+        self._tell_lifecycle(incarnation, lifecycle.Heard())
+
+    def _tell_lifecycle(self, incarnation: int, event: lifecycle.Event) -> None:
+        plugin = self._registry.by_incarnation(incarnation)
+        if plugin is not None:
+            self._handle(plugin, event)
 
     def loaded(self, incarnation: int) -> None:
         """A plugin's `on_load` has returned."""
         plugin = self._registry.by_incarnation(incarnation)
-        if plugin is not None and plugin.state is not State.READY:
+        if plugin is not None and plugin.state in _COMING_OR_GOING:
             self._handle(plugin, lifecycle.Loaded())
 
     def broken(self, incarnation: int, broken: Broken) -> None:
         """A plugin's own code raised while it was brought up or taken down."""
-        asked = self._asked.pop(incarnation, None)
-        if asked is not None:
-            asked.timer.cancel()
-            asked.then(broken)
+        self._describing.answered(incarnation, broken)
         plugin = self._registry.by_incarnation(incarnation)
-        if plugin is not None and plugin.state is not State.READY:
+        if plugin is not None and plugin.state in _COMING_OR_GOING:
             reason = f"{broken.stage} raised {broken.error}"
-            self._handle(plugin, lifecycle.Broke(reason, broken.traceback))
+            is_excused = self._registry.lacks_something(plugin)
+            self._handle(plugin, lifecycle.Broke(reason, broken.traceback, is_excused))
 
     def described(self, incarnation: int, described: Described) -> None:
         """A plugin has said its metadata."""
-        asked = self._asked.pop(incarnation, None)
-        if asked is not None:
-            asked.timer.cancel()
-            asked.then(described)
+        self._describing.answered(incarnation, described)
 
     def violated(self, incarnation: int, reason: str) -> None:
         """A worker broke the protocol towards us: it ends, nobody else does."""
-        self._node.tell_node(EndWorker(incarnation, f"protocol violation: {reason}", True))
+        self._end(incarnation, f"protocol violation: {reason}")
 
     def adopt(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
         """Take over living workers; give those that are wanted, and end the others."""
         kept = []
         for report in reports:
-            if report.incarnation in self._asked:
+            if report.incarnation in self._describing:
                 kept.append(report)
                 if report.confined:
                     self.confined(report.incarnation, report.layers)
                 continue
             plugin = self._registry.plugins.get(report.plugin_id)
             if plugin is None or plugin.incarnation not in {0, report.incarnation}:
-                self._node.tell_node(EndWorker(report.incarnation, "nobody wants it", True))
+                self._end(report.incarnation, "nobody wants it")
                 continue
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
@@ -242,55 +270,108 @@ class Supervisor:
             kept.append(report)
         return kept
 
-    def resume(self, alive: Iterable[int]) -> None:
+    def resume(self, alive: Iterable[WorkerReport]) -> None:
         """After adoption: count who is missing as lost, go on with what was under way."""
-        living = set(alive)
-        for incarnation, asked in self._asked.items():
-            if incarnation not in living:
-                self._spawn_to_ask(incarnation, asked.source)
+        living = {report.incarnation: report for report in alive}
+        self._describing.resume(set(living))
         for plugin in tuple(self._registry.plugins.values()):
-            if plugin.incarnation and plugin.incarnation not in living:
-                if plugin.state is State.STARTING and not plugin.pid:
-                    # Nobody was there to hear the order when it was given.
-                    self._spawn(plugin.incarnation, plugin.id, plugin.manifest.source)
-                else:
-                    self._ended(plugin, "unknown cause")
-            elif plugin.incarnation and plugin.state is State.STARTING and plugin.confined:
+            report = living.get(plugin.incarnation)
+            if plugin.incarnation and report is None:
+                self._miss(plugin)
+            elif report is not None and plugin.state is State.STARTING and plugin.confined:
                 self._tell_load(plugin)
+            if report is not None and report.silence:
+                self._handle(plugin, lifecycle.Silent(report.silence))
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
             elif plugin.incarnation in self.restarting:
                 self._handle(plugin, lifecycle.RestartAsked())
+        self._watch_code()
+        self._announcer.learn(self._registry.services())  # an earlier daemon has told of them
         self.advance()
+
+    def _miss(self, plugin: Plugin) -> None:
+        if plugin.state is State.STARTING and not plugin.pid:
+            # Nobody was there to hear the order when it was given.
+            self._spawn(plugin.incarnation, plugin)
+        else:
+            self._ended(plugin, lifecycle.Exited("unknown cause"))
 
     # --- carrying out -----------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Start what can start, block what cannot, and arm the timer for the next deadline."""
-        for plugin in tuple(self._registry.plugins.values()):
-            if plugin.state in {State.DECLARED, State.BLOCKED} and not plugin.leaving:
-                self._try_start(plugin)
+        self._has_moved = True
+        if self._is_advancing:
+            return  # whoever is at it looks again
+        self._is_advancing = True
+        try:
+            while self._has_moved:
+                self._has_moved = False
+                for plugin in tuple(self._registry.plugins.values()):
+                    self._look_at(plugin)
+        finally:
+            self._is_advancing = False
         self._arm()
+        self.announce()
         self._outside.changed()
+
+    def announce(self) -> None:
+        """Publish which services can be called now, and which no longer."""
+        for event in self._announcer.news(self._registry.services()):
+            self._outside.publish(event)
+
+    def _look_at(self, plugin: Plugin) -> None:
+        if plugin.leaving:
+            return
+        if plugin.waits_to_restart:
+            if not self._registry.followers(plugin.id):
+                plugin.waits_to_restart = False
+                self._handle(plugin, lifecycle.RestartAsked())
+        elif plugin.lifecycle.has_worker and plugin.state in {*UP, State.BLOCKED}:
+            self._look_at_providers(plugin)
+        elif plugin.state in _TO_BE_STARTED:
+            self._try_start(plugin)
+
+    def _look_at_providers(self, plugin: Plugin) -> None:
+        withheld = self._registry.withheld(plugin)
+        if withheld:
+            self._block(plugin, withheld)
+        elif plugin.state is State.BLOCKED:
+            self._handle(plugin, lifecycle.StartAsked())
 
     def _try_start(self, plugin: Plugin) -> None:
         hindrance = self._registry.hindrance(plugin)
-        if hindrance is None:
+        if hindrance:
+            self._block(plugin, hindrance)
+        elif hindrance is None and self._may_start(plugin):
             self._handle(plugin, lifecycle.StartAsked())
-        elif hindrance and (plugin.state, plugin.lifecycle.reason) != (State.BLOCKED, hindrance):
-            self._handle(plugin, lifecycle.Block(hindrance))
+
+    def _may_start(self, plugin: Plugin) -> bool:
+        return not plugin.lifecycle.is_restart or self._pace.take(time.monotonic())
+
+    def _block(self, plugin: Plugin, why: str) -> None:
+        if (plugin.state, plugin.lifecycle.reason) != (State.BLOCKED, why):
+            self._handle(plugin, lifecycle.Block(why))
 
     def _handle(self, plugin: Plugin, event: lifecycle.Event) -> None:
         before, now = plugin.state, time.monotonic()
-        self._carry_out(plugin, plugin.lifecycle.handle(event, now))
-        if plugin.state is State.READY is not before:
+        self._carry_out(plugin, plugin.lifecycle.handle(event, now, self._chance.random()))
+        self._moved(plugin, before, now)
+        self.advance()
+
+    def _moved(self, plugin: Plugin, before: State, now: float) -> None:
+        """See to what a plugin's new state means for others."""
+        if plugin.state is State.READY and before is State.STARTING:
             plugin.ready_at = now
             self._announce(plugin)  # before anybody is told that it is
+        if plugin.state is State.QUARANTINED is not before:
+            plugin.lifecycle.code = fingerprint(plugin.manifest.source)
+            self._watch_code()
         if plugin.leaving and plugin.state is State.STOPPED:
             self._forget(plugin)
         else:
             self._keep_memory(plugin)
-        self.advance()
 
     def _announce(self, plugin: Plugin) -> None:
         """Publish PluginLoaded, once for each life, whichever daemon sees it begin."""
@@ -312,21 +393,30 @@ class Supervisor:
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
                 plugin.confined = False
-                self._spawn(plugin.incarnation, plugin.id, plugin.manifest.source)
+                self._spawn(plugin.incarnation, plugin)
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
                 self._registry.withdraw_all(plugin.incarnation)
                 self._tell(plugin.incarnation, StopPlugin())
-            elif isinstance(action, Terminate | Kill):
-                force = isinstance(action, Kill)
-                self._node.tell_node(EndWorker(plugin.incarnation, action.rule, force))
+            elif isinstance(action, Terminate):
+                self._node.tell_node(EndWorker(plugin.incarnation, action.rule, force=False))
+            elif isinstance(action, Kill):
+                self._end(plugin.incarnation, action.rule, stacks=True)
 
-    def _ended(self, plugin: Plugin, cause: str) -> None:
+    def _end(self, incarnation: int, rule: str, *, stacks: bool = False) -> None:
+        self._node.tell_node(EndWorker(incarnation, rule, force=True, stacks=stacks))
+
+    def _ended(self, plugin: Plugin, event: lifecycle.Exited) -> None:
         self._registry.withdraw_all(plugin.incarnation)
         plugin.incarnation = plugin.pid = 0
         plugin.figures, plugin.layers = None, ()
-        if plugin.state in RUNNING:
-            self._handle(plugin, lifecycle.Exited(cause))
+        if not plugin.lifecycle.has_worker:
+            return
+        followers = self._registry.followers(plugin.id)
+        self._handle(plugin, event)
+        for follower in followers:
+            if follower.state in {*UP, State.BLOCKED, State.STARTING}:
+                self._handle(follower, lifecycle.ProviderLeft())
 
     def _forget(self, plugin: Plugin) -> None:
         del self._registry.plugins[plugin.id]
@@ -335,16 +425,24 @@ class Supervisor:
         if plugin.ready_at:
             self._outside.publish(PluginUnloaded(plugin.id))
 
-    def _spawn(self, incarnation: int, plugin_id: str, source: PluginSource) -> None:
-        data_dir = str(self._data / plugin_id)
+    def _spawn(self, incarnation: int, plugin: Plugin) -> None:
+        manifest = plugin.manifest
         self._node.tell_node(
             SpawnWorker(
-                incarnation=incarnation, plugin_id=plugin_id, source=source, data_dir=data_dir
+                incarnation=incarnation,
+                plugin_id=plugin.id,
+                source=manifest.source,
+                data_dir=str(self._data / plugin.id),
+                concurrency=manifest.concurrency,
             )
         )
 
     def _spawn_to_ask(self, incarnation: int, source: PluginSource) -> None:
-        self._spawn(incarnation, f"describe.{incarnation & 0xFFFF_FFFF}", source)
+        name = f"describe.{incarnation & 0xFFFF_FFFF}"
+        data_dir = str(self._data / name)
+        self._node.tell_node(
+            SpawnWorker(incarnation=incarnation, plugin_id=name, source=source, data_dir=data_dir)
+        )
 
     def _tell_load(self, plugin: Plugin) -> None:
         manifest = plugin.manifest
@@ -360,7 +458,7 @@ class Supervisor:
             ),
         )
 
-    def _tell(self, incarnation: int, message: ToWorker) -> None:
+    def _tell(self, incarnation: int, message: ToWorker | DescribePlugin) -> None:
         self._node.tell_node(Relay(incarnation, TO_WORKER.encode(message)))
 
     def _next_incarnation(self) -> int:
@@ -368,18 +466,47 @@ class Supervisor:
         return (self.epoch << 32) | self._spawns
 
     def _arm(self) -> None:
-        deadlines = (plugin.lifecycle.deadline for plugin in self._registry.plugins.values())
+        deadlines = [plugin.lifecycle.deadline for plugin in self._registry.plugins.values()]
+        if any(map(self._is_paced, self._registry.plugins.values())):
+            deadlines.append(self._pace.next_at(time.monotonic()))
         soonest = min((when for when in deadlines if when is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if soonest is None else self._reactor.call_at(soonest, self._expire)
 
+    def _is_paced(self, plugin: Plugin) -> bool:
+        """Whether nothing but the pace of all restarts keeps a plugin from starting."""
+        is_waiting = plugin.state in _TO_BE_STARTED and plugin.lifecycle.is_restart
+        is_free = not plugin.lifecycle.has_worker and not plugin.leaving
+        return is_waiting and is_free and self._registry.hindrance(plugin) is None
+
     def _expire(self) -> None:
         now = time.monotonic()
         for plugin in tuple(self._registry.plugins.values()):
+            before = plugin.state
             self._carry_out(plugin, plugin.lifecycle.expire(now))
-            self._keep_memory(plugin)
+            self._moved(plugin, before, now)
         self.advance()
+
+    # --- changed code -----------------------------------------------------------------------------
+
+    def _watch_code(self) -> None:
+        states = {plugin.state for plugin in self._registry.plugins.values()}
+        if self._watching_code is None and State.QUARANTINED in states:
+            self._watching_code = self._reactor.call_later(CODE_S, self._look_at_code)
+
+    def _look_at_code(self) -> None:
+        """Release what was quarantined for code that is there no more."""
+        self._watching_code = None
+        for plugin in tuple(self._registry.plugins.values()):
+            if plugin.state is not State.QUARANTINED or plugin.leaving:
+                continue
+            if fingerprint(plugin.manifest.source) == plugin.lifecycle.code:
+                continue
+            self._renew(plugin, read_again(plugin.manifest))
+            self._outside.write([store.want(plugin.manifest)])
+            self._handle(plugin, lifecycle.CodeChanged())
+        self._watch_code()
 
 
 def check_request(registry: Registry, plugin_id: str) -> Plugin:

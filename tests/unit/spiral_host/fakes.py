@@ -26,6 +26,7 @@ from spiral_host.manifest import Manifest
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Plugin, Registry
 from spiral_host.store import Statement
+from spiral_host.supervision import Supervision
 from spiral_host.supervisor import Supervisor
 from tests.clock import Clock, HandReactor
 
@@ -43,6 +44,7 @@ def manifest(
     version: str = "1.0.0",
     capabilities: tuple[str, ...] = (),
     path: str = "",
+    supervision: Supervision = Supervision(),
 ) -> Manifest:
     """Declare a plugin."""
     return Manifest(
@@ -54,6 +56,7 @@ def manifest(
         ),
         source=PluginSource(root=f"/plugins/{plugin_id}", entry=f"{plugin_id}:Plugin"),
         path=path or f"/plugins/{plugin_id}",
+        supervision=supervision,
     )
 
 

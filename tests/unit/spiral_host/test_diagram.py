@@ -12,9 +12,9 @@ def test_events_between_the_same_states_share_an_arrow() -> None:
     """Two events that lead the same way are drawn as one arrow with two names."""
     drawing = draw(
         {
-            (State.READY, StopAsked): State.DRAINING,
-            (State.READY, RestartAsked): State.DRAINING,
-            (State.DRAINING, Exited): State.STOPPED,
+            (State.READY, StopAsked): (State.DRAINING,),
+            (State.READY, RestartAsked): (State.DRAINING,),
+            (State.DRAINING, Exited): (State.STOPPED, State.DECLARED),
         }
     )
     assert drawing.splitlines() == [
@@ -22,6 +22,7 @@ def test_events_between_the_same_states_share_an_arrow() -> None:
         "    [*] --> declared",
         "    ready --> draining: StopAsked, RestartAsked",
         "    draining --> stopped: Exited",
+        "    draining --> declared: Exited",
     ]
 
 

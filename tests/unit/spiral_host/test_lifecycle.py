@@ -1,29 +1,53 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spiral_host.lifecycle import (
     TRANSITIONS,
+    Action,
     Block,
     Broke,
+    CodeChanged,
     Event,
     Exited,
+    Heard,
     Kill,
+    Late,
     Lifecycle,
     LifecycleError,
     Loaded,
-    Memory,
-    Policy,
+    ProviderLeft,
     RestartAsked,
     SendStop,
+    Silent,
     Spawn,
     StartAsked,
     State,
     StopAsked,
     Terminate,
 )
+from spiral_host.policy import MISFORTUNES, Memory, Policy, Restart
 
 CRASH = Exited("SIGSEGV")
 LONG = Policy(half_life=1e9)
+WITH_WORKER = {State.STARTING, State.READY, State.SUSPECT, State.DRAINING, State.STOPPING}
+WAITING = {State.STARTING, State.SUSPECT, State.DRAINING, State.STOPPING, State.BACKOFF}
 OBSERVED = [Loaded(), Broke("on_load raised", "Traceback"), CRASH]
+
+ANYTHING = [
+    *OBSERVED,
+    Exited("exit status 0", is_normal=True),
+    Exited("the node was lost", is_excused=True),
+    StartAsked(),
+    Block("base is away"),
+    Silent("no pong"),
+    Heard(),
+    StopAsked(),
+    RestartAsked(),
+    ProviderLeft(),
+    CodeChanged(),
+    Late(),
+]
 
 
 def ready(policy: Policy = LONG) -> Lifecycle:
@@ -43,7 +67,16 @@ def crash(plugin: Lifecycle, now: float) -> None:
     """Crash, and start again as soon as that is allowed."""
     plugin.handle(CRASH, now)
     if plugin.deadline is not None:
-        plugin.expire(plugin.deadline)
+        start_again(plugin)
+
+
+def start_again(plugin: Lifecycle) -> list[Action]:
+    """Let the backoff pass; what it depends on is ready."""
+    assert plugin.deadline is not None
+    now = plugin.deadline
+    assert plugin.expire(now) == []
+    assert plugin.state is State.DECLARED
+    return plugin.handle(StartAsked(), now)
 
 
 class TestStart:
@@ -115,11 +148,11 @@ class TestCrash:
 
         assert plugin.handle(CRASH, now=20.0) == []
         assert (plugin.state, plugin.deadline) == (State.BACKOFF, 20.0)
-        assert plugin.expire(now=20.0) == [Spawn()]
+        assert start_again(plugin) == [Spawn()]
         plugin.handle(CRASH, now=21.0)
         assert plugin.deadline == pytest.approx(21.5)
         assert plugin.expire(now=21.4) == []
-        assert plugin.expire(now=21.6) == [Spawn()]
+        assert start_again(plugin) == [Spawn()]
         assert plugin.restarts == 2
 
     def test_no_wait_is_longer_than_the_longest(self) -> None:
@@ -151,7 +184,7 @@ class TestCrash:
         One crash an hour, for ever, never reaches quarantine.
         """
         plugin = ready(Policy(threshold=2.0, half_life=30.0))
-        for hour in range(100):
+        for hour in range(1, 100):
             crash(plugin, 3600.0 * hour)
 
         assert plugin.state is State.STARTING
@@ -163,10 +196,212 @@ class TestCrash:
         plugin = ready()
         plugin.handle(CRASH, now=1.0)
         assert plugin.reason == "SIGSEGV"
-        plugin.expire(now=1.0)
+        start_again(plugin)
         plugin.handle(Loaded(), now=2.0)
 
         assert plugin.reason == ""
+
+
+class TestSilence:
+    def test_a_suspect_that_is_heard_again_is_ready(self) -> None:
+        """
+        Silence is a suspicion with a deadline and a reason; a sign of life ends it.
+        """
+        plugin = ready(Policy(hang=10.0))
+
+        assert plugin.handle(Silent("no pong"), now=5.0) == []
+        assert (plugin.state, plugin.deadline, plugin.reason) == (State.SUSPECT, 15.0, "no pong")
+        assert plugin.handle(Heard(), now=14.0) == []
+        assert (plugin.state, plugin.deadline, plugin.reason) == (State.READY, None, "")
+
+    def test_a_suspect_that_stays_silent_is_ended_and_crashed(self) -> None:
+        """
+        It is killed until it is gone, and that counts as its crash.
+        """
+        plugin = ready(Policy(hang=10.0, terminate=2.0))
+        plugin.handle(Silent("no pong"), now=5.0)
+
+        assert plugin.expire(now=15.0) == [Kill("hang: no pong")]
+        assert plugin.expire(now=17.0) == [Kill("hang: no pong")]
+        plugin.handle(Exited("SIGKILL (hang: no pong)"), now=17.5)
+        assert plugin.state is State.BACKOFF
+        assert plugin.memory.crashes == 1.0
+
+    def test_who_is_coming_or_going_has_other_deadlines(self) -> None:
+        """
+        A slow start is not a hang, and a stop has its own patience.
+        """
+        plugin = Lifecycle(Policy(start=60.0))
+        plugin.handle(StartAsked(), now=0.0)
+        plugin.handle(Silent("no pong"), now=5.0)
+        assert (plugin.state, plugin.deadline) == (State.STARTING, 60.0)
+
+        plugin.handle(Loaded(), now=6.0)
+        assert (plugin.state, plugin.deadline) == (State.READY, None)
+        plugin.handle(StopAsked(), now=7.0)
+        due = plugin.deadline
+        plugin.handle(Silent("no pong"), now=8.0)
+        assert (plugin.state, plugin.deadline) == (State.DRAINING, due)
+
+
+class TestRestartPolicy:
+    @pytest.mark.parametrize(
+        ("restart", "normal", "crash"),
+        [
+            (Restart.PERMANENT, State.BACKOFF, State.BACKOFF),
+            (Restart.TRANSIENT, State.STOPPED, State.BACKOFF),
+            (Restart.TEMPORARY, State.STOPPED, State.STOPPED),
+        ],
+    )
+    def test_what_becomes_of_those_who_leave(
+        self, restart: Restart, normal: State, crash: State
+    ) -> None:
+        """
+        Permanent always comes back, transient unless it left well, temporary never.
+        """
+        left, fell = ready(Policy(restart=restart)), ready(Policy(restart=restart))
+        left.handle(Exited("exit status 0", is_normal=True), now=1.0)
+        fell.handle(CRASH, now=1.0)
+
+        assert (left.state, fell.state) == (normal, crash)
+
+    def test_who_has_left_stays_so_for_the_next_daemon(self) -> None:
+        """
+        A plugin that is not to come back is not started by a daemon that takes over.
+        """
+        plugin = ready(Policy(restart=Restart.TEMPORARY))
+        plugin.handle(CRASH, now=1.0)
+        successor = Lifecycle(Policy(restart=Restart.TEMPORARY), plugin.memory)
+
+        assert stands(successor)[0] is State.STOPPED
+        assert successor.reason == "it has left: SIGSEGV; its restart is temporary"
+        successor.handle(RestartAsked(), now=2.0)
+        assert stands(successor)[0] is State.DECLARED
+
+    def test_a_crash_loop_has_as_many_starts_as_its_budget_says(self) -> None:
+        """
+        One start, and one more for each crash that is forgiven.
+        """
+        for budget in (0, 1, 5):
+            plugin, starts, now = ready(Policy(threshold=float(budget))), 1, 0.0
+            for _ in range(10):
+                plugin.handle(CRASH, now)
+                if plugin.state is State.QUARANTINED:
+                    break
+                now = plugin.deadline or 0.0
+                start_again(plugin)
+                starts += 1
+            assert starts == budget + 1
+
+    def test_backoff_is_scattered(self) -> None:
+        """
+        Chance takes half of the wait away or adds half of it.
+        """
+        for chance, wait in ((0.0, 5.0), (0.5, 10.0), (0.999, 14.99)):
+            plugin = ready(Policy(backoff=10.0, half_life=1e9))
+            crash(plugin, 0.0)
+            plugin.handle(CRASH, 1.0, chance)
+            assert plugin.deadline == pytest.approx(1.0 + wait)
+
+
+class TestExcuses:
+    def test_what_the_host_did_costs_no_budget(self) -> None:
+        """
+        A worker that was lost with its node, or could not be made, is no crash of its plugin.
+        """
+        plugin = ready(Policy(threshold=0.0))
+        plugin.handle(Exited("the node was lost", is_excused=True), now=1.0)
+
+        assert (plugin.state, plugin.deadline) == (State.BACKOFF, 1.0)
+        assert plugin.memory.crashes == 0.0
+
+    def test_a_host_that_always_fails_gives_up(self) -> None:
+        """
+        Waiting for ever would leave those who loaded the plugin without an answer.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.handle(StartAsked(), now=0.0)
+        for _ in range(MISFORTUNES - 1):
+            plugin.handle(Exited("no descriptors", is_excused=True), now=0.0)
+            start_again(plugin)
+        plugin.handle(Exited("no descriptors", is_excused=True), now=0.0)
+
+        assert plugin.state is State.QUARANTINED
+        assert plugin.reason == "could not start 8 times in a row, last: no descriptors"
+
+    def test_who_broke_while_its_provider_was_away_is_tried_again(self) -> None:
+        """
+        What raised for want of something is not broken itself.
+        """
+        plugin = Lifecycle(Policy())
+        plugin.handle(StartAsked(), now=0.0)
+        plugin.handle(Broke("on_load raised WorkerLost", "", is_excused=True), now=0.0)
+        plugin.handle(Exited("exit status 1"), now=1.0)
+
+        assert (plugin.state, plugin.reason) == (State.BACKOFF, "on_load raised WorkerLost")
+        assert start_again(plugin) == [Spawn()]
+
+
+class TestProviders:
+    def test_a_blocked_worker_is_kept(self) -> None:
+        """
+        It goes on in its life once what it needs is back.
+        """
+        plugin = ready()
+        plugin.handle(Block("base is away"), now=1.0)
+        assert (plugin.state, plugin.has_worker, plugin.reason) == (
+            State.BLOCKED,
+            True,
+            "base is away",
+        )
+
+        assert plugin.handle(StartAsked(), now=2.0) == []
+        assert (plugin.state, plugin.reason) == (State.READY, "")
+
+    def test_a_silence_is_remembered_while_it_is_blocked(self) -> None:
+        """
+        Who fell silent meanwhile is a suspect from the moment in which it could serve again.
+        """
+        plugin = ready(Policy(hang=10.0))
+        plugin.handle(Block("base is away"), now=1.0)
+        plugin.handle(Silent("no pong"), now=2.0)
+        plugin.handle(StartAsked(), now=3.0)
+
+        assert (plugin.state, plugin.deadline) == (State.SUSPECT, 13.0)
+
+    def test_a_blocked_worker_that_dies_waits_for_its_provider(self) -> None:
+        """
+        There is no backoff beside the block; the crash counts.
+        """
+        plugin = ready()
+        plugin.handle(Block("base is away"), now=1.0)
+        plugin.handle(CRASH, now=2.0)
+
+        assert (plugin.state, plugin.deadline, plugin.has_worker) == (State.BLOCKED, None, False)
+        assert plugin.memory.crashes == 1.0
+        assert plugin.handle(StartAsked(), now=3.0) == [Spawn()]
+        assert plugin.restarts == 1
+
+    def test_a_blocked_worker_can_be_stopped(self) -> None:
+        """
+        A stop asks it like any other.
+        """
+        plugin = ready(Policy(drain=5.0))
+        plugin.handle(Block("base is away"), now=1.0)
+
+        assert plugin.handle(StopAsked(), now=2.0) == [SendStop()]
+        assert (plugin.state, plugin.deadline) == (State.DRAINING, 7.0)
+
+    def test_who_follows_its_provider_starts_again_unpunished(self) -> None:
+        """
+        It leaves gently, spends nothing, and is declared again.
+        """
+        plugin = ready()
+
+        assert plugin.handle(ProviderLeft(), now=1.0) == [SendStop()]
+        plugin.handle(Exited("exit status 0", is_normal=True), now=2.0)
+        assert plugin.state is State.DECLARED
+        assert plugin.memory == Memory()
 
 
 class TestStop:
@@ -230,8 +465,9 @@ class TestRestart:
         plugin = ready()
 
         assert plugin.handle(RestartAsked(), now=0.0) == [SendStop()]
-        assert plugin.handle(Exited("exit status 0"), now=1.0) == [Spawn()]
-        assert (plugin.state, plugin.restarts) == (State.STARTING, 0)
+        assert plugin.handle(Exited("exit status 0"), now=1.0) == []
+        assert (plugin.state, plugin.restarts) == (State.DECLARED, 0)
+        assert plugin.handle(StartAsked(), now=1.0) == [Spawn()]
 
     @pytest.mark.parametrize("news", [Loaded(), Broke("on_load raised", "")], ids=repr)
     def test_a_restart_is_not_forgotten(self, news: Event) -> None:
@@ -243,7 +479,8 @@ class TestRestart:
         plugin.handle(RestartAsked(), now=1.0)
         plugin.handle(news, now=2.0)
 
-        assert plugin.handle(CRASH, now=3.0) == [Spawn()]
+        plugin.handle(CRASH, now=3.0)
+        assert plugin.state is State.DECLARED
 
     def test_the_last_word_counts(self) -> None:
         """
@@ -252,12 +489,14 @@ class TestRestart:
         plugin = ready()
         plugin.handle(RestartAsked(), now=0.0)
         plugin.handle(StopAsked(), now=1.0)
-        assert plugin.handle(CRASH, now=2.0) == []
+        plugin.handle(CRASH, now=2.0)
+        assert plugin.state is State.STOPPED
 
         plugin = ready()
         plugin.handle(StopAsked(), now=0.0)
         plugin.handle(RestartAsked(), now=1.0)
-        assert plugin.handle(CRASH, now=2.0) == [Spawn()]
+        plugin.handle(CRASH, now=2.0)
+        assert plugin.state is State.DECLARED
 
     def test_quarantine_ends_when_a_person_says_so(self) -> None:
         """
@@ -268,13 +507,26 @@ class TestRestart:
         plugin.handle(CRASH, now=1.0)
         assert stands(plugin)[0] is State.QUARANTINED
 
-        assert plugin.handle(RestartAsked(), now=2.0) == [Spawn()]
+        assert plugin.handle(RestartAsked(), now=2.0) == []
+        assert plugin.handle(StartAsked(), now=2.0) == [Spawn()]
         plugin.handle(CRASH, now=3.0)
         assert stands(plugin)[0] is State.BACKOFF
 
+    def test_quarantine_ends_with_the_code_that_was_quarantined(self) -> None:
+        """
+        Changed code begins with a whole budget.
+        """
+        plugin = ready(Policy(threshold=0.0))
+        plugin.handle(CRASH, now=1.0)
+        plugin.code = "before"
+        assert plugin.memory.code == "before"
+
+        assert plugin.handle(CodeChanged(), now=2.0) == []
+        assert (plugin.state, plugin.memory) == (State.DECLARED, Memory(last_crash=1.0))
+
     def test_a_plugin_without_a_worker_is_looked_at_anew(self) -> None:
         """
-        Restarting what is blocked lets it try; what is stopped starts.
+        Restarting what is blocked or stopped lets it try.
         """
         plugin = Lifecycle(Policy())
         plugin.handle(Block("needs base"), now=0.0)
@@ -282,7 +534,8 @@ class TestRestart:
         assert plugin.state is State.DECLARED
 
         plugin.handle(StopAsked(), now=0.0)
-        assert plugin.handle(RestartAsked(), now=0.0) == [Spawn()]
+        assert plugin.handle(RestartAsked(), now=0.0) == []
+        assert plugin.state is State.DECLARED
 
 
 class TestMemory:
@@ -357,3 +610,30 @@ class TestEveryState:
 
         assert plugin.expire(now=1e12) == []
         assert plugin.state is state
+
+    @settings(max_examples=300)
+    @given(st.lists(st.sampled_from(ANYTHING), max_size=40), st.sampled_from(Restart))
+    def test_the_table_holds_every_change(self, events: list[Event], restart: Restart) -> None:
+        """
+        Whatever happens in whatever order, a state is left only along the table, and a worker is
+        there in exactly those states that have one.
+        """
+        plugin, now = Lifecycle(Policy(restart=restart, threshold=2.0)), 0.0
+        for event in events:
+            now += 1.0
+            if (plugin.state, type(event)) not in TRANSITIONS:
+                continue
+            if not plugin.has_worker and plugin.state is State.BLOCKED and _of_worker(event):
+                continue
+            before = plugin.state
+            actions = plugin.handle(event, now)
+            assert plugin.state in TRANSITIONS[before, type(event)]
+            assert (Spawn() in actions) == (plugin.state is State.STARTING is not before)
+            if plugin.state is not State.BLOCKED:
+                assert plugin.has_worker == (plugin.state in WITH_WORKER)
+            if plugin.state in WAITING:
+                assert plugin.deadline is not None
+
+
+def _of_worker(event: Event) -> bool:
+    return isinstance(event, Exited | Silent | Heard)

@@ -15,7 +15,8 @@ from protocol.messages import (
     SetConfig,
 )
 from protocol.reactor import Reactor
-from spiral_host.lifecycle import Lifecycle, Policy, State
+from spiral_host.lifecycle import Lifecycle, State
+from spiral_host.policy import Policy
 from spiral_host.questions import MAX_METHODS, MAX_OFFERS, MAX_PARKED, MAX_SETTING, Questions
 from spiral_host.registry import Offered, Plugin, Registry
 from tests.unit.spiral_host.parts import Client, FakeNode, FakeOutside, manifest

@@ -2,8 +2,9 @@ import pytest
 
 from protocol.messages import PluginSource
 from protocol.plugin import PluginCapability, PluginMetadata
-from spiral_host.lifecycle import Lifecycle, Policy, State
+from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.manifest import Manifest
+from spiral_host.policy import Policy
 from spiral_host.registry import Offered, Plugin, Registry
 
 
@@ -15,6 +16,8 @@ def install(registry: Registry, name: str, *needs: str, state: State = State.REA
     manifest = Manifest(metadata=metadata, source=source, path=f"/p/{name}")
     plugin = Plugin(manifest, Lifecycle(Policy()), incarnation=len(registry.plugins) + 1)
     plugin.lifecycle.state = state
+    plugin.lifecycle.has_worker = state is State.READY
+    plugin.lifecycle.is_restart = state is State.BACKOFF
     registry.plugins[name] = plugin
     return plugin
 

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.errors import UsageError
 from spiral_host import store
-from spiral_host.lifecycle import Memory
+from spiral_host.policy import Memory
 from spiral_host.store import KEPT, Statement, Store, Wanted
 from tests.unit.spiral_host.fakes import manifest
 

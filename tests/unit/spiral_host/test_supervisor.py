@@ -19,7 +19,8 @@ from protocol.messages import (
     WorkerReport,
 )
 from protocol.reactor import Reactor
-from spiral_host.lifecycle import Memory, State
+from spiral_host.lifecycle import State
+from spiral_host.policy import Memory
 from spiral_host.registry import Offered, Registry
 from spiral_host.store import Wanted
 from spiral_host.supervisor import Supervisor, check_request
@@ -319,7 +320,7 @@ class TestAdoption:
         """
         house.supervisor.remember(Wanted(manifest("a"), Memory(restarts=2), 0, leaving=False))
         kept = house.supervisor.adopt([report("a", 77)])
-        house.supervisor.resume([77])
+        house.supervisor.resume(kept)
 
         assert [one.incarnation for one in kept] == [77]
         assert (house.life("a"), house.state("a")) == (77, State.STARTING)

@@ -17,7 +17,8 @@ from protocol.messages import (
     StopPlugin,
 )
 from spiral_host import store
-from spiral_host.lifecycle import Memory, State
+from spiral_host.lifecycle import State
+from spiral_host.policy import Memory
 from spiral_host.store import Wanted
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
 
@@ -28,7 +29,7 @@ EARLIER = (EPOCH - 1) << 32 | 5
 SOURCE = PluginSource(root="/plugins", entry="single.py")
 
 
-def remember(house: House, memory: Memory = Memory(), *, leaving: bool = False) -> None:  # noqa: B008
+def remember(house: House, memory: Memory = Memory(), *, leaving: bool = False) -> None:
     house.supervisor.remember(Wanted(BASE, memory, 0, leaving))
 
 
@@ -36,7 +37,7 @@ def greet(house: House, *living: int, confined: bool = True) -> None:
     """The node greets: these workers of the base plugin live."""
     reports = [house.report("base", life, confined=confined) for life in living]
     kept = house.supervisor.adopt(reports)
-    house.supervisor.resume(report.incarnation for report in kept)
+    house.supervisor.resume(kept)
 
 
 class TestNodeLost:
@@ -94,9 +95,9 @@ class TestAdopt:
         It goes on with its life, its process and its count of restarts; nothing is started.
         """
         remember(house, Memory(restarts=2))
-        house.supervisor.adopt([house.report("base", EARLIER)])
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.loaded(EARLIER)
-        house.supervisor.resume([EARLIER])
+        house.supervisor.resume(kept)
 
         base = house.plugin("base")
         assert (base.state, base.incarnation, base.pid) == (State.READY, EARLIER, 77)
@@ -202,9 +203,9 @@ class TestAdopt:
         """
         remember(house)
         house.supervisor.restarting = frozenset({EARLIER})
-        house.supervisor.adopt([house.report("base", EARLIER)])
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.loaded(EARLIER)
-        house.supervisor.resume([EARLIER])
+        house.supervisor.resume(kept)
 
         assert house.node.relayed() == [(EARLIER, StopPlugin())]
         house.end("base", LEFT)
@@ -215,9 +216,9 @@ class TestAdopt:
         An unload that the last daemon had begun is carried on, and the plugin forgotten.
         """
         remember(house, leaving=True)
-        house.supervisor.adopt([house.report("base", EARLIER)])
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.loaded(EARLIER)
-        house.supervisor.resume([EARLIER])
+        house.supervisor.resume(kept)
         assert house.node.relayed() == [(EARLIER, StopPlugin())]
 
         house.end("base", LEFT)
@@ -281,7 +282,7 @@ class TestGreetedAgain:
         (spawn,) = house.node.take(SpawnWorker)
         reports = [house.report(spawn.plugin_id, spawn.incarnation)] if was_heard else []
 
-        house.supervisor.resume(r.incarnation for r in house.supervisor.adopt(reports))
+        house.supervisor.resume(house.supervisor.adopt(reports))
         if not was_heard:
             assert house.node.take(SpawnWorker) == [spawn]
             house.supervisor.confined(spawn.incarnation, LAYERS)

@@ -2,9 +2,10 @@
 
 from protocol.messages import Broken, Cause, Described, EndWorker, ExitSeen, SpawnWorker
 from protocol.messages import PluginSource as Source
-from spiral_host.lifecycle import Policy, State
+from spiral_host.describing import DESCRIBE_S
+from spiral_host.lifecycle import State
+from spiral_host.policy import Policy
 from spiral_host.registry import Offered
-from spiral_host.supervisor import DESCRIBE_S
 from tests.unit.spiral_host.fakes import LAYERS, SEGV, House, manifest
 
 POLICY = Policy()
@@ -22,7 +23,9 @@ class TestTime:
         life = house.incarnation("base")
 
         house.reactor.pass_time(POLICY.start + POLICY.terminate)
-        assert house.node.take(EndWorker) == [EndWorker(life, "start timeout", True)] * 2
+        assert (
+            house.node.take(EndWorker) == [EndWorker(life, "start timeout", True, stacks=True)] * 2
+        )
 
         house.end("base", Cause(kind="signal", code=9, rule="start timeout"))
         assert house.plugin("base").lifecycle.reason == "SIGKILL (start timeout)"
@@ -51,12 +54,10 @@ class TestTime:
 
     def test_nothing_is_due_when_everything_is_settled(self, house: House) -> None:
         """
-        A daemon whose plugins are all ready, or given up, sleeps.
+        A daemon whose plugins are all ready, or wait for something, sleeps.
         """
         house.add_ready(BASE)
-        house.add(manifest("broken"))
-        house.confine("broken")
-        house.break_("broken")
+        house.add(manifest("lonely", {"nobody": "*"}))
 
         assert house.reactor.due == []
 

@@ -6,7 +6,8 @@ import pytest
 
 from protocol.messages import NodeDetails, Sample
 from spiral_host.config import DaemonConfig
-from spiral_host.lifecycle import Lifecycle, Policy, State
+from spiral_host.lifecycle import Lifecycle, State
+from spiral_host.policy import Policy
 from spiral_host.records import LoadResult, load_result, plugin_info
 from spiral_host.registry import Offered, Plugin, Registry
 from spiral_host.views import (
