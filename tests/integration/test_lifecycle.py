@@ -149,9 +149,13 @@ class TestOrder:
         host.initialize_all()
         assert host.load(plugin("eager"))[0].ok
         host.unload("eager")
-        assert eventually(lambda: len(seen) >= 4)
-        kinds = [event.type for event in seen if event.source == "spiral-host"]
-        assert kinds == ["SystemInit", "PluginLoaded", "PluginUnloaded"]
+        told = ["SystemInit", "ServiceUp", "PluginLoaded", "ServiceDown", "PluginUnloaded"]
+
+        def kinds() -> list[str]:
+            return [event.type for event in seen if event.source == "spiral-host"]
+
+        assert eventually(lambda: len(kinds()) >= len(told))
+        assert kinds() == told
         assert all(event.ts > 0 for event in seen)
 
     def test_plugins_hear_of_the_shutdown(self, run: Run, tmp_path: Path) -> None:
