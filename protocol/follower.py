@@ -4,18 +4,27 @@ next number         -> deliver
 number seen before  -> nothing: a duplicate, sent again after a restart
 a number is skipped -> hold what came, ask for a replay, deliver all in order, or name the gap
 the hub knows more  -> ask for a replay, too: the last ones were lost, and none comes behind them
+the hub has died    -> name nothing: who published it may send it again to the next hub, which is
+                       asked when that has had time
 """
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, TypeAlias
 
 from protocol.feed import Replay
 from protocol.names import Topic
+from protocol.outbox import RING_S
 from protocol.runs import Line, Missing, Run
 
 REPLAY_S: Final = 1.0
 """How long a hole may wait for its replay before it is called a gap, seconds."""
+
+RETURN_S: Final = 3.0
+"""How long after a hub has been lost and found a hole waits for who sends it again, seconds: the
+hub waits 2 s for others, and what it held takes its time."""
 
 MAX_HELD: Final = 10_000
 """Events held behind one hole; beyond that it is a gap at once."""
@@ -33,9 +42,12 @@ class _Line:
 
     seen: int
     held: list[Run] = field(default_factory=list)
+    """In the order of their numbers: an origin may have sent the earlier ones again meanwhile."""
     known: int = 0
     """The last number that the hub has told of."""
     give_up_at: float = 0.0
+    is_unasked: bool = False
+    """The hub that was asked for the hole, if any was, has died."""
 
     @property
     def is_waiting(self) -> bool:
@@ -49,6 +61,7 @@ class Follower:
         self._lines: dict[Line, _Line] = {}
         self._lives: dict[tuple[str, Topic], list[int]] = {}
         """Whose lines these are: a publisher may have thousands, so nobody looks through them."""
+        self._away_until = -inf
 
     def arrive(self, run: Run, now: float) -> tuple[list[Delivery], Replay | None]:
         """Take in a run; give what to deliver, and what to ask the hub for."""
@@ -66,6 +79,14 @@ class Follower:
         line.seen = run.head.last
         return [fresh], None
 
+    def near(self, run: Run) -> list[Delivery]:
+        """Take in a run that has just been numbered here: what its line lacks nobody has."""
+        deliveries, wanted = self.arrive(run, 0.0)
+        if wanted is None:
+            return deliveries
+        key = run.head.line
+        return self._release(key, self._lines[key], run.head.last)
+
     def replayed(
         self, key: Line, runs: list[Run], last: int, now: float
     ) -> tuple[list[Delivery], Replay | None]:
@@ -73,8 +94,25 @@ class Follower:
         line = self._lines.get(key)
         if line is None or not line.is_waiting or last <= line.seen:
             return [], None
-        line.held += runs
+        line.held = sorted([*line.held, *runs], key=_first_of)
+        if line.is_unasked:
+            return self._fill(line), None  # a dead hub's last word: it names nothing
         return self._go_on(key, line, last, now)
+
+    def lost(self, now: float) -> None:
+        """The hub is gone: holes wait for the next one for as long as anybody keeps what it was."""
+        self._away_until = now + RING_S
+        self._ask_later(self._away_until)
+
+    def found(self, now: float) -> None:
+        """There is a hub again: holes wait until all has come that is sent again."""
+        self._away_until = -inf
+        self._ask_later(now + RETURN_S)
+
+    def _ask_later(self, when: float) -> None:
+        for line in self._lines.values():
+            if line.is_waiting:
+                line.is_unasked, line.give_up_at = True, when
 
     def follows(self, key: Line) -> bool:
         """Say whether anything of this line has been seen."""
@@ -93,7 +131,11 @@ class Follower:
         behind = max((run.head.last for run in line.held), default=line.seen)
         if last <= max(behind, line.known):
             return None
-        line.known, line.give_up_at = last, now + REPLAY_S
+        was_unasked = line.is_waiting and line.is_unasked
+        line.known = last
+        if was_unasked:
+            return None
+        self._wait(line, now)
         return Replay(*key, first=behind + 1, last=last)
 
     @property
@@ -102,13 +144,19 @@ class Follower:
         waiting = (line.give_up_at for line in self._lines.values() if line.is_waiting)
         return min(waiting, default=None)
 
-    def expire(self, now: float) -> list[Delivery]:
-        """Name the holes whose replay has not come in time, and go on behind them."""
+    def expire(self, now: float) -> tuple[list[Delivery], list[Replay]]:
+        """Name the holes whose replay has not come in time; give those to ask for only now."""
         out: list[Delivery] = []
+        asked: list[Replay] = []
         for key, line in self._lines.items():
-            if line.is_waiting and line.give_up_at <= now:
+            if not line.is_waiting or line.give_up_at > now:
+                continue
+            if line.is_unasked:
+                self._wait(line, now)
+                asked.append(self._hole(key, line))
+            else:
                 out += self._release(key, line, line.known)
-        return out
+        return out, asked
 
     def forget_others(self, is_wanted: Callable[[Topic], bool]) -> list[Delivery]:
         """Follow the wanted types only, so that a later subscription to another starts afresh."""
@@ -142,33 +190,56 @@ class Follower:
         self, key: Line, line: _Line, run: Run, now: float
     ) -> tuple[list[Delivery], Replay | None]:
         asked = line.is_waiting
-        line.held.append(run)
+        insort(line.held, run, key=_first_of)
+        if run.head.first <= line.seen + 1:
+            return self._fill(line), None
         if sum(held.head.events for held in line.held) > MAX_HELD:
             return self._release(key, line, line.seen), None
         if asked:
             return [], None
-        line.give_up_at = now + REPLAY_S
-        return [], Replay(*key, first=line.seen + 1, last=run.head.first - 1)
+        self._wait(line, now)
+        return [], self._hole(key, line)
+
+    def _wait(self, line: _Line, now: float) -> None:
+        line.is_unasked = now < self._away_until
+        line.give_up_at = self._away_until if line.is_unasked else now + REPLAY_S
+
+    @staticmethod
+    def _hole(key: Line, line: _Line) -> Replay:
+        """Give the first hole of a line that waits."""
+        last = line.held[0].head.first - 1 if line.held else line.known
+        return Replay(*key, first=line.seen + 1, last=last)
+
+    def _fill(self, line: _Line) -> list[Delivery]:
+        """Go on as far as there is no hole."""
+        out: list[Delivery] = []
+        while line.held and line.held[0].head.first <= line.seen + 1:
+            self._append(line, line.held.pop(0), out)
+        return out
 
     def _go_on(
         self, key: Line, line: _Line, last: int, now: float
     ) -> tuple[list[Delivery], Replay | None]:
         """Name what is missing up to a number, and ask for the next hole behind it, if any."""
         out: list[Delivery] = []
-        held = _in_order(line.held)
+        held = line.held
         for place, run in enumerate(held):
             self._miss(key, line, min(last, run.head.first - 1), out)
             if run.head.first > line.seen + 1:
-                line.held, line.give_up_at = held[place:], now + REPLAY_S
-                return out, Replay(*key, first=line.seen + 1, last=run.head.first - 1)
+                line.held = held[place:]
+                self._wait(line, now)
+                return out, self._hole(key, line)
             self._append(line, run, out)
         line.held = []
         self._miss(key, line, last, out)
-        return out, None
+        if not line.is_waiting:
+            return out, None
+        self._wait(line, now)
+        return out, self._hole(key, line)
 
     def _release(self, key: Line, line: _Line, last: int) -> list[Delivery]:
         """Name all that is missing, and wait for nothing any more."""
-        held, line.held = _in_order(line.held), []
+        held, line.held = line.held, []
         out: list[Delivery] = []
         for run in held:
             self._miss(key, line, run.head.first - 1, out)
@@ -189,6 +260,5 @@ class Follower:
             line.seen = last
 
 
-def _in_order(runs: list[Run]) -> list[Run]:
-    # Of their numbers: an origin may have sent the earlier ones again meanwhile.
-    return sorted(runs, key=lambda run: run.head.first)
+def _first_of(run: Run) -> int:
+    return run.head.first

@@ -106,9 +106,9 @@ class Outbox:
         runs = (run for run in self._sticky.values() if run.head.transmission < kept)
         return sorted(runs, key=lambda run: run.head.transmission)
 
-    def is_own(self, head: Head) -> bool:
-        """Say whether a run was numbered here, by a publisher that is still there."""
-        return (head.source, head.incarnation) in self._numbers
+    def is_own(self, source: str, incarnation: int) -> bool:
+        """Say whether a publisher that is still there is numbered here."""
+        return (source, incarnation) in self._numbers
 
     def skip(self, source: str, incarnation: int, topic: Topic, count: int) -> int:
         """Use up numbers without events, so that the loss shows; give the first of them.

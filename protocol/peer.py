@@ -38,7 +38,7 @@ from protocol.feed import (
     Synced,
     ToHub,
 )
-from protocol.follower import Delivery, Follower
+from protocol.follower import REPLAY_S, Delivery, Follower
 from protocol.link import publisher, subscriber
 from protocol.names import Topic
 from protocol.outbox import Outbox
@@ -107,6 +107,7 @@ class BusPeer:
         self._patterns: PatternMap[None] = PatternMap()
         self._was_joined = False
         self._has_lost = False
+        self._is_away = False
         self._early: list[Run] = []
         self._joining: bytes | None = None
         self._join_timer: Timer | None = None
@@ -131,7 +132,9 @@ class BusPeer:
         """The daemon is gone; what is published meanwhile is kept."""
         self._stop_joining()
         self._has_lost = self._was_joined
+        self._is_away = True
         self.has_hub = False
+        self._follower.lost(time.monotonic())
 
     def close(self) -> None:
         """Close both sockets; what was not accepted is lost with this process."""
@@ -155,7 +158,7 @@ class BusPeer:
         if said.report:
             self._answers.published(incarnation, said.report)
         if self._patterns.wants(said.topic):
-            self._follow(run)
+            self._hand_on(self._follower.near(run))
         if self.has_hub:
             self._send_run(run)
 
@@ -168,7 +171,7 @@ class BusPeer:
         """Number events that there is no room to keep, for those behind this peer alone."""
         run = self.outbox.number(source, incarnation, said, time.time())
         if self._patterns.wants(said.topic):
-            self._follow(run)
+            self._hand_on(self._follower.near(run))
 
     def _send_run(self, run: Run) -> None:
         try:
@@ -212,6 +215,10 @@ class BusPeer:
         if not self.tell(Join(self._name, self._behind.filters)):
             self._stop_joining()
             self._join_timer = self._reactor.call_later(_RETRY_S, self._join_afresh)
+        elif self._is_away:
+            self._is_away = False
+            self._follower.found(time.monotonic())
+            self._arm()
 
     def _stop_joining(self) -> None:
         if self._joining is not None:
@@ -270,8 +277,12 @@ class BusPeer:
         self._behind.room()
 
     def _counted(self, numbers: Numbers) -> None:
+        if self._is_away:
+            return  # the dead hub's: the next one tells its own to who joins it
         now = time.monotonic()
         for line in numbers.lines:
+            if self.outbox.is_own(line.source, line.incarnation):
+                continue  # who wants it here has had it
             key = (line.source, line.incarnation, Topic(line.topic))
             if self._has_lost and self._patterns.wants(key[2]):
                 # The new hub began before it was joined: nothing of this line may have come.
@@ -314,7 +325,7 @@ class BusPeer:
 
     def _run_arrived(self, frame: bytes) -> None:
         run = _run_of(frame)
-        if run is None or self.outbox.is_own(run.head):
+        if run is None or self.outbox.is_own(run.head.source, run.head.incarnation):
             return  # who wants it here has had it
         if not self._patterns.wants(run.head.topic):
             return  # it was under way when its type was unsubscribed
@@ -332,7 +343,8 @@ class BusPeer:
     def _ask(self, wanted: Replay | None) -> None:
         if wanted is not None:
             self.tell(wanted)
-            if self._timer is None:  # else it is due before this one: all wait for as long
+            # Else it is due before this one: all wait for as long, or for another hub.
+            if self._timer is None or self._timer.when > time.monotonic() + REPLAY_S:
                 self._arm()
 
     def _hand_on(self, deliveries: list[Delivery]) -> None:
@@ -346,7 +358,10 @@ class BusPeer:
         self._timer = None if deadline is None else self._reactor.call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        self._hand_on(self._follower.expire(time.monotonic()))
+        deliveries, asked = self._follower.expire(time.monotonic())
+        self._hand_on(deliveries)
+        for wanted in asked:
+            self.tell(wanted)
         self._arm()
 
 

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.feed import Replay
-from protocol.follower import MAX_HELD, MAX_LIVES, REPLAY_S, Delivery, Follower
+from protocol.follower import MAX_HELD, MAX_LIVES, REPLAY_S, RETURN_S, Delivery, Follower
 from protocol.names import Topic
+from protocol.outbox import RING_S
 from protocol.runs import Head, Missing, Run, pack_body, pack_run, payloads_of
 
 LOSS, STEP = Topic("Loss"), Topic("Step")
@@ -137,8 +138,8 @@ class TestFollower:
         follower.arrive(run(1, 1, STEP), 0.0)
         follower.arrive(run(3, 3, STEP), 0.5)
 
-        assert follower.expire(REPLAY_S - 0.01) == []
-        assert numbers(follower.expire(REPLAY_S)) == [("Missing", 2, 2), ("Run", 3, 3)]
+        assert follower.expire(REPLAY_S - 0.01) == ([], [])
+        assert numbers(follower.expire(REPLAY_S)[0]) == [("Missing", 2, 2), ("Run", 3, 3)]
         assert follower.deadline == 0.5 + REPLAY_S
 
     def test_what_an_origin_sends_again_fills_the_hole_too(self) -> None:
@@ -148,10 +149,12 @@ class TestFollower:
         follower = Follower()
         follower.arrive(run(1, 1), 0.0)
         follower.arrive(run(4, 4), 0.0)
-        follower.arrive(run(2, 3), 0.0)
-        follower.arrive(run(4, 4), 0.0)
+        follower.arrive(run(6, 6), 0.0)
+        assert numbers(follower.arrive(run(2, 3), 0.0)[0]) == [("Run", 2, 3), ("Run", 4, 4)]
+        assert follower.arrive(run(4, 4), 0.0) == ([], None)
+        assert numbers(follower.arrive(run(4, 5), 0.0)[0]) == [("Run", 5, 5), ("Run", 6, 6)]
 
-        assert numbers(follower.expire(REPLAY_S)) == [("Run", 2, 3), ("Run", 4, 4)]
+        assert follower.deadline is None
 
     def test_what_is_held_is_bounded(self) -> None:
         """
@@ -241,7 +244,7 @@ class TestFollower:
         follower.arrive(run(1, 1), 0.0)
         follower.counted(KEY, 4, 0.0)
 
-        assert numbers(follower.expire(REPLAY_S)) == [("Missing", 2, 4)]
+        assert numbers(follower.expire(REPLAY_S)[0]) == [("Missing", 2, 4)]
         assert follower.arrive(run(2, 4), 2.0) == ([], None)
         assert numbers(follower.arrive(run(5, 5), 2.0)[0]) == [("Run", 5, 5)]
 
@@ -305,6 +308,87 @@ class TestFollower:
             ("Run", 6, 6),
         ]
 
+    def test_a_hole_outlives_its_hub(self) -> None:
+        """
+        Who published what is missing keeps it for the next hub, so nothing is named before that.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.arrive(run(3, 3), 0.0)
+        follower.counted(KEY, 4, 0.0)
+        follower.arrive(run(1, 1, STEP), 0.0)
+        follower.lost(0.5)
+        follower.arrive(run(3, 3, STEP), 0.9)
+        assert follower.deadline == 0.5 + RING_S
+        follower.found(60.0)
+        assert follower.deadline == 60.0 + RETURN_S
+        assert follower.expire(60.0) == ([], [])
+
+        assert numbers(follower.arrive(run(2, 2), 61.0)[0]) == [("Run", 2, 2), ("Run", 3, 3)]
+        assert numbers(follower.arrive(run(4, 4), 61.0)[0]) == [("Run", 4, 4)]
+        assert numbers(follower.arrive(run(2, 2, STEP), 61.0)[0]) == [("Run", 2, 2), ("Run", 3, 3)]
+        assert follower.deadline is None
+
+    def test_the_next_hub_is_asked_for_what_nobody_sends_again(self) -> None:
+        """
+        It may have sent that before it was found; one hole after the other is asked for.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.arrive(run(3, 3), 0.0)
+        follower.lost(0.0)
+        follower.found(10.0)
+        assert follower.counted(KEY, 6, 10.0) is None
+        assert follower.arrive(run(5, 5), 11.0) == ([], None)
+        assert follower.expire(10.0 + RETURN_S) == ([], [Replay(*KEY, 2, 2)])
+        assert follower.deadline == 10.0 + RETURN_S + REPLAY_S
+
+        deliveries, wanted = follower.replayed(KEY, [], 2, 13.0)
+        assert numbers(deliveries) == [("Missing", 2, 2), ("Run", 3, 3)]
+        assert wanted == Replay(*KEY, 4, 4)
+        deliveries, wanted = follower.replayed(KEY, [run(4, 4)], 4, 13.0)
+        assert numbers(deliveries) == [("Run", 4, 4), ("Run", 5, 5)]
+        assert wanted == Replay(*KEY, 6, 6)
+        assert numbers(follower.expire(13.0 + REPLAY_S)[0]) == [("Missing", 6, 6)]
+
+    def test_a_dead_hubs_last_answer_names_nothing(self) -> None:
+        """
+        What it had is delivered; what it lacked may come again.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.arrive(run(4, 4), 0.0)
+        follower.lost(0.0)
+
+        deliveries, wanted = follower.replayed(KEY, [run(2, 2)], 3, 0.1)
+
+        assert (numbers(deliveries), wanted) == ([("Run", 2, 2)], None)
+        assert numbers(follower.arrive(run(3, 3), 9.0)[0]) == [("Run", 3, 3), ("Run", 4, 4)]
+
+    def test_a_hub_that_never_comes(self) -> None:
+        """
+        What came behind a hole is delivered when nobody keeps any more what would fill it.
+        """
+        follower = Follower()
+        follower.arrive(run(1, 1), 0.0)
+        follower.lost(0.0)
+        follower.arrive(run(3, 3), 0.0)
+
+        assert follower.expire(RING_S)[0] == []
+        assert numbers(follower.expire(RING_S + REPLAY_S)[0]) == [("Missing", 2, 2), ("Run", 3, 3)]
+
+    def test_what_a_near_line_lacks_is_named_at_once(self) -> None:
+        """
+        Its numbers were used up here, without events, so no hub can have them.
+        """
+        follower = Follower()
+        follower.lost(0.0)
+
+        assert numbers(follower.near(run(2, 2))) == [("Run", 2, 2)]
+        assert numbers(follower.near(run(5, 5))) == [("Missing", 3, 4), ("Run", 5, 5)]
+        assert numbers(follower.near(run(6, 6))) == [("Run", 6, 6)]
+        assert follower.deadline is None
+
 
 @st.composite
 def journeys(draw: st.DrawFn) -> tuple[list[Run], list[tuple[int, int]]]:
@@ -316,15 +400,22 @@ def journeys(draw: st.DrawFn) -> tuple[list[Run], list[tuple[int, int]]]:
 
 
 class TestModel:
-    @given(journeys(), st.lists(st.integers(0, 5), max_size=30), st.booleans())
+    @given(
+        journeys(),
+        st.lists(st.integers(0, 5), max_size=30),
+        st.booleans(),
+        st.dictionaries(st.integers(0, 29), st.booleans(), max_size=4),
+    )
     def test_each_number_is_delivered_once_or_named_once(
         self,
         journey: tuple[list[Run], list[tuple[int, int]]],
         answers: list[int],
         counts: bool,  # noqa: FBT001
+        hubs: dict[int, bool],
     ) -> None:
         """
-        Runs come late, twice, cut off or never; the hub answers all, some or nothing of it.
+        Runs come late, twice, cut off or never; the hub answers all, some or nothing of it, or dies
+        and comes back.
         """
         sent, arrivals = journey
         follower, out, now = Follower(), list[Delivery](), 0.0
@@ -332,7 +423,9 @@ class TestModel:
         for step, (place, cut) in enumerate(arrivals):
             one = sent[place]
             now += 0.3
-            out += follower.expire(now)
+            if step in hubs:
+                (follower.found if hubs[step] else follower.lost)(now)
+            out += follower.expire(now)[0]
             one = one.without(one.head.first + min(cut, one.head.events - 1) - 1)
             deliveries, wanted = follower.arrive(one, now)
             out += deliveries
@@ -347,7 +440,8 @@ class TestModel:
                 ]
                 deliveries, wanted = follower.replayed(KEY, had[answer - 1 :], wanted.last, now)
                 out += deliveries
-        out += follower.expire(now + 2 * REPLAY_S)
+        for later in (RING_S, RING_S + REPLAY_S):
+            out += follower.expire(now + later)[0]
 
         assert follower.deadline is None
         self._check(out, arrivals, sent)

@@ -35,7 +35,7 @@ from protocol.feed import (
     ToHub,
     is_run,
 )
-from protocol.follower import REPLAY_S, Delivery
+from protocol.follower import REPLAY_S, RETURN_S, Delivery
 from protocol.names import EVERYTHING, Topic
 from protocol.outbox import RING_S
 from protocol.peer import BusPeer
@@ -373,6 +373,90 @@ class TestFollowing:
         station.reactor.pass_time(REPLAY_S)
 
         assert station.seen == [(LOSS, -1, -2), (LOSS, 3, 3)]
+
+    def test_a_hole_waits_for_the_next_hub(self, station: Station) -> None:
+        """
+        Who published what is missing may send it again there, long after the hub's death.
+        """
+        station.run(1)
+        station.run(3)
+        station.peer.lost()
+        station.reactor.pass_time(60)
+        assert station.seen == [(LOSS, 1, 1)]
+        station.peer.join("node:a")
+        station.echo()
+        station.tell(Joined(2, 0))
+        station.run(2)
+
+        assert station.seen == [(LOSS, 1, 1), (LOSS, 2, 2), (LOSS, 3, 3)]
+
+    def test_what_nobody_sends_again_is_asked_for_then_named(self, station: Station) -> None:
+        """
+        The next hub is asked when there was time for that.
+        """
+        station.run(1)
+        station.run(3)
+        station.told()
+        station.rejoin(2, 0)
+        station.told()
+        station.reactor.pass_time(RETURN_S - 0.01)
+        assert (station.seen, station.told()) == ([(LOSS, 1, 1)], [])
+        station.reactor.pass_time(0.01)
+        assert station.told() == [Replay("p", 7, LOSS, 2, 2)]
+        station.reactor.pass_time(REPLAY_S)
+
+        assert station.seen == [(LOSS, 1, 1), (LOSS, -2, -2), (LOSS, 3, 3)]
+
+    def test_a_new_hole_does_not_wait_for_old_ones(self, station: Station) -> None:
+        """
+        The hub that is there is asked for it at once, and it is named in time.
+        """
+        station.peer.subscribe(STEP)
+        station.run(1)
+        station.run(3)
+        station.run(1, STEP)
+        station.rejoin(2, 0)
+        station.told()
+        station.run(3, STEP)
+        assert station.told() == [Replay("p", 7, STEP, 2, 2)]
+        station.reactor.pass_time(REPLAY_S)
+
+        assert station.seen[2:] == [(STEP, -2, -2), (STEP, 3, 3)]
+
+    def test_a_dead_hubs_numbers_are_its_own(self, station: Station) -> None:
+        """
+        What it counted and nobody here had, before it died, is no hole at the next one.
+        """
+        station.peer.lost()
+        station.tell(NUMBERED)
+        station.fan_out(NUMBERS + FROM_HUB.encode(NUMBERED))
+        assert station.told() == []
+        station.run(5)
+        station.peer.join("node:a")
+        station.echo()
+        station.tell(Joined(2, 0))
+        station.told()
+
+        assert (station.seen, station.told()) == ([(LOSS, 5, 5)], [])
+
+    def test_what_is_numbered_here_needs_no_hub(self, station: Station) -> None:
+        """
+        Numbers that were used up without events are a gap at once; what was published here before
+        it was subscribed to here is none.
+        """
+        station.publish()
+        station.peer.lost()
+        station.peer.subscribe(STEP)
+        station.peer.join("node:a")
+        station.echo()
+        station.told()
+        station.tell(Numbers((LastNumber("p", 7, STEP, 1, 1),)))
+        station.publish()
+        station.peer.outbox.skip("p", 7, STEP, 2)
+        station.publish()
+
+        assert station.seen == [(STEP, 2, 2), (STEP, -3, -4), (STEP, 5, 5)]
+        assert station.told() == []
 
     def test_what_is_no_longer_wanted_is_not_followed(self, station: Station) -> None:
         """

@@ -68,10 +68,11 @@ class Socket:
         if self.is_open:
             self.out.append(frame)
 
-    def cut(self) -> None:
-        """What was on its way is lost."""
+    def cut(self, received: int) -> None:
+        """What was on its way is lost, but for what has been received and waits to be read."""
         self.out.clear()
-        self.incoming.clear()
+        while len(self.incoming) > received:
+            self.incoming.pop()
         self.is_open = False
 
 
@@ -128,14 +129,13 @@ class Place:
     def key(self) -> bytes:
         return f"{self.name}#{self.connections}".encode()
 
-    def cut(self) -> None:
-        self.up.cut()
-        self.down.cut()
+    def cut(self, received: int = 0) -> None:
+        self.up.cut(received)
+        self.down.cut(received)
         self.known.clear()
 
     def connect(self) -> None:
         """Both sockets are connected; a subscriber tells the hub all that it wants."""
-        self.cut()
         self.connections += 1
         self.up.is_open = self.down.is_open = True
         self.down.out.extend(b"\x01" + prefix for prefix in self.down.prefixes)
@@ -187,11 +187,11 @@ class World:
         hub = Hub(self.epoch, expected=expected)
         return Bus(hub, cast("Endpoint", self.endpoint), self.reactor)
 
-    def kill(self) -> None:
+    def kill(self, received: int) -> None:
         """The daemon is killed; the next one knows who was there."""
         self.endpoint.is_open = False
         for place in self.places:
-            place.cut()
+            place.cut(received)
             place.peer.lost()
         self.bus = self.begin()
 
@@ -216,9 +216,9 @@ class World:
         while place.up.out:
             self.bus.received(place.key, [place.up.out.popleft()])
 
-    def read(self, place: Place) -> None:
+    def read(self, *sockets: Socket) -> None:
         """A peer takes in what has come for it."""
-        for socket in (place.up, place.down):
+        for socket in sockets:
             while socket.incoming:
                 self.reactor.reads[id(socket)]()
 
@@ -237,7 +237,7 @@ class World:
         ):
             for place in self.places:
                 self.hear(place)
-                self.read(place)
+                self.read(place.up, place.down)
 
     def come_to_rest(self) -> None:
         """Let everybody catch up, without any further loss."""
@@ -257,11 +257,13 @@ COMMON = (
     | PUBLISH
     | st.tuples(st.just("hear"), WHO)
     | st.tuples(st.just("hear"), WHO)
-    | st.tuples(st.just("read"), WHO)
+    | st.tuples(st.sampled_from(["read up", "read down"]), WHO)
     | st.tuples(st.just("again"), WHO)
     | st.tuples(st.just("wait"), st.sampled_from([0.003, 0.01, 0.5, 1.5]))
 )
-DEATHS = st.tuples(st.just("kill")) | st.tuples(st.just("come"), WHO)
+DEATHS = st.tuples(st.just("kill"), st.sampled_from([0, 1, 2, PLENTY])) | st.tuples(
+    st.just("come"), WHO
+)
 LOSSES = st.tuples(st.just("reconnect"), WHO)
 
 KILLED_BEFORE_IT_TOLD: list[Step] = [
@@ -269,11 +271,24 @@ KILLED_BEFORE_IT_TOLD: list[Step] = [
     ("wait", 0.003),
     ("publish", 2, TOPICS[0], 1),
     ("hear", 2),
-    ("kill",),
+    ("kill", 0),
     ("come", 0),
     ("wait", 0.5),
 ]
 """A run goes down with its hub; what that would have told of it later is not told."""
+
+KILLED_AFTER_IT_TOLD: list[Step] = [
+    ("publish", 2, TOPICS[0], 1),
+    ("wait", 1.5),
+    ("read down", 0),
+    ("publish", 2, TOPICS[0], 1),
+    ("hear", 2),
+    ("hear", 0),
+    ("read up", 0),
+    ("kill", 0),
+    ("wait", 1.5),
+]
+"""A peer hears of a run that goes down with its hub, on the other way."""
 
 
 def histories(*kinds: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
@@ -302,7 +317,7 @@ def play(steps: list[Step], *, lossy: bool) -> World:
 
 def move(world: World, name: str, *rest: Any, lossy: bool) -> None:  # noqa: ANN401
     if name == "kill":
-        world.kill()
+        world.kill(*rest)
     elif name == "wait":
         if not lossy:
             world.settle()
@@ -317,13 +332,16 @@ def act(world: World, place: Place, name: str, rest: tuple[Any, ...]) -> None:
         world.publish(place, *rest)
     elif name == "hear":
         world.hear(place)
-    elif name == "read":
-        world.read(place)
+    elif name == "read up":
+        world.read(place.up)
+    elif name == "read down":
+        world.read(place.down)
     elif name == "again":
         place.life += 1  # its publisher is another from now on
     elif name == "come":
         world.come(place)
     elif place.up.is_open:
+        place.cut()
         place.connect()  # nobody tells the peer
 
 
@@ -389,6 +407,7 @@ class TestBus:
     @settings(max_examples=60, deadline=None)
     @given(histories(COMMON, DEATHS))
     @example(KILLED_BEFORE_IT_TOLD)
+    @example(KILLED_AFTER_IT_TOLD)
     def test_a_killed_hub_loses_nothing(self, steps: list[Step]) -> None:
         """
         When only the daemon is killed, every event reaches every subscriber that reads in time,
