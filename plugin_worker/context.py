@@ -1,12 +1,15 @@
 """What a plugin may touch: services, events, configuration, its log and its folder."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Protocol
 
 from protocol.access import Access, Asking
+from protocol.errors import UsageError
 from protocol.eventbus import EventBus, Publishing
 from protocol.messages import ListServices
+from protocol.flight import MAX_BUSY_S
 from protocol.names import Topic
 from protocol.running import is_cancelled
 from protocol.subscriptions import EventCallback, Past, Subscription
@@ -26,6 +29,9 @@ class Host(Asking, Protocol):
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""
+
+    def busy(self, until: float) -> None:
+        """Say until when the plugin may not answer its node, `time.monotonic()` seconds."""
 
 
 class PluginContext(Access):
@@ -63,3 +69,17 @@ class PluginContext(Access):
         looks at the caller's lane.
         """
         return is_cancelled()
+
+    def busy(self, seconds: float) -> None:
+        """Say that the plugin may not answer for so long; from any thread.
+
+        For what takes seconds outside a call (an event's callback, a build of something large): a
+        plugin that says nothing then counts as hung. A call needs none until its deadline. It
+        holds for the whole plugin; the last word counts, and 0 ends it.
+
+        Raises:
+            UsageError: It is below 0 or more than an hour.
+        """
+        if not 0 <= seconds <= MAX_BUSY_S:
+            raise UsageError(f"busy for {seconds!r} s; say 0 to {MAX_BUSY_S:g}")
+        self._host.busy(time.monotonic() + seconds if seconds else 0.0)

@@ -99,6 +99,10 @@ class Desk:
         self._numbers = count(1)
         self._deaths = Deaths()
         self._soon: collections.deque[bytes] = collections.deque()
+        self._thread = threading.get_ident()
+        self.alarm: tuple[int, Callable[[], None]] | None = None
+        """What the thread that made this hears while it waits, and what it does then: another
+        thread may have read what is for this one."""
         self.arena = Arena(self)
         """The worker's shared memory."""
 
@@ -219,19 +223,29 @@ class Desk:
 
         It takes a deadline, and says False when the time is up.
         """
-        wait_for_both = self._poll(fd).poll
+        alarm, heed = self._heard_here()
+        wait_for_all = self._poll(fd, *alarm).poll
 
         def wait(deadline: float) -> bool:
             self._meanwhile()  # what came before it waits is waited for no less
             while (left := deadline - time.monotonic()) > 0:
-                for ready, _ in wait_for_both(min(left, _LONGEST_S) * _MS + 1):
+                for ready, _ in wait_for_all(min(left, _LONGEST_S) * _MS + 1):
                     if ready == fd:
                         return True
-                    self.read()
+                    if ready in alarm:
+                        heed()
+                    else:
+                        self.read()
                 self._meanwhile()
             return False
 
         return wait
+
+    def _heard_here(self) -> tuple[tuple[int, ...], Callable[[], None]]:
+        if self.alarm is None or threading.get_ident() != self._thread:
+            return (), self.read
+        fd, heed = self.alarm
+        return (fd,), heed
 
     def wait_for_news(self, deadline: float) -> bool:
         """Wait until something may have come down; False when the time is up."""

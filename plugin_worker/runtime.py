@@ -25,6 +25,7 @@ from plugin_worker import loader
 from plugin_worker.context import EventCallback, PluginContext, Subscription
 from plugin_worker.desk import Desk
 from plugin_worker.plugin import Plugin
+from plugin_worker.presence import Presence, write_stacks_to
 from plugin_worker.publisher import Publisher
 from protocol import remote
 from protocol.arena import Arena
@@ -47,6 +48,7 @@ from protocol.messages import (
     LaneOpened,
     Loaded,
     LoadPlugin,
+    Ping,
     PluginSource,
     Published,
     Question,
@@ -94,6 +96,7 @@ def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int, inter
     """
     gc.enable()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    write_stacks_to(flight_fd)
     runtime = Runtime(spec, umbilical, flight_fd, interest_fd)
     try:
         return runtime.run()
@@ -128,7 +131,9 @@ class Runtime:
         thread may add one while the loop's takes one away, so it is no number."""
         self._new_lanes: collections.deque[tuple[LaneOpened, int]] = collections.deque()
         self._main = threading.get_ident()
+        self._presence = Presence(self._desk.tell_node_soon)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._desk.alarm = (self._wake, self._woken)
         self._plugin: Plugin | None = None
         self._context: PluginContext | None = None
         self._is_leaving = False
@@ -147,6 +152,7 @@ class Runtime:
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
+        self._presence.answer()
         self._open_lanes()
         self._reactor.nudge()
 
@@ -172,6 +178,9 @@ class Runtime:
         if isinstance(message, Published):
             self._publisher.taken(message.events, message.size)
             return
+        if isinstance(message, Ping):
+            self._presence.asked(message)
+            self._presence.answer()
         if isinstance(message, Deadlock):
             DOOMED[message.number] = message.circle
             for thread in self._crew:
@@ -396,6 +405,10 @@ class Runtime:
         self._deliveries.append(lambda: self._subscriptions.begin(subscription, past, frames))
         self._go_on()
         return subscription
+
+    def busy(self, until: float) -> None:
+        """Say in the flight page until when the plugin may not answer."""
+        self._flight.busy(until)
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription."""

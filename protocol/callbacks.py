@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 class Uncounted:
     """Where calls are not counted: callbacks are no services, and clients have no flight page."""
 
-    def enter(self, caller: int, number: int, deadline: float) -> int:
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
         """Do nothing."""
-        del caller, number, deadline
+        del caller, number, deadline, label
         return -1
+
+    def streams(self, slot: int) -> None:
+        """Do nothing."""
 
     def leave(self, slot: int, *, failed: bool) -> None:
         """Do nothing."""

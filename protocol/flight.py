@@ -1,14 +1,16 @@
 """The flight page: what a worker counts and runs, read by its node without a message.
 
-    three counters | 32 places, each for one call that runs
+    three counters | busy until | 32 places, each for one call that runs || stacks
 
-One memfd a worker. What stands there is the worker's own word: believed within limits. Nothing
-orders its writes and the node's reads, so a place that changes just then may be read half and half.
+One memfd a worker; behind the page there is room for what `faulthandler` writes of the threads'
+stacks. What stands there is the worker's own word: believed within limits. Nothing orders its
+writes and the node's reads, so a place that changes just then may be read half and half.
 """
 
 import fcntl
 import mmap
 import os
+import signal
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +19,19 @@ SIZE: Final = 4096
 
 SLOTS: Final = 32
 """Places for calls that run; a worker that runs more leaves the others unwritten."""
+
+STACKS: Final = 64 * 1024
+"""Bytes behind the page: 100 threads of some frames each, or a few deep ones; faulthandler writes
+no more than 100 of either."""
+
+DUMP: Final = signal.SIGUSR2
+"""Has a worker write them down, whatever code it is in."""
+
+LABEL: Final = 39
+"""Bytes of a method's name that a place holds, so that it fills one cache line."""
+
+MAX_BUSY_S: Final = 3600.0
+"""How far ahead a worker may say that it is busy, seconds. What says more is not believed."""
 
 LIMIT: Final = 1 << 53
 """No number read is larger, whatever stands there: JSON and floats hold it exactly."""
@@ -27,40 +42,55 @@ _MASK: Final = (1 << 64) - 1
 _COUNTERS: Final = struct.Struct("=QQQ")
 """Calls that succeeded; calls and callbacks that failed; events whose callbacks have run."""
 _EVENTS: Final = 2
+_BUSY: Final = struct.Struct("=d")
+_BUSY_WORD: Final = 3
 _FIRST: Final = 64
-_SLOT: Final = struct.Struct("=QdQ")
-"""Number, deadline and caller of the call that runs. A number of 0 is no call."""
+_SLOT: Final = struct.Struct(f"=QdQ{LABEL + 1}p")
+"""Number, deadline, caller and name of the call that runs. A number of 0 is no call; the deadline
+of a stream stands there with a minus: between two items its thread does other things."""
 _STEP: Final = 64
 """Bytes from place to place: one cache line each, so that threads do not share any."""
 
 _put_call: Final = _SLOT.pack_into
 _WORDS: Final = _STEP // 8
 _CALL_WORD: Final = _FIRST // 8
+_DEADLINE_WORD: Final = _CALL_WORD + 1
 
 
 def make_page(name: str) -> int:
     """Make a page, for the node; whoever gets it can neither cut it short nor let it grow."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, SIZE)
+    os.ftruncate(fd, SIZE + STACKS)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
+
+
+def label_of(name: str) -> bytes:
+    """Give a method's name as a place holds it: whole characters of its first 39 bytes."""
+    return name.encode("utf-8", "replace")[:LABEL].decode("utf-8", "ignore").encode()
 
 
 class FlightWriter:
     """The worker's side; lives as long as the worker. Any of its threads may use it."""
 
-    __slots__ = ("_free", "_page", "_words")
+    __slots__ = ("_free", "_moments", "_page", "_words")
 
     def __init__(self, fd: int) -> None:
         self._page = memoryview(mmap.mmap(fd, SIZE))
         self._words = self._page.cast("Q")
+        self._moments = self._page.cast("d")
         self._free = list(range(SLOTS))
 
-    def enter(self, caller: int, number: int, deadline: float) -> int:
+    def busy(self, until: float) -> None:
+        """Say until when the worker may be too busy to answer; 0 is no longer."""
+        self._moments[_BUSY_WORD] = until
+
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
         """Note that a call runs: its caller's incarnation, its number there, when it is due.
 
         Args:
             deadline: `time.monotonic()` seconds; the machine's processes share that clock.
+            label: What is called, from `label_of`.
 
         Returns:
             Its place, for `leave`; -1 if all are taken.
@@ -69,8 +99,13 @@ class FlightWriter:
             slot = self._free.pop()
         except IndexError:
             return -1
-        _put_call(self._page, _FIRST + slot * _STEP, number & _MASK, deadline, caller)
+        _put_call(self._page, _FIRST + slot * _STEP, number & _MASK, deadline, caller, label)
         return slot
+
+    def streams(self, slot: int) -> None:
+        """Note that a call is a stream, which its thread only takes up now and then."""
+        if slot >= 0:
+            self._moments[_DEADLINE_WORD + slot * _WORDS] *= -1.0
 
     def leave(self, slot: int, *, failed: bool) -> None:
         """Note that the call has ended, and count it."""
@@ -88,12 +123,19 @@ class FlightWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A call that a worker is in the middle of; its deadline in `time.monotonic()` seconds."""
+    """A call that a worker is in the middle of; its deadline in `time.monotonic()` seconds.
+
+    Attributes:
+        label: What is called, `service.method`, cut short: printable, and not to be trusted.
+        is_stream: Whether its thread takes it up only now and then.
+    """
 
     slot: int
     caller: int
     number: int
     deadline: float
+    label: str = ""
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,30 +144,50 @@ class FlightPage:
 
     calls: int
     errors: int
-    running: tuple[Running, ...]
+    events: int = 0
+    busy_until: float = 0.0
+    running: tuple[Running, ...] = ()
+
+    def is_busy(self, now: float) -> bool:
+        """Say whether the worker has said that it may not answer now."""
+        return now < self.busy_until <= now + MAX_BUSY_S
 
 
 def read_flight(fd: int) -> FlightPage:
     """Read a worker's page; whatever stands there makes a page within limits."""
     page = os.pread(fd, SIZE, 0).ljust(SIZE, b"\0")
-    calls, errors, _ = _COUNTERS.unpack_from(page)
-    running = []
-    for slot in range(SLOTS):
-        number, deadline, caller = _SLOT.unpack_from(page, _FIRST + slot * _STEP)
-        if number:
-            running.append(
-                Running(
-                    slot=slot,
-                    caller=_bounded(caller),
-                    number=_bounded(number),
-                    deadline=_moment(deadline),
-                )
-            )
+    calls, errors, events = _COUNTERS.unpack_from(page)
+    numbers = memoryview(page).cast("Q")[_CALL_WORD : _CALL_WORD + SLOTS * _WORDS : _WORDS]
     return FlightPage(
         calls=_bounded(calls),
         errors=_bounded(errors),
-        running=tuple(running),
+        events=_bounded(events),
+        busy_until=_moment(_BUSY.unpack_from(page, _BUSY_WORD * _BUSY.size)[0]),
+        running=tuple(_running(page, slot) for slot, number in enumerate(numbers) if number),
     )
+
+
+def _running(page: bytes, slot: int) -> Running:
+    number, deadline, caller, label = _SLOT.unpack_from(page, _FIRST + slot * _STEP)
+    return Running(
+        slot=slot,
+        caller=_bounded(caller),
+        number=_bounded(number),
+        deadline=_moment(abs(deadline)),
+        label=_printable(label.decode("utf-8", "replace")),
+        is_stream=deadline < 0.0,
+    )
+
+
+def stacks_size(fd: int) -> int:
+    """Say how many bytes of stacks a worker has written down so far."""
+    return len(os.pread(fd, STACKS, SIZE).rstrip(b"\0"))
+
+
+def read_stacks(fd: int) -> str:
+    """Read what a worker has written down of its threads' stacks; empty if it has not."""
+    text = os.pread(fd, STACKS, SIZE).replace(b"\0", b"").decode("utf-8", "replace")
+    return "".join(f"{_printable(line)}\n" for line in text.splitlines())
 
 
 def read_counters(fd: int) -> tuple[int, int]:
@@ -146,6 +208,10 @@ def _counters(fd: int) -> tuple[int, int, int]:
 
 def _bounded(number: int) -> int:
     return min(number, LIMIT)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _moment(deadline: float) -> float:

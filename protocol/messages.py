@@ -72,6 +72,11 @@ class Cause:
     code: int = 0
     rule: str = ""
 
+    @property
+    def is_unasked_kill(self) -> bool:
+        """Whether it was killed, and by no rule of the host's."""
+        return self.kind == "signal" and _signal(self.code) == "SIGKILL" and not self.rule
+
     def __str__(self) -> str:
         how = {"exit": f"exit status {self.code}", "signal": _signal(self.code)}
         text = how.get(self.kind, "unknown cause")

@@ -8,13 +8,14 @@ a generator       runs as far as its reader's credit reaches, and again with the
 import types
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from protocol.calls import CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
 from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded, SpiralHostError
+from protocol.flight import label_of
 from protocol.places import explain_result
 from protocol.pool import NoRoom
 from protocol.remote import report
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 class Counter(Protocol):
     """Where calls are noted and counted."""
 
-    def enter(self, caller: int, number: int, deadline: float) -> int:
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
         """Note that a call runs; give its place, for `leave`."""
+
+    def streams(self, slot: int) -> None:
+        """Note that it is a stream, which its thread takes up now and then."""
 
     def leave(self, slot: int, *, failed: bool) -> None:
         """Note that it has ended."""
@@ -50,6 +54,11 @@ class Target:
     """Checks the arguments; None if nothing is said of them."""
     is_async: bool = False
     """Whether it needs an event loop: `async def`, with `yield` or without."""
+    label: bytes = field(init=False)
+    """The name as the flight page shows it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", label_of(self.name))
 
 
 _CANNOT_TRAVEL: Final = LocalProtocolError, TypeError, ValueError, OverflowError, BufferError
@@ -71,7 +80,7 @@ def run(line: "Line", call: Call, target: Target) -> None:
     if functions:
         current.callbacks = functions[0]
     line.running[number] = current
-    current.slot = target.counter.enter(line.peer, number, deadline)
+    current.slot = target.counter.enter(line.peer, number, deadline, target.label)
     token = CURRENT.set(current)
     try:
         if target.signature is not None:
@@ -161,6 +170,7 @@ def _refuse(line: "Line", number: int, target: Target, error: SpiralHostError) -
 
 def _go_on(line: "Line", current: Current, target: Target, work: Any) -> None:  # noqa: ANN401
     if type(work) is types.GeneratorType:
+        target.counter.streams(current.slot)
         Writer(
             line,
             current,

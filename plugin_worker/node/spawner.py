@@ -42,6 +42,8 @@ class Spawner:
             log=Log(self._run_dir / "logs" / f"{order.plugin_id}.log"),
             flight_fd=flight_fd,
             tmp=tmp,
+            root=order.source.root,
+            concurrency=order.concurrency,
         )
         return worker, theirs
 

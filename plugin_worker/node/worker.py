@@ -11,8 +11,10 @@ import psutil
 
 from plugin_worker.node.budget import Budget
 from plugin_worker.node.logs import Log
+from plugin_worker.node.pulse import Pulse
+from plugin_worker.node.vitals import Measured, Vitals
 from protocol.errors import RemoteProtocolError
-from protocol.flight import read_counters, read_events
+from protocol.flight import DUMP, read_counters, read_events
 from protocol.messages import Cause, Sample, WorkerReport
 from protocol.umbilical import Umbilical
 
@@ -31,9 +33,14 @@ class WorkerProcess:
     log: Log
     flight_fd: int
     tmp: Path
+    root: str = ""
+    """The plugin's own folder, or empty."""
+    concurrency: int = 1
     pid: int = 0
     pidfd: int = -1
     start_time: int = 0
+    born: float = 0.0
+    """When it was forked, `time.monotonic()` seconds."""
     confined: bool = False
     layers: tuple[str, ...] = ()
     said_hello: bool = False
@@ -43,6 +50,13 @@ class WorkerProcess:
     """Which rule of the host's is ending it, or empty."""
     budget: Budget = field(default_factory=Budget)
     facts: dict[bytes, bytes] = field(default_factory=dict)
+    pulse: Pulse | None = None
+    """Its signs of life, once it is loaded."""
+    vitals: Vitals | None = None
+    """Its figures over time, once it is forked."""
+    has_dumped: bool = False
+    """Whether it was asked for its stacks, before its end."""
+    _process: psutil.Process | None = None
 
     def keep(self, body: bytes) -> bytes:
         """Keep a fact, which comes as `u8 length, key, frame`; `-key` takes it back.
@@ -73,6 +87,7 @@ class WorkerProcess:
             start_time=self.start_time,
             confined=self.confined,
             layers=self.layers,
+            silence=self.pulse.silence if self.pulse is not None else "",
         )
 
     def signal(self, number: int) -> None:
@@ -97,7 +112,9 @@ class WorkerProcess:
         if result.si_code == os.CLD_EXITED:
             return Cause(kind="exit", code=result.si_status)
         # A rule explains a death only if the worker died of what the rule sends.
-        ours = result.si_status in {signal.SIGKILL, signal.SIGTERM}
+        ours = result.si_status in {signal.SIGKILL, signal.SIGTERM} or (
+            self.has_dumped and result.si_status == DUMP  # it has thrown our handler out
+        )
         rule = self.rule if ours else ""
         return Cause(kind="signal", code=result.si_status, rule=rule)
 
@@ -112,24 +129,36 @@ class WorkerProcess:
             lag: Events that it has been given and has not run.
             missed: Events that it was too far behind to be given.
         """
-        try:
-            process = psutil.Process(self.pid)
-            with process.oneshot():
-                memory, cpu = process.memory_info().rss, process.cpu_times()
-                threads = process.num_threads()
-        except (psutil.Error, OSError):
+        measured = self.measure()
+        if measured is None:
             return None
         calls, errors = read_counters(self.flight_fd)
         return Sample(
             incarnation=self.incarnation,
-            memory=memory,
-            cpu_s=cpu.user + cpu.system,
-            threads=threads,
+            memory=measured.memory,
+            cpu_s=measured.cpu_s,
+            threads=measured.threads,
             calls=calls,
             errors=errors,
             lag=lag,
             missed=missed,
+            descriptors=self.pulse.descriptors if self.pulse is not None else None,
         )
+
+    def measure(self) -> Measured | None:
+        """Say what it uses now; None if it is just leaving."""
+        try:
+            if self._process is None:
+                self._process = psutil.Process(self.pid)
+            with self._process.oneshot():
+                cpu = self._process.cpu_times()
+                return Measured(
+                    memory=self._process.memory_info().rss,
+                    cpu_s=cpu.user + cpu.system,
+                    threads=self._process.num_threads(),
+                )
+        except (psutil.Error, OSError):
+            return None
 
     def close(self) -> None:
         """Let go of every descriptor."""

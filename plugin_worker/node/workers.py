@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds, Wire
+from plugin_worker.node.health import Health
 from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
@@ -28,6 +29,8 @@ from protocol.messages import (
     Greeted,
     Held,
     LaneClosed,
+    Ping,
+    Pong,
     Relay,
     Spawned,
     SpawnFailed,
@@ -50,6 +53,9 @@ _KERNEL_SHOWS: Final = ("rlimits", "capabilities", "no-new-privs", "seccomp")
 
 HANG_UP_S: Final = 0.5
 """How long a worker that has closed its umbilical may take to end by itself, seconds."""
+
+_STANDS: Final = b"state"
+"""The key of the fact that a worker tells when its plugin has been loaded, or has failed to be."""
 
 _BURST: Final = 64
 """Messages of one worker that are handled before the others get their turn."""
@@ -93,6 +99,7 @@ class Workers:
         self._layers = layers
         self._feeds = feeds
         self._outside = outside
+        self._health = Health(reactor, self.living, self._ask, outside.tell_daemon)
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -139,6 +146,7 @@ class Workers:
         worker.pidfd = os.pidfd_open(pid)
         worker.start_time = start_time_of(pid)
         self._reactor.watch(worker.pidfd, lambda: self._died(worker))
+        self._health.born(worker)
         self._outside.tell_daemon(Spawned(worker.incarnation, pid))
         if worker.rule:
             worker.kill(worker.rule)  # ordered while nobody knew its number yet
@@ -204,6 +212,8 @@ class Workers:
             self._outside.tell_daemon(Relay(worker.incarnation, body))
         elif kind is Kind.FACT:
             self._outside.tell_daemon(Relay(worker.incarnation, worker.keep(body)))
+            if _STANDS in worker.facts:
+                self._health.loaded(worker)
         else:
             self._told(worker, body)
 
@@ -228,6 +238,8 @@ class Workers:
             self._outside.lane_closed(message.lane, worker.incarnation)
         elif isinstance(message, Held | WaitOver):
             self._outside.wait_told(worker.incarnation, message)
+        elif isinstance(message, Pong):
+            self._health.answered(worker, message)
         elif isinstance(message, Request):
             self._outside.segment_asked(worker.incarnation, message)
         else:
@@ -271,6 +283,9 @@ class Workers:
     def _send(self, worker: WorkerProcess, message: ToEndpoint, fds: tuple[int, ...]) -> None:
         self._push(worker, Kind.NODE, TO_ENDPOINT.encode(message), fds)
 
+    def _ask(self, worker: WorkerProcess, ping: Ping) -> None:
+        self._send(worker, ping, ())
+
     def _push(self, worker: WorkerProcess, kind: Kind, body: bytes, fds: tuple[int, ...]) -> None:
         if not worker.is_open:
             return
@@ -295,20 +310,23 @@ class Workers:
         return worker is not None and worker.umbilical.is_behind
 
     def end(self, order: EndWorker) -> None:
-        """End a worker: SIGTERM, or SIGKILL when forced."""
+        """End a worker: SIGTERM, or SIGKILL when forced; after its stacks, if they are wanted."""
         worker = self.living.get(order.incarnation)
         if worker is None:
             return
         worker.rule = worker.rule or order.rule
-        worker.signal(signal.SIGKILL if order.force else signal.SIGTERM)
+        number = signal.SIGKILL if order.force else signal.SIGTERM
+        if order.stacks:
+            self._health.write_stacks(worker, lambda: worker.signal(number))
+        else:
+            worker.signal(number)
 
     # --- death ------------------------------------------------------------------------------------
 
     def _died(self, worker: WorkerProcess) -> None:
         self._hear_out(worker)
-        exit_ = Exited(
-            incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=worker.reap()
-        )
+        cause = self._health.explain(worker.reap())
+        exit_ = Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
         del self.living[worker.incarnation]
         self._outside.ended(exit_)  # its callers wait for these words, so they come first
         if exit_.cause.kind != "exit" or exit_.cause.code:

@@ -4,9 +4,11 @@ No `ctypes.util.find_library`: it starts a child process. The symbols of the C l
 in the interpreter.
 """
 
+import array
 import ctypes
 import os
 import platform
+import select
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -15,6 +17,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _SYSCALL: Final = _LIBC.syscall  # looked up in the zygote, not again in every worker
 _PRCTL: Final = _LIBC.prctl
 _CAPSET: Final = _LIBC.capset
+_POLL: Final = _LIBC.poll
 
 NUMBERS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
     {
@@ -86,6 +89,21 @@ def prctl(option: int, *arguments: object) -> int:
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from first to last, both included."""
     syscall(CLOSE_RANGE, first, last, 0)
+
+
+def count_open(bound: int) -> int:
+    """Count the open descriptors below a number, of which the process may have no more.
+
+    In one question for all of them: Python's own poll takes seven times as long to build answers.
+
+    Raises:
+        OSError: The kernel refused it.
+    """
+    asked = array.array("i", bytes(8 * bound))
+    asked[::2] = array.array("i", range(bound))
+    _checked(_POLL(ctypes.c_void_p(asked.buffer_info()[0]), ctypes.c_ulong(bound), 0))
+    answers = memoryview(asked).cast("B").cast("H")[3::4].tolist()
+    return bound - sum(1 for answer in answers if answer & select.POLLNVAL)
 
 
 def drop_capability_sets() -> None:

@@ -42,12 +42,18 @@ class Counter:
     def __init__(self) -> None:
         self.calls = self.errors = 0
         self.running: set[int] = set()
+        self.labels: list[bytes] = []
+        self.streaming: set[int] = set()
         self._slots = count()
 
-    def enter(self, caller: int, number: int, deadline: float) -> int:
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
         slot = next(self._slots)
         self.running.add(slot)
+        self.labels.append(label)
         return slot
+
+    def streams(self, slot: int) -> None:
+        self.streaming.add(slot)
 
     def leave(self, slot: int, *, failed: bool) -> None:
         self.running.remove(slot)

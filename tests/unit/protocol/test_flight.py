@@ -2,20 +2,28 @@ import math
 import os
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.flight import (
     LIMIT,
+    MAX_BUSY_S,
     SIZE,
     SLOTS,
+    STACKS,
+    FlightPage,
     FlightWriter,
     Running,
+    label_of,
     make_page,
     read_counters,
     read_events,
     read_flight,
+    read_stacks,
 )
+
+NAME = label_of("math.add")
 
 
 class TestFlight:
@@ -28,7 +36,7 @@ class TestFlight:
         assert read_counters(fd) == (0, 0)
 
         for failed in (False, False, True):
-            writer.leave(writer.enter(7, 12, 1.5), failed=failed)
+            writer.leave(writer.enter(7, 12, 1.5, NAME), failed=failed)
 
         assert read_counters(fd) == (2, 1)
         assert (read_flight(fd).calls, read_flight(fd).errors) == (2, 1)
@@ -43,7 +51,7 @@ class TestFlight:
         assert read_events(fd) == 0
 
         writer.ran_events(5, 0)
-        slot = writer.enter(7, 12, 1.5)
+        slot = writer.enter(7, 12, 1.5, NAME)
         writer.ran_events(512, 3)
         assert [one.slot for one in read_flight(fd).running] == [slot]
         writer.leave(slot, failed=False)
@@ -59,11 +67,13 @@ class TestFlight:
         """
         fd = make_page("flight")
         writer = FlightWriter(fd)
-        slot = writer.enter(caller=7, number=12, deadline=1.5)
+        slot = writer.enter(caller=7, number=12, deadline=1.5, label=NAME)
         seen = read_flight(fd)
         writer.leave(slot, failed=False)
 
-        assert seen.running == (Running(slot=slot, caller=7, number=12, deadline=1.5),)
+        assert seen.running == (
+            Running(slot=slot, caller=7, number=12, deadline=1.5, label="math.add"),
+        )
         assert read_flight(fd).running == ()
         os.close(fd)
 
@@ -73,8 +83,8 @@ class TestFlight:
         """
         fd = make_page("flight")
         writer = FlightWriter(fd)
-        slots = [writer.enter(100 + n, 1 + n, float(n)) for n in range(SLOTS)]
-        beyond = writer.enter(9, 9, 9.0)
+        slots = [writer.enter(100 + n, 1 + n, float(n), NAME) for n in range(SLOTS)]
+        beyond = writer.enter(9, 9, 9.0, NAME)
         writer.leave(slots[5], failed=False)
         writer.leave(beyond, failed=True)
         seen = read_flight(fd)
@@ -92,7 +102,7 @@ class TestFlight:
         fd = make_page("flight")
         writer = FlightWriter(fd)
         for number in (-1, 1 << 70, (1 << 64) - 1):
-            writer.leave(writer.enter(7, number, float("nan")), failed=False)
+            writer.leave(writer.enter(7, number, float("nan"), NAME), failed=False)
 
         assert read_flight(fd).calls == 3
         os.close(fd)
@@ -106,6 +116,83 @@ class TestFlight:
 
         assert read_counters(fd) == (1 << 53, 1 << 53)
         assert read_events(fd) == 1 << 53
+        os.close(fd)
+
+    def test_a_name_is_cut_to_whole_characters(self) -> None:
+        """
+        A long method's name is shown by its first 39 bytes; half a letter is not shown.
+        """
+        fd = make_page("flight")
+        writer = FlightWriter(fd)
+        writer.enter(7, 1, 1.5, label_of("math." + "x" * 100))
+        writer.enter(7, 2, 1.5, label_of("math." + "x" * 33 + "\u00e4"))
+        names = {one.label for one in read_flight(fd).running}
+
+        assert names == {"math." + "x" * 34, "math." + "x" * 33}
+        os.close(fd)
+
+    def test_a_name_is_nothing_but_text(self) -> None:
+        """
+        What a worker writes there is printable when it is read: no bytes that move a cursor.
+        """
+        fd = make_page("flight")
+        FlightWriter(fd).enter(7, 1, 1.5, b"a\x1b[2J\nb\xff")
+
+        assert read_flight(fd).running[0].label == "a?[2J?b\ufffd"
+        os.close(fd)
+
+    def test_a_stream_is_told_from_other_calls(self) -> None:
+        """
+        Its deadline is the one it was entered with; its thread may be doing something else.
+        """
+        fd = make_page("flight")
+        writer = FlightWriter(fd)
+        slot = writer.enter(7, 1, 1.5, NAME)
+        writer.enter(7, 2, 2.5, NAME)
+        writer.streams(slot)
+        writer.streams(-1)
+        seen = {one.deadline: one.is_stream for one in read_flight(fd).running}
+
+        assert seen == {1.5: True, 2.5: False}
+        os.close(fd)
+
+    def test_how_long_a_worker_is_busy(self) -> None:
+        """
+        It says so on the page, and takes it back; more than an hour ahead is not believed.
+        """
+        fd = make_page("flight")
+        writer = FlightWriter(fd)
+        assert not read_flight(fd).is_busy(0.0)
+
+        writer.busy(100.0)
+        page = read_flight(fd)
+        assert page.is_busy(99.9)
+        assert not page.is_busy(100.0)
+        assert not page.is_busy(99.0 - MAX_BUSY_S)
+
+        writer.busy(0.0)
+        assert not read_flight(fd).is_busy(99.0)
+        for lie in (math.inf, math.nan, -1.0):
+            assert not FlightPage(calls=0, errors=0, busy_until=lie).is_busy(99.0)
+        os.close(fd)
+
+    def test_what_is_written_behind_the_page_is_read(self) -> None:
+        """
+        Stacks end where there is no more room, are text whatever stands there, and change no call.
+        """
+        fd = make_page("flight")
+        assert read_stacks(fd) == ""
+
+        os.lseek(fd, SIZE, os.SEEK_SET)
+        os.write(fd, b"Thread 0x1\n  File \xff\x1b\n")
+        assert read_stacks(fd) == "Thread 0x1\n  File \ufffd?\n"
+
+        os.lseek(fd, SIZE, os.SEEK_SET)
+        assert os.write(fd, b"x" * STACKS) == STACKS
+        with pytest.raises(PermissionError):
+            os.write(fd, b"more")
+        assert read_stacks(fd) == "x" * STACKS + "\n"
+        assert read_flight(fd) == FlightPage(calls=0, errors=0)
         os.close(fd)
 
     @given(
@@ -132,3 +219,4 @@ class TestFlight:
             assert max(one.caller, one.number) <= LIMIT
             assert math.isfinite(one.deadline)
             assert 0.0 <= one.deadline <= LIMIT
+            assert one.label.isprintable()

@@ -74,6 +74,7 @@ class TestWriter:
         assert peer.hear_all() == [[5, 2], [5, 3, 0], [5, 3, 1], [5, 0, None]]
         assert service.seen == ["closed"]
         assert (callee.counter.calls, callee.counter.errors) == (1, 0)
+        assert (callee.counter.labels, callee.counter.streaming) == ([b"math.rows"], {0})
 
     def test_a_slow_reader_stops_it(self, callee: Callee, service: Rows, peer: Peer) -> None:
         """

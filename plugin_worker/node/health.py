@@ -1,0 +1,145 @@
+"""Look after the health of this machine's workers, all with one timer. It decides nothing.
+
+When to ask and who is silent is pulse.py's word, when to measure that of vitals.py; what is to be
+done about a silent worker is the daemon's.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from plugin_worker.node.oom import MemoryKills, counting_files
+from plugin_worker.node.pulse import Pulse
+from plugin_worker.node.vitals import Vitals
+from plugin_worker.node.worker import WorkerProcess
+from protocol.flight import DUMP, read_flight, stacks_size
+from protocol.messages import Cause, FromNode, Heard, Ping, Pong, Silent
+from protocol.process import is_stopped
+from protocol.reactor import Reactor
+
+TOGETHER_S: Final = 0.25
+"""What is due within this time is done at once: the node wakes four times a second at most."""
+
+DUMP_S: Final = 0.25
+"""How long a worker may take to write its stacks down before it is ended, seconds. It takes 1 ms
+where a core is free."""
+
+_DUMP_LOOK_S: Final = 0.015
+"""How often it is looked whether it goes on writing, seconds."""
+
+_MEMORY_LOOK_S: Final = 10.0
+
+
+class Health:
+    """Asks, looks and measures; lives as long as the node.
+
+    Args:
+        living: The workers.
+        ping: Sends a worker a ping.
+        tell: Tells the daemon.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        living: Mapping[int, WorkerProcess],
+        ping: Callable[[WorkerProcess, Ping], None],
+        tell: Callable[[FromNode], None],
+    ) -> None:
+        self._reactor = reactor
+        self._living = living
+        self._ping = ping
+        self._tell = tell
+        self._is_turning = False
+        self._memory = MemoryKills(counting_files(), time.monotonic())
+        self._memory_due = 0.0
+
+    def born(self, worker: WorkerProcess) -> None:
+        """A worker has been forked: measure it from now on."""
+        worker.born = time.monotonic()
+        worker.vitals = Vitals(worker.incarnation, worker.born)
+        if not self._is_turning:
+            self._is_turning = True
+            self._turn()
+
+    @staticmethod
+    def loaded(worker: WorkerProcess) -> None:
+        """A worker's plugin is loaded: from now on its loop has to turn."""
+        if worker.pulse is None:
+            worker.pulse = Pulse(alone=worker.concurrency == 1, now=time.monotonic())
+
+    def answered(self, worker: WorkerProcess, pong: Pong) -> None:
+        """Take in a worker's answer; one that nobody has asked for is harmless."""
+        pulse, now = worker.pulse, time.monotonic()
+        if pulse is not None and pulse.answered(pong.number, pong.descriptors, now):
+            if pulse.silence:
+                self._look(worker, pulse, now)
+
+    def explain(self, cause: Cause) -> Cause:
+        """Say of a death whether memory had run out, if that may be."""
+        if not cause.is_unasked_kill or not self._memory.look(time.monotonic()):
+            return cause
+        return replace(cause, rule="out of memory")
+
+    # --- the timer --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        if not self._living:
+            self._is_turning = False
+            return
+        now = time.monotonic()
+        if now >= self._memory_due:
+            self._memory_due = now + _MEMORY_LOOK_S
+            self._memory.look(now)
+        for worker in tuple(self._living.values()):
+            self._look_after(worker, now)
+        due = min(map(_due, self._living.values()), default=now)
+        self._reactor.call_at(max(due, now + TOGETHER_S), self._turn)
+
+    def _look_after(self, worker: WorkerProcess, now: float) -> None:
+        if worker.pulse is not None and worker.pulse.due <= now and worker.is_open:
+            self._look(worker, worker.pulse, now)
+        if worker.vitals is not None and worker.vitals.due <= now:
+            worker.vitals.take(worker.measure(), now)
+
+    def _look(self, worker: WorkerProcess, pulse: Pulse, now: float) -> None:
+        found = pulse.look(read_flight(worker.flight_fd), now)
+        if found.ping:
+            self._ping(worker, Ping(found.ping))
+        if found.has_changed:
+            number, why = worker.incarnation, found.silence
+            self._tell(Silent(number, why) if why else Heard(number))
+
+    # --- stacks -----------------------------------------------------------------------------------
+
+    def write_stacks(self, worker: WorkerProcess, then: Callable[[], None]) -> None:
+        """Have a worker write its stacks down if it can, then go on; at once if it cannot."""
+        if not worker.said_hello or worker.has_dumped or is_stopped(worker.pid):
+            then()
+            return
+        worker.has_dumped = True
+        worker.signal(DUMP)
+        until = time.monotonic() + DUMP_S
+        before = seen = stacks_size(worker.flight_fd)
+
+        def look() -> None:
+            nonlocal seen
+            if worker.flight_fd < 0:
+                return  # it has died of something else meanwhile
+            size = stacks_size(worker.flight_fd)
+            if before < size == seen or time.monotonic() >= until:
+                then()
+                return
+            seen = size
+            self._reactor.call_later(_DUMP_LOOK_S, look)
+
+        self._reactor.call_later(_DUMP_LOOK_S, look)
+
+
+def _due(worker: WorkerProcess) -> float:
+    pulse, vitals = worker.pulse, worker.vitals
+    return min(
+        pulse.due if pulse is not None and worker.is_open else float("inf"),
+        vitals.due if vitals is not None else float("inf"),
+    )
