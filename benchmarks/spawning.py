@@ -19,6 +19,7 @@ from benchmarks.figures import Figure
 from benchmarks.hosts import PLUGINS
 from benchmarks.rounds import medians
 from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.remains import Gathered
 from plugin_worker.node.segments import Request
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
@@ -75,7 +76,7 @@ class _Nursery:
         elif isinstance(message, Relay) and isinstance(FROM_WORKER.decode(message.body), Loaded):
             self._ready_at = now
 
-    def ended(self, _: Exited) -> None:
+    def ended(self, _: Exited, __: Gathered) -> None:
         """Keep when it ended."""
         self._gone_at = time.perf_counter()
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from protocol.access import Access, Asking
 from protocol.errors import UsageError
 from protocol.eventbus import EventBus, Publishing
-from protocol.messages import ListServices
 from protocol.flight import MAX_BUSY_S
+from protocol.messages import ListServices
 from protocol.names import Topic
 from protocol.running import is_cancelled
 from protocol.subscriptions import EventCallback, Past, Subscription

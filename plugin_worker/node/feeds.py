@@ -29,7 +29,7 @@ from protocol.messages import (
 from protocol.names import Topic
 from protocol.patterns import PatternMap
 from protocol.reactor import Reactor
-from protocol.runs import Publication, Run, pack_missing, unpack_publication
+from protocol.runs import Head, Missing, Publication, Run, pack_missing, unpack_publication
 from protocol.subscriptions import MAX_PATTERNS
 from protocol.window import WINDOW_BYTES, WINDOW_EVENTS, Receipts
 
@@ -50,6 +50,9 @@ MAX_AWAITED: Final = 1024
 
 MAX_OWED: Final = 16_384
 """Events of which it is remembered that one worker owes its word; the hub waits for fewer."""
+
+LAST_GIVEN: Final = 20
+"""Deliveries to a worker that are remembered for the report of its death."""
 
 MAX_REQUEST: Final = 64
 """Characters of the name under which a worker waits for its subscription."""
@@ -87,6 +90,8 @@ class _Reader:
     """Events whose publishers wait until this worker has run its callbacks."""
     asks: deque[tuple[Topic, Subscribe]] = field(default_factory=deque)
     """Subscriptions to be confirmed; the first is under way, and nobody else waits for these."""
+    last: deque[Head | Missing] = field(default_factory=lambda: deque(maxlen=LAST_GIVEN))
+    """What it was given last, without the events themselves."""
 
     @property
     def is_slow(self) -> bool:
@@ -136,6 +141,11 @@ class Feeds:
             return 0, 0
         reader.backlog.ran(reader.wire.ran())
         return reader.backlog.lag, reader.backlog.missed
+
+    def last_given(self, incarnation: int) -> tuple[str, ...]:
+        """Name the last events that a worker was given, newest last."""
+        reader = self._readers.get(incarnation)
+        return tuple(map(_named, reader.last)) if reader is not None else ()
 
     # --- subscriptions ----------------------------------------------------------------------------
 
@@ -217,6 +227,7 @@ class Feeds:
     def _hand(self, reader: _Reader, delivery: Delivery) -> None:
         if isinstance(delivery, Run):
             head, frame = delivery
+            reader.last.append(head)
             reader.backlog.sent(head.events, len(frame))
             if head.report:
                 while len(reader.owes) >= MAX_OWED:
@@ -224,6 +235,7 @@ class Feeds:
                 reader.owes[head.incarnation, head.report] = None
             reader.wire.send(frame)
         else:
+            reader.last.append(delivery)
             reader.wire.send(pack_missing(delivery))
 
     def _miss(self, reader: _Reader, delivery: Delivery) -> None:
@@ -372,3 +384,8 @@ class Feeds:
         reader.waiting_bytes += len(said.body)
         if len(reader.waiting) > WINDOW_EVENTS or reader.waiting_bytes > 2 * WINDOW_BYTES:
             raise RemoteProtocolError("more events under way than there was room for")
+
+
+def _named(given: Head | Missing) -> str:
+    missed = " (missed)" if isinstance(given, Missing) else ""
+    return f"{given.topic} {given.source} {given.first}-{given.last}{missed}"

@@ -72,9 +72,10 @@ class Health:
     def answered(self, worker: WorkerProcess, pong: Pong) -> None:
         """Take in a worker's answer; one that nobody has asked for is harmless."""
         pulse, now = worker.pulse, time.monotonic()
-        if pulse is not None and pulse.answered(pong.number, pong.descriptors, now):
-            if pulse.silence:
-                self._look(worker, pulse, now)
+        if pulse is None or not pulse.answered(pong.number, pong.descriptors, now):
+            return
+        if pulse.silence:
+            self._look(worker, pulse, now)
 
     def explain(self, cause: Cause) -> Cause:
         """Say of a death whether memory had run out, if that may be."""

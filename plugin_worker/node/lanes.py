@@ -120,6 +120,11 @@ class Lanes:
                 return lane.callee_name
         return f"process {incarnation}"
 
+    def callers_of(self, callee: int) -> dict[int, str]:
+        """Name those that have lanes to an endpoint."""
+        lanes = self._lanes.values()
+        return {lane.caller: lane.caller_name for lane in lanes if lane.callee == callee}
+
     def closed(self, lane: int, callee: int) -> None:
         """Forget a lane, on its callee's word."""
         known = self._lanes.get(lane)

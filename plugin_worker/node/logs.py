@@ -13,6 +13,11 @@ MAX_FILE: Final = 8 << 20
 
 _CHUNK: Final = 64 * 1024
 
+LAST_LINES: Final = 50
+LAST_BYTES: Final = 16 * 1024
+"""What is remembered of one worker's output, beside the file: also where the disk is full, and
+nothing of what an earlier life has written."""
+
 
 class Log:
     """One worker's captured output; lives as long as the worker."""
@@ -22,6 +27,7 @@ class Log:
         os.set_blocking(self.read_fd, False)
         self.dropped = 0
         """Bytes that the disk had no room for, since it last had some."""
+        self._last = b""
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
@@ -54,6 +60,11 @@ class Log:
         except BlockingIOError:
             pass  # a process that outlives its worker still holds the pipe; it writes to nobody
 
+    def last_lines(self) -> str:
+        """Give the last lines of this life; the first of them may be cut."""
+        lines = self._last.decode("utf-8", "replace").splitlines(keepends=True)
+        return "".join(lines[-LAST_LINES:])
+
     def close(self) -> None:
         """Take what is left, then let go of everything."""
         self.handed_over()
@@ -62,6 +73,7 @@ class Log:
         os.close(self._file)
 
     def _write(self, chunk: bytes) -> None:
+        self._last = (self._last + chunk[-LAST_BYTES:])[-LAST_BYTES:]
         if self._size > MAX_FILE:
             self._turn_over()
         try:

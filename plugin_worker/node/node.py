@@ -21,6 +21,7 @@ from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.lanes import Lanes
+from plugin_worker.node.remains import Gathered, KeptRemains
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
@@ -81,6 +82,7 @@ class Node:
         self._missing = {layer: why for layer, why in probe().items() if why}
         self._stopping = self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
+        self._remains = KeptRemains()
         self._epoch = 0
         self._lonely: Timer | None = None
         self._reactor = Reactor()
@@ -196,11 +198,12 @@ class Node:
             self._greet_again()
 
     def _told(self, details: NodeDetails) -> Iterator[bytes]:
-        """Give the greeting, every fact of every worker, and the word that these were all."""
+        """Give the greeting, every fact, what the dead left, and the word that these were all."""
         yield greeting("node", FROM_NODE, details)
         for worker in self._workers.living.values():
             for fact in worker.facts.values():
                 yield FROM_NODE.encode(Relay(worker.incarnation, fact))
+        yield from self._remains.frames
         yield FROM_NODE.encode(AllTold())
 
     def _greet_again(self) -> None:
@@ -246,6 +249,7 @@ class Node:
             self._workers.end(message)
         elif isinstance(message, ExitSeen):
             self._exits.pop(message.incarnation, None)
+            self._remains.seen(message.incarnation)
         elif isinstance(message, AdmitClient):
             self._clients.admit(message)
         elif isinstance(message, ExpelClient):
@@ -274,13 +278,18 @@ class Node:
             return True
         return self._clients.send(incarnation, message, descriptors)
 
-    def ended(self, exit_: Exited) -> None:
+    def ended(self, exit_: Exited, remains: Gathered) -> None:
         """A worker is gone: first those hear of it who may be waiting for it."""
+        names = self._lanes.callers_of(exit_.incarnation)
         down = Down(exit_.incarnation, exit_.plugin_id, exit_.cause)
         for other in self._forget(exit_.incarnation):
             self._send(other, down, ())
         if len(self._exits) < MAX_EXITS:
             self._exits[exit_.incarnation] = exit_
+        left = remains(names)
+        if left is not None:
+            self._remains.keep(left)
+            self.tell_daemon(left)
         self.tell_daemon(exit_)
 
     def lane_closed(self, lane: int, callee: int) -> None:

@@ -5,12 +5,14 @@ import shutil
 import signal
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
+from plugin_worker.node.remains import Gathered, gather, leaves_remains
 from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
@@ -21,6 +23,7 @@ from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
     CallbacksRan,
+    Cause,
     Confined,
     Dropped,
     EndWorker,
@@ -32,6 +35,7 @@ from protocol.messages import (
     Ping,
     Pong,
     Relay,
+    Remains,
     Spawned,
     SpawnFailed,
     SpawnWorker,
@@ -67,8 +71,8 @@ class Outside(Protocol):
     def tell_daemon(self, message: FromNode) -> None:
         """Send to the daemon, if one is there."""
 
-    def ended(self, exit_: Exited) -> None:
-        """A worker is gone: keep its exit until the daemon has seen it, tell its peers."""
+    def ended(self, exit_: Exited, remains: Gathered) -> None:
+        """A worker is gone: tell its peers, then the daemon; keep what no daemon has seen yet."""
 
     def lane_closed(self, lane: int, callee: int) -> None:
         """A callee has seen a lane's end."""
@@ -99,6 +103,7 @@ class Workers:
         self._layers = layers
         self._feeds = feeds
         self._outside = outside
+        self._lib = run_dir / "lib"
         self._health = Health(reactor, self.living, self._ask, outside.tell_daemon)
 
     # --- start ------------------------------------------------------------------------------------
@@ -328,13 +333,22 @@ class Workers:
         cause = self._health.explain(worker.reap())
         exit_ = Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
         del self.living[worker.incarnation]
-        self._outside.ended(exit_)  # its callers wait for these words, so they come first
+        self._outside.ended(exit_, lambda names: self._remains(worker, cause, names))
         if exit_.cause.kind != "exit" or exit_.cause.code:
             worker.log.drain_all()
             running = len(read_flight(worker.flight_fd).running)
             flying = f"; calls in flight: {running}" if running else ""
             worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}{flying}")
         self._bury(worker)
+
+    def _remains(
+        self, worker: WorkerProcess, cause: Cause, names: Mapping[int, str]
+    ) -> Remains | None:
+        if not leaves_remains(worker, cause):
+            return None
+        worker.log.drain_all()
+        events = self._feeds.last_given(worker.incarnation)
+        return gather(worker, events, names, self._lib, time.monotonic())
 
     def _hear_out(self, worker: WorkerProcess) -> None:
         """Take what a worker had said before it died: it comes before the news of its death."""
