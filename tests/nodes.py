@@ -126,14 +126,21 @@ class Daemon:
     def _hear(self, until: float) -> None:
         left = until - time.monotonic()
         assert left > 0, f"not said: {self.heard}"
-        if self._socket.poll(left * MS):
+        if self._socket.poll(int(left * MS) + 1):
             self.heard.append(FROM_NODE.decode(self._receive()[1]))
             self.when.append(time.monotonic())
 
     def _receive(self) -> tuple[bytes, bytes]:
-        assert self._socket.poll(DEADLINE * MS), "the node says nothing"
+        assert self._socket.poll(int(DEADLINE * MS)), "the node says nothing"
         peer, body = self._socket.recv_multipart()
         return peer, body
+
+    def listen(self, seconds: float) -> None:
+        """Hear what is said in this time."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._socket.poll(int(left * MS) + 1):
+                self._hear(until + DEADLINE)
 
     def leave(self) -> None:
         """Be gone, as a daemon that was killed."""
@@ -163,11 +170,13 @@ class NodeRun:
         self.details = self.daemon.welcome(next(self._epochs))
         return self.details
 
-    def spawn(self, name: str, *, concurrency: int = 1) -> Worker:
+    def spawn(self, name: str, *, concurrency: int = 1, load_s: float = 0) -> Worker:
         """Start a worker of one of the tests' own plugins, and have it load that."""
         incarnation = next(self._numbers)
         data_dir = self._base / f"data.{incarnation}"
         data_dir.mkdir()
+        if load_s:
+            (data_dir / "load_s").write_text(str(load_s))
         return self.start(name, incarnation, data_dir, concurrency=concurrency)
 
     def start(self, name: str, incarnation: int, data_dir: Path, *, concurrency: int = 1) -> Worker:

@@ -1,7 +1,10 @@
 """A plugin whose loop is kept from turning in every way, inside a call and outside any."""
 
+import ctypes
+import os
 import re
 import signal
+import sys
 import threading
 import time
 
@@ -29,6 +32,15 @@ class Service:
         thread = threading.Thread(target=self._ctx.busy, args=(seconds,))
         thread.start()
         thread.join()
+
+    def leave(self, status: int) -> None:
+        """End with this exit status."""
+        os._exit(status)
+
+    def crash(self, last_words: str) -> None:
+        """End as broken C code ends a process."""
+        sys.stdout.write(f"{last_words}\n")
+        ctypes.string_at(1)
 
     def deafen(self) -> None:
         """Throw the host's own handler out."""

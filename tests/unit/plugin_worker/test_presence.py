@@ -1,0 +1,73 @@
+import os
+import threading
+
+import pytest
+
+from plugin_worker import presence
+from plugin_worker.presence import Presence, open_descriptors
+from plugin_worker.sandbox import kernel
+from protocol.messages import Ping, Pong
+
+
+class TestPresence:
+    def test_the_last_ping_is_answered_once(self) -> None:
+        """
+        With its number; who was asked twice meanwhile answers for both.
+        """
+        said: list[Pong] = []
+        one = Presence(said.append)
+        one.answer()
+        assert said == []
+
+        one.asked(Ping(1))
+        one.asked(Ping(2))
+        one.answer()
+        one.answer()
+        assert [pong.number for pong in said] == [2]
+
+    def test_no_other_thread_answers(self) -> None:
+        """
+        It may take a ping in, and the loop's own thread finds it there.
+        """
+        said: list[Pong] = []
+        one = Presence(said.append)
+
+        def elsewhere() -> None:
+            one.asked(Ping(1))
+            one.answer()
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert said == []
+
+        one.answer()
+        assert [pong.number for pong in said] == [1]
+
+
+class TestDescriptors:
+    @pytest.mark.parametrize("sees_proc", [True, False])
+    def test_each_one_counts(self, monkeypatch: pytest.MonkeyPatch, *, sees_proc: bool) -> None:
+        """
+        Also where /proc is out of reach, and whatever may be done with them.
+        """
+        if not sees_proc:
+
+            def refuse(_: str) -> list[str]:
+                raise PermissionError
+
+            monkeypatch.setattr(presence.os, "listdir", refuse)
+        before = open_descriptors()
+        ends = [*os.pipe(), os.open("/dev/null", os.O_WRONLY)]
+        os.close(ends.pop(0))  # the other end of a broken pipe is one all the same
+        assert open_descriptors() == before + 2
+        for fd in ends:
+            os.close(fd)
+        assert open_descriptors() == before
+
+    def test_only_those_below_the_bound_are_seen(self) -> None:
+        """
+        Both ways agree as far as the one that is bounded looks.
+        """
+        assert kernel.count_open(0) == 0
+        assert kernel.count_open(1024) == open_descriptors()
