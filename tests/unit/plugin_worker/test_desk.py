@@ -1,6 +1,8 @@
 import fcntl
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -127,6 +129,35 @@ class TestAsking:
         """
         with pytest.raises(DeadlineExceeded):
             node.desk.ask(ListServices, 0.0)
+
+    def test_who_waits_hears_what_another_thread_has_read(self, node: Node) -> None:
+        """
+        In the thread that made it; one that waits elsewhere leaves the alarm alone.
+        """
+        alarm = os.eventfd(1, os.EFD_NONBLOCK)
+        heeded: list[int] = []
+
+        def heed() -> None:
+            heeded.append(os.eventfd_read(alarm))
+            node.relay(Answer("1", ["math"]))
+
+        node.desk.alarm = (alarm, heed)
+        assert node.desk.ask(ListServices, MINUTE) == ["math"]
+        assert heeded == [1]
+
+        os.eventfd_write(alarm, 1)
+        never = os.eventfd(0)
+        seen: list[bool] = []
+
+        def wait() -> None:
+            seen.append(node.desk.waiter(never)(time.monotonic() + 0.05))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join()
+        assert (seen, heeded) == ([False], [1])
+        os.close(alarm)
+        os.close(never)
 
     def test_the_node_confirms_a_subscription(self, node: Node) -> None:
         """

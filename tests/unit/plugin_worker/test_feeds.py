@@ -6,6 +6,7 @@ import pytest
 
 from plugin_worker.node import interest as interest_module
 from plugin_worker.node.feeds import (
+    LAST_GIVEN,
     LOOK_S,
     MAX_AWAITED,
     MAX_DROPPED,
@@ -168,6 +169,24 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(clock)
     yield machine
     machine.feeds.interest.close()
+
+
+class TestLastGiven:
+    def test_what_a_worker_was_given_last_is_remembered(self, machine: Machine) -> None:
+        """
+        By name and numbers, for the report of its death; what it missed too, and no more of them.
+        """
+        machine.subscribe(1, LOSS)
+        assert machine.feeds.last_given(1) == ()
+        machine.feeds.deliver(run(1, 4))
+        machine.feeds.deliver(Missing("src", 7, LOSS, 5, 6))
+        assert machine.feeds.last_given(1) == ("Loss src 1-4", "Loss src 5-6 (missed)")
+
+        for number in range(7, 7 + LAST_GIVEN):
+            machine.feeds.deliver(run(number, number))
+        assert machine.feeds.last_given(1)[0] == "Loss src 7-7"
+        assert len(machine.feeds.last_given(1)) == LAST_GIVEN
+        assert machine.feeds.last_given(2) == machine.feeds.last_given(99) == ()
 
 
 class TestSubscriptions:

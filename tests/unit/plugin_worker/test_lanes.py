@@ -67,6 +67,18 @@ class TestLanes:
         assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app")
         machine.close()
 
+    def test_a_callees_callers_are_named(self) -> None:
+        """
+        For the report of its death; those that it calls itself are none of them.
+        """
+        machine = Machine()
+        machine.lanes.grant(grant(5))
+        machine.lanes.grant(grant(6, caller=2, callee=1))
+
+        assert machine.lanes.callers_of(2) == {1: "app"}
+        assert machine.lanes.callers_of(9) == {}
+        machine.close()
+
     def test_a_callee_that_is_gone_may_have_a_successor(self) -> None:
         """
         A lane whose callee has just left fails in a way that lets the daemon look again.

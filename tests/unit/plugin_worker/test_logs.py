@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from plugin_worker.node import logs
-from plugin_worker.node.logs import Log
+from plugin_worker.node.logs import LAST_BYTES, LAST_LINES, Log
 
 
 class TestLog:
@@ -42,6 +42,26 @@ class TestLog:
         log.close()
 
         assert (tmp_path / "a.log").read_text() == "spiral-host: ended by SIGKILL\n"
+
+    def test_the_last_lines_of_this_life_are_remembered(self, tmp_path: Path) -> None:
+        """
+        Not those of an earlier one, few enough for a report, and whatever became of the disk.
+        """
+        (tmp_path / "a.log").write_text("an earlier life\n")
+        log = Log(tmp_path / "a.log")
+        assert log.last_lines() == ""
+
+        os.write(log.write_fd, b"".join(b"line %d\n" % n for n in range(LAST_LINES + 5)))
+        log.drain()
+        lines = log.last_lines().splitlines()
+        assert (lines[0], lines[-1], len(lines)) == ("line 5", "line 54", LAST_LINES)
+
+        os.close(log._file)
+        log._file = os.open("/dev/full", os.O_WRONLY)
+        os.write(log.write_fd, b"x" * LAST_BYTES + b"y\xff")
+        log.drain()
+        assert log.last_lines() == "x" * (LAST_BYTES - 2) + "y\ufffd"
+        log.close()
 
     def test_a_pipe_that_others_hold_keeps_nobody(self, tmp_path: Path) -> None:
         """

@@ -3,7 +3,6 @@ import threading
 
 import pytest
 
-from plugin_worker import presence
 from plugin_worker.presence import Presence, open_descriptors
 from plugin_worker.sandbox import kernel
 from protocol.messages import Ping, Pong
@@ -56,7 +55,7 @@ class TestDescriptors:
             def refuse(_: str) -> list[str]:
                 raise PermissionError
 
-            monkeypatch.setattr(presence.os, "listdir", refuse)
+            monkeypatch.setattr(os, "listdir", refuse)
         before = open_descriptors()
         ends = [*os.pipe(), os.open("/dev/null", os.O_WRONLY)]
         os.close(ends.pop(0))  # the other end of a broken pipe is one all the same

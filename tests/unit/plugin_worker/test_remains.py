@@ -112,7 +112,7 @@ class TestGather:
         assert [(vital.ago_s, vital.memory) for vital in left.vitals] == [(3.0, 9)]
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-    @given(page=st.binary(min_size=64, max_size=SIZE), byte=st.sampled_from(b"\xff\x01a/\n\""))
+    @given(page=st.binary(min_size=64, max_size=SIZE), byte=st.sampled_from(b'\xff\x01a/\n"'))
     def test_the_worst_fits_in_a_message(
         self, worker: WorkerProcess, page: bytes, byte: int
     ) -> None:
@@ -171,7 +171,7 @@ class TestKept:
         kept = KeptRemains()
         for incarnation in range(MAX_KEPT + 3):
             kept.keep(remains(incarnation))
-        assert list(kept.frames)[0] == FROM_NODE.encode(remains(3))
+        assert next(iter(kept.frames)) == FROM_NODE.encode(remains(3))
         assert len(kept.frames) == MAX_KEPT
 
         for incarnation in range(100, 110):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from plugin_worker.node.logs import Log
+from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.worker import MAX_FACT_BYTES, MAX_FACTS, WorkerProcess
 from protocol.errors import RemoteProtocolError
-from protocol.flight import LIMIT, SIZE
+from protocol.flight import LIMIT, SIZE, FlightPage
 from protocol.messages import Cause
 
 if TYPE_CHECKING:
@@ -157,6 +158,20 @@ class TestCause:
         cause = self.reaped(worker, monkeypatch, os.CLD_KILLED, number)
         assert cause == Cause(kind="signal", code=number, rule="start timeout")
 
+    def test_it_explains_the_one_that_asks_for_stacks(
+        self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A plugin that throws the handler out ends by that signal, if it was sent.
+        """
+        worker.rule = "hang"
+        cause = self.reaped(worker, monkeypatch, os.CLD_KILLED, signal.SIGUSR2)
+        assert cause.rule == ""
+
+        worker.has_dumped = True
+        cause = self.reaped(worker, monkeypatch, os.CLD_KILLED, signal.SIGUSR2)
+        assert cause.rule == "hang"
+
     def test_it_explains_no_other_signal(
         self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -197,6 +212,20 @@ class TestSample:
         assert (sample.incarnation, sample.calls, sample.errors) == (5, 7, 2)
         assert (sample.lag, sample.missed) == (3, 4)
         assert sample.memory > 0
+        assert sample.descriptors is None
+
+    def test_its_descriptors_are_its_last_word(self, worker: WorkerProcess) -> None:
+        """
+        From the answer to the last ping.
+        """
+        worker.pid = os.getpid()
+        worker.pulse = Pulse(alone=True, now=0.0)
+        assert worker.pulse.look(FlightPage(calls=0, errors=0), 60.0).ping == 1
+        worker.pulse.answered(1, 9, 62.0)
+        sample = worker.sample(0, 0)
+
+        assert sample is not None
+        assert sample.descriptors == 9
 
     def test_it_says_how_many_events_it_has_run(self, worker: WorkerProcess) -> None:
         """

@@ -58,6 +58,15 @@ class TestCause:
         """
         assert str(cause) == text
 
+    def test_only_a_kill_that_nobody_asked_for_may_be_anothers(self) -> None:
+        """
+        Of a death by our own rule, or by another signal, the kernel need not be asked.
+        """
+        assert Cause(kind="signal", code=9).is_unasked_kill
+        assert not Cause(kind="signal", code=9, rule="hang").is_unasked_kill
+        assert not Cause(kind="signal", code=11).is_unasked_kill
+        assert not Cause(kind="exit", code=9).is_unasked_kill
+
 
 class TestMessages:
     def test_nested_messages_travel(self) -> None:
