@@ -1,4 +1,4 @@
-"""The run directory: taken by one living daemon, emptied when the run ends.
+"""The run directory: taken by one living daemon, emptied when the run ends but for crash reports.
 
 A second `bind` on a unix socket's path silently steals it, so the directory is the lock: 0700,
 ours, and flock'ed for as long as the daemon lives.
@@ -22,6 +22,8 @@ ASIDE: Final = ".unreadable"
 """What the name of a store that was moved aside ends with; a later one takes its place."""
 LOCK: Final = "lock"
 LOGS: Final = "logs"
+CRASHES: Final = "crashes"
+"""Outlives the run, for whoever asks afterwards why a plugin died."""
 DAEMON_LOG: Final = "daemon.log"
 
 _OF_THE_RUN: Final = (
@@ -76,12 +78,13 @@ class RunDir:
             shutil.rmtree(self.path / name, ignore_errors=True)
         _remove_logs(self.path / LOGS)
         _remove_empty(self.path / "data")
+        _remove_empty(self.path / CRASHES)
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         try:
             self.path.rmdir()
         except OSError:
-            return  # the operator, or a plugin's data, keeps it
+            return  # the operator, a plugin's data or a crash report keeps it
 
     def _take_lock(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -138,11 +141,11 @@ def _remove_logs(logs: Path) -> None:
         logs.rmdir()
 
 
-def _remove_empty(data: Path) -> None:
-    """Remove the folders of plugins that kept nothing; data is theirs and stays."""
-    if not data.is_dir():
+def _remove_empty(parent: Path) -> None:
+    """Remove the folders of plugins that kept nothing, or of which nothing is kept."""
+    if not parent.is_dir():
         return
-    for folder in (*data.iterdir(), data):
+    for folder in (*parent.iterdir(), parent):
         try:
             folder.rmdir()
         except OSError:

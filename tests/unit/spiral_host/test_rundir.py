@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import UsageError
-from spiral_host.rundir import CONTROL, LOGS, NODE, STORE, RunDir, RunDirTaken
+from spiral_host.rundir import CONTROL, CRASHES, LOGS, NODE, STORE, RunDir, RunDirTaken
 
 
 class TestRunDir:
@@ -58,6 +58,25 @@ class TestRunDir:
 
         left = {str(path.relative_to(run.path)) for path in run.path.rglob("*")}
         assert left == {"data", "data/a", "data/a/model.bin", "notes"}
+
+    def test_crash_reports_outlive_the_run(self, tmp_path: Path) -> None:
+        """
+        They are what the directory stays for; folders in which none is left do not keep it.
+        """
+        run = RunDir(tmp_path / "run")
+        (run.path / CRASHES / "a").mkdir(parents=True)
+        report = run.path / CRASHES / "b" / "00000001-1.json"
+        report.parent.mkdir()
+        report.touch()
+
+        run.remove()
+
+        assert [path for path in run.path.rglob("*") if path.is_file()] == [report]
+        assert not (run.path / CRASHES / "a").exists()
+        again = RunDir(run.path)
+        report.unlink()
+        again.remove()
+        assert not run.path.exists()
 
     def test_a_killed_daemons_sockets_are_cleared(self, tmp_path: Path) -> None:
         """
