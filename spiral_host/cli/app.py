@@ -7,14 +7,14 @@ Exit status: 0 yes, 1 the answer is no or the call failed, 2 wrong usage, 3 no d
 import io
 import signal
 import sys
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
 
-from spiral_host.cli import calls, daemon, events, plugins, replay
+from spiral_host.cli import calls, daemon, events, plugins, replay, report
 from spiral_host.cli.door import REAL, Target
 from spiral_host.cli.failure import Status, explain, show
+from spiral_host.release import host_version
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
@@ -40,17 +40,9 @@ class OneLineErrors(click.Group):
 
 
 def _say_version(ctx: click.Context, _parameter: click.Parameter, asked: object) -> None:
-    """Read the version only when asked: a clone that is not installed has it in its own file."""
     if not asked or ctx.resilient_parsing:
         return
-    from importlib.metadata import version  # noqa: PLC0415
-    from tomllib import loads  # noqa: PLC0415
-
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    if project.is_file():
-        click.echo(f"spiral-host {loads(project.read_text())['project']['version']}")
-    else:
-        click.echo(f"spiral-host {version('spiral-host')}")
+    click.echo(f"spiral-host {host_version()}")
     ctx.exit()
 
 
@@ -75,7 +67,7 @@ def app(ctx: click.Context, run_dir: str | None) -> None:
     ctx.obj = Target(ctx.obj or REAL, run_dir)
 
 
-for _module in (daemon, plugins, calls, events, replay):
+for _module in (daemon, plugins, report, calls, events, replay):
     for _command in _module.COMMANDS:
         app.add_command(_command)
 

@@ -57,7 +57,7 @@ CURES: Final[dict[type[SpiralHostError], str]] = {
     Cancelled: "call again",
     PermissionDenied: "the operator has to grant it",
     ServiceUnavailable: "see what is offered: spiral-host services",
-    WorkerLost: "see its last words: spiral-host logs ID",
+    WorkerLost: "see why: spiral-host report ID",
     RemoteError: "add --traceback to see where",
     ProtocolError: "send less, or plainer values",
 }

@@ -7,12 +7,12 @@ import json
 import math
 import sys
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import click
 
-from spiral_host.harmless import harmless_line
+from spiral_host.harmless import harmless_line, harmless_text
 
 COLOURS: Final = {
     "ready": "green",
@@ -30,6 +30,18 @@ NOTHING: Final = "-"
 def say(line: object) -> None:
     """Print one line."""
     click.echo(harmless_line(line))
+
+
+def say_heading(line: object) -> None:
+    """Print the line that what follows belongs to, bold on a terminal."""
+    click.secho(harmless_line(line), bold=True)
+
+
+def say_block(texts: Iterable[object]) -> None:
+    """Print what somebody else has written, set in, so that no line of it can pass for ours."""
+    for text in texts:
+        for line in harmless_text(text).split("\n"):
+            click.echo(f"    {line}")
 
 
 def say_json(value: object, *, indent: int | None = None) -> None:

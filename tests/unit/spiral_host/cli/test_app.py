@@ -65,6 +65,7 @@ class TestEveryCommand:
             ("unload", "../x"),
             ("restart", "x" * 300),
             ("logs", "a\x1b[31m"),
+            ("report", "../x"),
             ("logs", "alpha", "--lines", "0"),
             ("call", "math"),
             ("call", "math.add", '{"a":'),
