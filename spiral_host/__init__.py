@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from protocol.publishing import PublishFailure, PublishReport
     from protocol.servant import service
     from protocol.subscriptions import Subscription
+    from spiral_host.crashes import CrashReport
     from spiral_host.host import Host
     from spiral_host.listener import Listener
     from spiral_host.loaders import DynamicPluginLoader, StaticPluginLoader
@@ -59,6 +60,7 @@ _HOMES = {
     "protocol.publishing": ("PublishFailure", "PublishReport"),
     "protocol.servant": ("service",),
     "protocol.subscriptions": ("Subscription",),
+    "spiral_host.crashes": ("CrashReport",),
     "spiral_host.host": ("Host",),
     "spiral_host.listener": ("Listener",),
     "spiral_host.loaders": ("DynamicPluginLoader", "StaticPluginLoader"),
@@ -71,6 +73,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BrokenRecording",
     "Cancelled",
+    "CrashReport",
     "DeadlineExceeded",
     "DynamicPluginLoader",
     "EventBus",

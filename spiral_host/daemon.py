@@ -2,7 +2,7 @@
 
     run -> take the run directory -> read the store -> bind the sockets -> find or start the node
         -> adopt what lives -> let clients in -> turn until told to stop
-        -> stop plugins in reverse order -> end the node -> remove every file of the run
+        -> stop plugins in reverse order -> end the node -> remove the run's files
 
 It imports nothing that a plugin wrote. Killed at any moment, it can be started again on the same
 run directory: node, workers and lanes live on, and the node tells the new one what runs.
@@ -40,6 +40,8 @@ from protocol.reactor import Reactor
 from spiral_host import nodes, store
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
+from spiral_host.crash_writer import CrashWriter
+from spiral_host.crashes import Death
 from spiral_host.endpoint import Endpoint, Sent
 from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
@@ -96,6 +98,7 @@ class Daemon:
         if self._store.loss:
             _say(self._store.loss)
         self.epoch = self._store.epoch
+        self._crashes = CrashWriter(self._run_dir.path, self.epoch)
         self._endpoint = Endpoint(self._run_dir)
 
     def _forget_last_run(self) -> None:
@@ -202,6 +205,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._store.close()
+        self._crashes.close()
         self._endpoint.close()
         self._reactor.close()
         signal.set_wakeup_fd(-1)
@@ -233,6 +237,10 @@ class Daemon:
     def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
         """Change the store; `then` is called by the loop once the change is on disk."""
         self._store.write(statements, then)
+
+    def died(self, death: Death) -> None:
+        """Have a report written of a death that nobody had asked for."""
+        self._crashes.keep(death)
 
     def changed(self) -> None:
         """Look again at what waits for something to move."""
@@ -350,6 +358,9 @@ class Daemon:
         alarms = []
         if self._store.failure:
             alarms.append(f"the store cannot be written: {self._store.failure}")
+        if self._crashes.failure:
+            lost = f"{self._crashes.failure}; lost so far: {self._crashes.lost}"
+            alarms.append(f"crash reports cannot be written: {lost}")
         refused = self._sessions.violations + self._bus.violations
         if refused:
             alarms.append(f"messages that broke the protocol were refused: {refused}")

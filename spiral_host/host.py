@@ -32,6 +32,8 @@ from protocol.names import parse_plugin_id
 from protocol.publishing import WAIT_S, PublishReport
 from spiral_host.client import Connection
 from spiral_host.config import DaemonConfig, default_run_dir
+from spiral_host.crash_files import latest
+from spiral_host.crashes import CrashReport
 from spiral_host.launch import DaemonProcess, start_daemon
 from spiral_host.listener import MAXLEN, Listener
 from spiral_host.loaders import Source, places_of
@@ -208,6 +210,19 @@ class Host(Access):
         except FileNotFoundError:
             raise UsageError(f"plugin {plugin_id} has no log; it has not run here") from None
         return text.splitlines()[-lines:]
+
+    def report(self, plugin_id: str) -> CrashReport | None:
+        """Give the report of the last death of a plugin that nobody had asked for.
+
+        It is read from disk, where it lies a moment after the death and after the plugin has gone.
+
+        Returns:
+            None when there is none, or none yet.
+
+        Raises:
+            UsageError: The id is none.
+        """
+        return latest(self._connection.run_dir, plugin_id)
 
     def status(self) -> dict[str, Any]:
         """Say how the daemon itself is."""
