@@ -19,6 +19,7 @@ import psutil
 from spiral_host import Host, LoadResult, NoDaemon
 from spiral_host.config import DaemonConfig
 from spiral_host.launch import DaemonProcess, start_daemon
+from spiral_host.rundir import CRASHES
 
 DEADLINE: Final = 20.0
 """Seconds for anything that a free machine does in one or two."""
@@ -161,8 +162,12 @@ class Run:
         assert not left, f"{left} is left; the daemon said: {said}"
 
     def files(self) -> list[str]:
-        """Name everything that lies in the run directory, and itself if it is there."""
-        return [str(path) for path in (self.run_dir, *self.run_dir.rglob("*")) if path.exists()]
+        """Name what lies in the run directory, and itself, but for what outlives a run."""
+        crashes = self.run_dir / CRASHES
+        found = [path for path in self.run_dir.rglob("*") if not path.is_relative_to(crashes)]
+        if not found and crashes.exists():
+            return []
+        return [str(path) for path in (self.run_dir, *found) if path.exists()]
 
     def _clear_away(self) -> None:
         for pid in self.processes():
