@@ -20,8 +20,8 @@ from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
 SOON_S = 2.0
 """Far more than a report takes on a machine that is free (a few milliseconds)."""
 
-HOPELESS = "[supervision]\nstart_s = 0.5\n"
-"""A plugin whose start may take so long."""
+HOPELESS = '[supervision]\nrestart = "temporary"\nstart_s = 0.5\n'
+"""A plugin that has half a second to start, and one try."""
 
 
 def die(host: Host, method: str, *arguments: object) -> CrashReport:
@@ -193,6 +193,7 @@ class TestCause:
         report = report_of(host, before.incarnation)
         assert (report.kind, report.pid) == ("node-lost", before.pid)
         assert report.next == "restart"
+        host.wait_service("doomed", DEADLINE)
 
 
 class TestRemains:
