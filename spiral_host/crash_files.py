@@ -86,8 +86,7 @@ def save(run_dir: Path, report: CrashReport, *, may_be_known: bool) -> None:
 
 def _text(report: CrashReport) -> bytes:
     # In ASCII, control characters escaped: a terminal that shows the file is not misled by it.
-    text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-    return text.replace("\x7f", "\\u007f").encode()
+    return json.dumps(report.to_dict(), indent=1, allow_nan=False).encode()
 
 
 def _replace(path: Path, text: bytes) -> None:

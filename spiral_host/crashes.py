@@ -210,22 +210,25 @@ def _says(words: str) -> Callable[[Death], bool]:
 
 _KINDS: Final[tuple[tuple[Kind, Callable[[Death], bool]], ...]] = (
     (Kind.OUT_OF_MEMORY, _says("out of memory")),
+    # A plugin that has raised leaves, or is ended because it did not: that is no other kind.
+    (Kind.RAISED, lambda death: bool(death.traceback)),
     (Kind.HANG, _says("hang")),
     (Kind.START_TIMEOUT, _says("start timeout")),
     (Kind.VIOLATION, _says("protocol violation")),
     (Kind.NOT_STARTED, _says("could not be started")),
     (Kind.NODE_LOST, _says("the node was lost")),
     (Kind.RULE, lambda death: bool(death.cause.rule)),
-    (Kind.RAISED, lambda death: bool(death.traceback)),
     (Kind.EXIT, lambda death: death.cause.kind == "exit"),
     (Kind.SIGNAL, lambda death: death.cause.kind == "signal"),
 )
 
 
 def _summary(death: Death, kind: Kind, lived: float | None) -> str:
-    """Say it in one line. What ended it comes first: a rule tells more than its signal."""
-    is_plain = kind in {Kind.EXIT, Kind.SIGNAL}
-    what = str(death.cause) if is_plain else death.cause.rule or death.reason or str(death.cause)
+    """Say it in one line. A rule tells more than its signal, and what was raised than either."""
+    what = "" if kind in {Kind.EXIT, Kind.SIGNAL} else death.reason
+    if kind is not Kind.RAISED:
+        what = death.cause.rule or what
+    what = what or str(death.cause)
     after = "" if lived is None else f", {lived:.3g} s after its start"
     return f"{_line(what)}, while {death.state}{after}"
 

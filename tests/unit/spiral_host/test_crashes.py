@@ -23,7 +23,8 @@ KINDS = [
     ({**KILLED, "rule": "it closed its umbilical"}, {}, Kind.RULE),
     ({**KILLED, "rule": "hangup of the moon"}, {}, Kind.RULE),
     ({"kind": "exit", "code": 1}, {"reason": RAISED, "traceback": "Traceback"}, Kind.RAISED),
-    ({**KILLED, "rule": "start timeout"}, {"traceback": "Traceback"}, Kind.START_TIMEOUT),
+    ({**KILLED, "rule": "start timeout"}, {"traceback": "Traceback"}, Kind.RAISED),
+    ({**KILLED, "rule": "it closed its umbilical"}, {"traceback": "Traceback"}, Kind.RAISED),
     ({"kind": "unknown"}, {"reason": "could not be started: no room"}, Kind.NOT_STARTED),
     ({"kind": "unknown"}, {"reason": "the node was lost"}, Kind.NODE_LOST),
     ({"kind": "unknown"}, {"reason": "unknown cause"}, Kind.UNKNOWN),
@@ -36,7 +37,7 @@ class TestKind:
         self, cause: dict[str, object], more: dict[str, str], kind: Kind
     ) -> None:
         """
-        A rule tells more than the signal it sends, and a traceback more than an exit status.
+        A rule tells more than the signal it sends, and a traceback more than either.
         """
         said = {"reason": "", **more}
         assert kind_of(death(cause=Cause(**cause), **said)) is kind  # type: ignore[arg-type]
@@ -141,6 +142,14 @@ class TestReport:
         [
             ({"cause": Cause(kind="signal", code=9, rule="hang: silent")}, "hang: silent"),
             ({"cause": Cause(kind="exit", code=1), "reason": RAISED, "traceback": "T"}, RAISED),
+            (
+                {
+                    "cause": Cause(kind="signal", code=9, rule="start timeout"),
+                    "reason": RAISED,
+                    "traceback": "T",
+                },
+                RAISED,
+            ),
             ({"cause": Cause(kind="unknown"), "reason": ""}, "unknown cause"),
         ],
     )
