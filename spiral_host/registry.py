@@ -29,6 +29,8 @@ class Plugin:
     lifecycle: Lifecycle
     incarnation: int = 0
     pid: int = 0
+    began: float = 0.0
+    """When its worker was ordered, on the monotonic clock; 0.0 if an earlier daemon did."""
     ready_at: float = 0.0
     confined: bool = False
     """Whether it has said hello from inside its confinement, so that it may be told to load."""

@@ -39,6 +39,7 @@ from protocol.messages import (
     Refusal,
     Refused,
     Relay,
+    Remains,
     RestartPlugin,
     Samples,
     ShutDown,
@@ -246,6 +247,8 @@ class Sessions:
             self._supervisor.silent(message.incarnation, message.why)
         elif isinstance(message, Heard):
             self._supervisor.heard(message.incarnation)
+        elif isinstance(message, Remains):
+            self._supervisor.left(message)
         elif isinstance(message, Samples):
             self._host.samples_arrived(message)
         elif isinstance(message, AllTold):

@@ -15,6 +15,7 @@ from protocol.events import PluginEvent, PluginLoaded, PluginUnloaded
 from protocol.messages import (
     TO_WORKER,
     Broken,
+    Cause,
     Described,
     DescribePlugin,
     EndWorker,
@@ -23,6 +24,7 @@ from protocol.messages import (
     LoadPlugin,
     PluginSource,
     Relay,
+    Remains,
     SpawnWorker,
     StopPlugin,
     ToNode,
@@ -32,6 +34,8 @@ from protocol.messages import (
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.announcer import Announcer
+from spiral_host.crashes import Death
+from spiral_host.deaths import Deaths, Life
 from spiral_host.describing import Describing
 from spiral_host.discovery import read_again
 from spiral_host.fingerprint import fingerprint
@@ -47,6 +51,7 @@ STOP_S: Final = 30.0
 CODE_S: Final = 1.0
 """How often the files of what is quarantined are looked at, seconds."""
 
+_UNKNOWN: Final = Cause(kind="unknown")
 _TO_BE_STARTED: Final = frozenset({State.DECLARED, State.BLOCKED})
 _COMING_OR_GOING: Final = frozenset({State.STARTING, State.DRAINING, State.STOPPING})
 
@@ -66,6 +71,9 @@ class Outside(Protocol):
 
     def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
         """Change the store."""
+
+    def died(self, death: Death) -> None:
+        """A worker has died that nobody had asked to leave."""
 
     def changed(self) -> None:
         """Something moved that people or parked questions may wait for."""
@@ -87,6 +95,7 @@ class Supervisor:
         self._data = data
         self._describing = Describing(reactor, node.tell_node, self._spawn_to_ask, self._tell)
         self._announcer = Announcer()
+        self._deaths = Deaths(outside.died)
         self._pace = Pace()
         self._chance = Random()  # noqa: S311 - jitter
         self._spawns = 0
@@ -186,7 +195,8 @@ class Supervisor:
         plugin = self._registry.by_incarnation(exit_.incarnation) or self._missed(exit_)
         if plugin is not None:
             is_normal = exit_.cause.kind == "exit" and not exit_.cause.code
-            self._ended(plugin, lifecycle.Exited(str(exit_.cause), is_normal=is_normal))
+            event = lifecycle.Exited(str(exit_.cause), is_normal=is_normal)
+            self._ended(plugin, event, exit_.cause)
         self._outside.write([], lambda: self._node.tell_node(ExitSeen(exit_.incarnation)))
 
     def _missed(self, exit_: Exited) -> Plugin | None:
@@ -196,6 +206,7 @@ class Supervisor:
         if plugin is None or plugin.leaving or plugin.state is not State.DECLARED or not is_news:
             return None
         plugin.lifecycle.adopt(time.monotonic())
+        plugin.incarnation, plugin.began = exit_.incarnation, 0.0
         return plugin
 
     def spawn_failed(self, incarnation: int, reason: str) -> None:
@@ -212,6 +223,10 @@ class Supervisor:
         for plugin in tuple(self._registry.plugins.values()):
             if plugin.incarnation:
                 self._ended(plugin, lifecycle.Exited("the node was lost", is_excused=True))
+
+    def left(self, remains: Remains) -> None:
+        """A worker has left this behind; the news of its death follows."""
+        self._deaths.left(remains)
 
     def silent(self, incarnation: int, why: str) -> None:
         """The loop that runs a worker's handlers does not answer."""
@@ -392,7 +407,7 @@ class Supervisor:
             if isinstance(action, Spawn):
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
-                plugin.confined = False
+                plugin.confined, plugin.began = False, time.monotonic()
                 self._spawn(plugin.incarnation, plugin)
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
@@ -406,7 +421,8 @@ class Supervisor:
     def _end(self, incarnation: int, rule: str, *, stacks: bool = False) -> None:
         self._node.tell_node(EndWorker(incarnation, rule, force=True, stacks=stacks))
 
-    def _ended(self, plugin: Plugin, event: lifecycle.Exited) -> None:
+    def _ended(self, plugin: Plugin, event: lifecycle.Exited, cause: Cause = _UNKNOWN) -> None:
+        life = Life.of(plugin)
         self._registry.withdraw_all(plugin.incarnation)
         plugin.incarnation = plugin.pid = 0
         plugin.figures, plugin.layers = None, ()
@@ -414,6 +430,7 @@ class Supervisor:
             return
         followers = self._registry.followers(plugin.id)
         self._handle(plugin, event)
+        self._deaths.died(plugin, life, cause, event.cause, time.monotonic())
         for follower in followers:
             if follower.state in {*UP, State.BLOCKED, State.STARTING}:
                 self._handle(follower, lifecycle.ProviderLeft())
@@ -421,6 +438,7 @@ class Supervisor:
     def _forget(self, plugin: Plugin) -> None:
         del self._registry.plugins[plugin.id]
         self._registry.forget_owner(plugin.id)
+        self._deaths.forget(plugin.id)
         self._outside.write([store.forget(plugin.id)])
         if plugin.ready_at:
             self._outside.publish(PluginUnloaded(plugin.id))

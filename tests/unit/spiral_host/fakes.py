@@ -21,6 +21,7 @@ from protocol.messages import (
     WorkerReport,
 )
 from protocol.plugin import PluginCapability, PluginMetadata
+from spiral_host.crashes import Death
 from spiral_host.lifecycle import State
 from spiral_host.manifest import Manifest
 from spiral_host.questions import Asker, Questions
@@ -96,6 +97,7 @@ class FakeOutside:
 
     events: list[PluginEvent] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
+    deaths: list[Death] = field(default_factory=list)
     is_slow: bool = False
     look_again: list[Callable[[], None]] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
@@ -115,6 +117,9 @@ class FakeOutside:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
+
+    def died(self, death: Death) -> None:
+        self.deaths.append(death)
 
     def changed(self) -> None:
         for look in self.look_again:

@@ -14,6 +14,7 @@ from protocol.messages import (
     ToWorker,
 )
 from protocol.plugin import PluginCapability, PluginMetadata
+from spiral_host.crashes import Death
 from spiral_host.manifest import Manifest
 from spiral_host.questions import Asker
 from spiral_host.store import Statement
@@ -56,6 +57,7 @@ class FakeOutside:
     def __init__(self) -> None:
         self.published: list[PluginEvent] = []
         self.written: list[Statement] = []
+        self.deaths: list[Death] = []
         self.listeners: list[Callable[[], None]] = []
 
     def publish(self, event: PluginEvent) -> None:
@@ -67,6 +69,10 @@ class FakeOutside:
         self.written += statements
         if then is not None:
             then()
+
+    def died(self, death: Death) -> None:
+        """Keep a death."""
+        self.deaths.append(death)
 
     def changed(self) -> None:
         """Tell those who wait for a change."""
