@@ -139,9 +139,12 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         events = _events(table.get("events"))
         concurrency = _concurrency(table.get("concurrency", 1))
         reentrant = _reentrant(table.get("reentrant", True))
-        supervision = parse_supervision(table.get("supervision"), metadata.dependencies)
     except UsageError as error:
         raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
+    try:
+        supervision = parse_supervision(table.get("supervision"), metadata.dependencies)
+    except UsageError as error:
+        raise ManifestError(str(path), "supervision", str(error)) from None
     return Manifest(
         metadata=metadata,
         source=source,
@@ -175,7 +178,6 @@ def _reentrant(declared: object) -> bool:
 
 def _field_named(text: str) -> str:
     words = (
-        "supervision",
         "plugin id",
         "version",
         "concurrency",

@@ -61,7 +61,7 @@ LONGEST_STOP_S: Final = 20.0
 
 _SECONDS: Final = {
     "start_s": ("start", 0.1, 3600.0),
-    "hang_s": ("hang", 1.0, 3600.0),
+    "hang_s": ("hang", 0.1, 3600.0),
     "stop_s": ("drain", 0.0, LONGEST_STOP_S),
     "crashes": ("threshold", 0.0, 1000.0),
     "backoff_max_s": ("backoff_max", 0.0, 3600.0),
@@ -84,11 +84,11 @@ def parse_supervision(table: object, dependencies: Mapping[str, str]) -> Supervi
     if table is None:
         return Supervision()
     if not isinstance(table, dict):
-        raise UsageError(f"supervision: {shown(table)} is no table")
+        raise UsageError(f"{shown(table)} is no table")
     known = {"restart", "providers", *_SECONDS}
     if unknown := sorted(map(shown, set(table) - known)):
-        raise UsageError(f"supervision: unknown {unknown[0]}; known: {', '.join(sorted(known))}")
-    restart = _word("supervision: restart", table.get("restart", "permanent"), Restart)
+        raise UsageError(f"unknown {unknown[0]}; known: {', '.join(sorted(known))}")
+    restart = _word("restart", table.get("restart", "permanent"), Restart)
     policy = Policy(restart=restart, **_numbers(table))
     providers = _providers(table.get("providers", {}), dependencies)
     _check_temporary(restart, table, providers)
@@ -103,24 +103,19 @@ def _numbers(table: Mapping[str, object]) -> dict[str, Any]:
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= greatest or not math.isfinite(value):  # type: ignore[operator, arg-type]
-            raise UsageError(
-                f"supervision: {key} = {shown(value)} is no number from {least:g} to {greatest:g}"
-            )
+            raise UsageError(f"{key} = {shown(value)} is no number from {least:g} to {greatest:g}")
         numbers[name] = float(value)  # type: ignore[arg-type]
     return numbers
 
 
 def _providers(declared: object, dependencies: Mapping[str, str]) -> dict[str, OnLoss]:
     if not isinstance(declared, dict):
-        raise UsageError(f"supervision.providers: {shown(declared)} is no table")
+        raise UsageError(f"providers = {shown(declared)} is no table")
     for name in declared:
         if name not in dependencies:
             cure = "name it among the dependencies too, or leave it out"
-            raise UsageError(f"supervision.providers: {shown(name)} is no dependency; {cure}")
-    return {
-        name: _word(f"supervision.providers: {name}", loss, OnLoss)
-        for name, loss in declared.items()
-    }
+            raise UsageError(f"providers: {shown(name)} is no dependency; {cure}")
+    return {name: _word(f"providers: {name}", loss, OnLoss) for name, loss in declared.items()}
 
 
 def _check_temporary(
@@ -131,10 +126,10 @@ def _check_temporary(
     never = 'restart = "temporary" means that it is never started again'
     for key in _OF_RESTARTS:
         if key in table:
-            raise UsageError(f"supervision: {never}, so {key} means nothing; leave one of them out")
+            raise UsageError(f"{never}, so {key} means nothing; leave one of them out")
     for name, loss in providers.items():
         if loss is OnLoss.RESTART:
-            raise UsageError(f"supervision: {never}, also not with {name}; choose tell or block")
+            raise UsageError(f"{never}, also not with {name}; choose tell or block")
 
 
 def _word(place: str, value: object, kind: Callable[[object], E]) -> E:

@@ -52,7 +52,7 @@ class TestParse:
             ({"retsart": "permanent"}, "unknown 'retsart'; known: backoff_max_s"),
             ({"restart": "always"}, "is none of: permanent, transient, temporary"),
             ({"restart": 3}, "is none of: permanent"),
-            ({"hang_s": 0}, "is no number from 1 to 3600"),
+            ({"hang_s": 0}, "is no number from 0.1 to 3600"),
             ({"hang_s": True}, "is no number"),
             ({"hang_s": "10"}, "is no number"),
             ({"hang_s": float("nan")}, "is no number"),
