@@ -1,7 +1,7 @@
-"""Decide how much one worker may say to its node and the daemon. No I/O, no clock.
+"""Decide how much one worker may say or print. No I/O, no clock.
 
 A token bucket: what is saved up may go at once, then only what trickles in. Who has spent all
-waits, and its words stay in its own socket. Events have bounds of their own (feeds.py).
+waits, and its words stay in its own socket or pipe. Events have bounds of their own (feeds.py).
 """
 
 from typing import Final
@@ -16,18 +16,26 @@ COST: Final = 512
 
 
 class Budget:
-    """One worker's budget; lives as long as the worker."""
+    """What one worker may still say, or print; lives as long as the worker.
 
-    def __init__(self) -> None:
-        self._left = float(BURST)
+    Args:
+        burst: Bytes that may be saved up.
+        rate: Bytes that trickle in each second.
+    """
+
+    def __init__(self, burst: int = BURST, rate: int = RATE) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._left = float(burst)
         self._since = 0.0
 
     def spend(self, size: int, now: float) -> bool:
-        """Count a message; say whether the worker has to wait."""
-        self._left = min(BURST, self._left + (now - self._since) * RATE) - size - COST
+        """Count a message, or one reading of output; say whether the worker has to wait."""
+        saved_up = min(self._burst, self._left + (now - self._since) * self._rate)
+        self._left = saved_up - size - COST
         self._since = now
         return self._left < 0
 
     def wait_s(self, now: float) -> float:
         """Say how long until the debt is paid, seconds."""
-        return max(0.0, -self._left / RATE - (now - self._since))
+        return max(0.0, -self._left / self._rate - (now - self._since))

@@ -1,12 +1,23 @@
 """Capture what workers print: from a pipe into one bounded file each, whatever they print.
 
 There is no limit on a line's length, and a full disk drops output and counts it: a worker never
-waits for the disk, and nothing it prints can harm the node.
+waits for the disk, and nothing it prints can harm the node. A worker that prints more than its
+budget waits in its own write until the node reads on; nobody else notices.
 """
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
+
+from plugin_worker.node.budget import Budget
+
+BURST: Final = 8 << 20
+RATE: Final = 2 << 20
+"""Bytes that a worker may print at once, and bytes a second after that. The burst is one whole
+file: a long traceback, or a library that announces itself, never waits. Twenty thousand lines a
+second are more than anybody reads, and leave the disk time to breathe: a new file every four
+seconds. (journald drops what is beyond 10,000 lines in 30 s; here their writer waits.)"""
 
 MAX_FILE: Final = 8 << 20
 """Bytes of one file; the one before it is kept too."""
@@ -23,14 +34,19 @@ class Log:
     """One worker's captured output; lives as long as the worker."""
 
     def __init__(self, path: Path) -> None:
-        self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
+        self._path = path
+        self._file = _open(path)
+        self._size = os.fstat(self._file).st_size
+        try:
+            self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            os.close(self._file)
+            raise
         os.set_blocking(self.read_fd, False)
+        self._budget = Budget(BURST, RATE)
         self.dropped = 0
         """Bytes that the disk had no room for, since it last had some."""
         self._last = b""
-        self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._file).st_size
 
     def handed_over(self) -> None:
         """Close the writing end: the worker has it now, and its end must be the last."""
@@ -38,15 +54,20 @@ class Log:
             os.close(self.write_fd)
             self.write_fd = -1
 
-    def drain(self) -> bool:
-        """Move what is there into the file, at most one chunk; False at the end of output."""
+    def drain(self, now: float) -> float | None:
+        """Move what is there into the file, at most one chunk.
+
+        Returns:
+            How long to leave the pipe alone now, seconds; None at the end of output.
+        """
         try:
             chunk = os.read(self.read_fd, _CHUNK)
         except BlockingIOError:
-            return True
-        if chunk:
-            self._write(chunk)
-        return bool(chunk)
+            return 0.0
+        if not chunk:
+            return None
+        self._write(chunk)
+        return self._budget.wait_s(now) if self._budget.spend(len(chunk), now) else 0.0
 
     def note(self, line: str) -> None:
         """Write a line of the host's own."""
@@ -54,11 +75,14 @@ class Log:
 
     def drain_all(self) -> None:
         """Move everything that is there into the file."""
+        # No more than the pipe held: a process that outlives its worker may print without end.
+        left = fcntl.fcntl(self.read_fd, fcntl.F_GETPIPE_SZ)
         try:
-            while chunk := os.read(self.read_fd, _CHUNK):
+            while left > 0 and (chunk := os.read(self.read_fd, _CHUNK)):
                 self._write(chunk)
+                left -= len(chunk)
         except BlockingIOError:
-            pass  # a process that outlives its worker still holds the pipe; it writes to nobody
+            pass  # that process holds the pipe, and is silent
 
     def last_lines(self) -> str:
         """Give the last lines of this life; the first of them may be cut."""
@@ -89,9 +113,14 @@ class Log:
     def _turn_over(self) -> None:
         try:
             self._path.rename(self._path.with_suffix(".log.1"))
+            file = _open(self._path)
         except OSError:
-            os.ftruncate(self._file, 0)
-        os.close(self._file)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, 0o600)
+            os.ftruncate(self._file, 0)  # no place for another one: begin this one again
+        else:
+            os.close(self._file)
+            self._file = file
         self._size = os.fstat(self._file).st_size
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -266,8 +266,16 @@ class Workers:
             self._reactor.forget(worker.umbilical.fd)
 
     def _drain(self, worker: WorkerProcess) -> None:
-        if not worker.log.drain():
-            self._reactor.forget(worker.log.read_fd)
+        wait_s = worker.log.drain(time.monotonic())
+        if wait_s == 0:
+            return
+        self._reactor.forget(worker.log.read_fd)
+        if wait_s is not None:  # it prints too much: its own writes block, nobody else notices
+            self._reactor.call_later(wait_s, lambda: self._drain_again(worker))
+
+    def _drain_again(self, worker: WorkerProcess) -> None:
+        if self.living.get(worker.incarnation) is worker:
+            self._reactor.watch(worker.log.read_fd, lambda: self._drain(worker))
 
     # --- what is said to workers ------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ class Service:
         """Flood no more."""
         self._over.set()
 
+    def say(self, size: int) -> None:
+        """Print so many bytes, all on one line, and return when they are out."""
+        sys.stdout.write("x" * size)
+        sys.stdout.flush()
+
     def _flood(self, size: int) -> None:
         payload = "x" * size
         while not self._over.is_set():

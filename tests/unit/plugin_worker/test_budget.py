@@ -63,3 +63,13 @@ class TestBudget:
 
         assert budget.spend(10 * RATE, START)
         assert budget.wait_s(START) > 9.0
+
+    def test_what_it_allows_is_said_when_it_is_made(self) -> None:
+        """
+        Output has a budget of its own beside that of messages.
+        """
+        budget = Budget(burst=10_000, rate=1000)
+
+        assert not budget.spend(10_000 - COST, START)
+        assert budget.spend(2000 - COST, START)
+        assert budget.wait_s(START) == pytest.approx(2.0)

@@ -1,0 +1,36 @@
+"""What plugins print is kept in full; one that prints too much waits, and nobody else does."""
+
+import time
+from typing import Final
+
+from plugin_worker.node.logs import BURST, RATE
+from tests.actors import Aside
+from tests.hosts import Run
+
+LINE: Final = 6 << 20
+
+
+class TestLogs:
+    def test_there_is_no_limit_on_a_line(self, run: Run) -> None:
+        """A line of six megabytes arrives whole, within the budget."""
+        host = run.embed("flooder")
+        host.get_service("flooder").say(LINE)
+        host.unload("flooder")
+
+        assert (run.run_dir / "logs" / "flooder.log").read_bytes() == b"x" * LINE
+
+    def test_who_prints_beyond_its_budget_waits_and_nobody_else(self, run: Run) -> None:
+        """Its own write takes as long as the budget says; another plugin is called meanwhile."""
+        host = run.embed("flooder", "polite")
+        flooder, polite = host.get_service("flooder"), host.get_service("polite")
+        began = time.monotonic()
+        said = Aside(lambda: flooder.say(BURST + RATE))
+        answered = 0
+        while not said.is_done:
+            assert polite.add(1, 2) == 3
+            answered += 1
+
+        assert said.outcome() is None
+        assert time.monotonic() - began > 0.8
+        assert answered > 50
+        assert host.get("flooder").restarts == 0
