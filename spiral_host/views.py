@@ -16,6 +16,13 @@ Row = dict[str, object]
 PROFILES: Final = {"standard": "standard", "best-effort": "standard", "off": "NOT SANDBOXED"}
 """What is in force, for what the operator asked."""
 
+IMPOSSIBLE: Final = "cannot be made (seccomp)"
+ENDED: Final = "end with their worker (the node is a subreaper)"
+"""What becomes of processes that a plugin starts."""
+
+_FORBIDS_FORKS: Final = frozenset({"seccomp", "no-new-privs"})
+"""Layers without which a worker can start processes."""
+
 
 def plugin_row(plugin: Plugin, registry: Registry) -> Row:
     """Say how one plugin is."""
@@ -96,9 +103,11 @@ def sandbox_hindrance(asked: str, node: NodeDetails) -> str:
 def sandbox_row(asked: str, node: NodeDetails | None) -> Row:
     """Say what confinement was asked for and what this machine lacks of it."""
     missing = dict(node.missing) if node else {}
+    can_fork = asked == "off" or not missing.keys().isdisjoint(_FORBIDS_FORKS)
     return {
         "asked": asked,
         "profile": PROFILES[asked],
         "degraded": sorted(missing) if asked != "off" else [],
         "missing": [f"{layer}: {why}" for layer, why in sorted(missing.items())],
+        "grandchildren": ENDED if can_fork else IMPOSSIBLE,
     }

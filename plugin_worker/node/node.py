@@ -22,6 +22,7 @@ from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.remains import Gathered, KeptRemains
+from plugin_worker.node.orphans import Orphans
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
@@ -68,6 +69,9 @@ LONELY_S: Final = 600.0
 GREET_AGAIN_S: Final = 0.1
 """How soon a daemon that does not read is greeted again, seconds."""
 
+ORPHANS_S: Final = 2.0
+"""How long a node that leaves waits for the end of what its workers have left behind, seconds."""
+
 MAX_EXITS: Final = 4096
 """Exits that are remembered while there is no daemon to be told."""
 
@@ -98,6 +102,7 @@ class Node:
             (run_dir / folder).mkdir(mode=0o700, exist_ok=True)
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
+        self._orphans = Orphans(reactor, self._children)
         self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
         self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
@@ -145,6 +150,7 @@ class Node:
         self._wait_lonely()
         while not (self._stopping and not self._workers.living):
             self._reactor.turn()
+        self._orphans.end_all(time.monotonic() + ORPHANS_S)
         self._close()
 
     def _stop(self) -> None:
@@ -271,6 +277,12 @@ class Node:
         taken = tuple(sample for sample in samples if sample is not None)
         self.tell_daemon(Samples(request, taken))
 
+    def _children(self) -> set[int] | None:
+        """Give the processes that are ours; None while one is being made."""
+        if self._zygote.is_forking:
+            return None
+        return {self._zygote.pid, *(worker.pid for worker in self._workers.living.values())}
+
     # --- endpoints --------------------------------------------------------------------------------
 
     def _send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
@@ -291,6 +303,7 @@ class Node:
             self._remains.keep(left)
             self.tell_daemon(left)
         self.tell_daemon(exit_)
+        self._orphans.look_soon()
 
     def lane_closed(self, lane: int, callee: int) -> None:
         """A callee has seen a lane's end."""
@@ -328,6 +341,8 @@ def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
     run_dir, name, sandbox, *owner = arguments
     raise_descriptor_limit()
+    # Inherited as ignored, it would let the kernel reap our children: none would have a cause.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A terminal's Ctrl-C is for the daemon, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Node(Path(run_dir), name, sandbox).run(int(owner[0]) if owner else None)

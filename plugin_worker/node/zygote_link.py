@@ -48,6 +48,16 @@ class ZygoteLink:
         self._orders: deque[Order] = deque()
         self._asked: dict[int, Order] = {}
 
+    @property
+    def is_forking(self) -> bool:
+        """Whether there may be a worker whose pid nobody knows yet."""
+        return bool(self._asked)
+
+    @property
+    def pid(self) -> int:
+        """The process that forks, or 0."""
+        return 0 if self._process is None else self._process.pid
+
     def fork(self, order: Order) -> None:
         """Have a worker forked, starting a zygote first if there is none."""
         if self._socket is None:
@@ -62,6 +72,9 @@ class ZygoteLink:
             self._socket.close()
             self._socket = None
         if self._process is not None:
+            # One that was stopped would not hear us hang up. It is ours to reap, so the number is its
+            # own, and it holds nothing: a worker without an order is an orphan.
+            self._process.kill()
             self._process.wait()
             self._process = None
 

@@ -11,6 +11,8 @@ from spiral_host.policy import Policy
 from spiral_host.records import LoadResult, load_result, plugin_info
 from spiral_host.registry import Offered, Plugin, Registry
 from spiral_host.views import (
+    ENDED,
+    IMPOSSIBLE,
     plugin_row,
     sandbox_hindrance,
     sandbox_row,
@@ -122,6 +124,26 @@ class TestSandbox:
 
         assert row["degraded"] == ["landlock", "seccomp"]
         assert row["missing"] == ["landlock: old kernel", "seccomp: not built"]
+
+    @pytest.mark.parametrize(
+        ("asked", "missing", "fate"),
+        [
+            ("standard", (), IMPOSSIBLE),
+            ("best-effort", ("landlock",), IMPOSSIBLE),
+            ("best-effort", ("seccomp",), ENDED),
+            ("best-effort", ("no-new-privs",), ENDED),
+            ("off", (), ENDED),
+        ],
+    )
+    def test_what_becomes_of_grandchildren_is_said(
+        self, asked: str, missing: tuple[str, ...], fate: str
+    ) -> None:
+        """
+        The filter forbids them; where it is missing, or off, the node ends them.
+        """
+        there = node(**dict.fromkeys(missing, "old kernel"))
+
+        assert sandbox_row(asked, there)["grandchildren"] == fate
 
     @pytest.mark.parametrize(
         ("asked", "there", "hindrance"),
