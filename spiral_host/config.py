@@ -1,5 +1,6 @@
 """The operator's choices as frozen records, and where a daemon lives when nobody says."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,13 @@ say what is missing. `off`: no confinement, and every status says so."""
 MAX_SOCKET_PATH: Final = 107
 """Bytes: the kernel's `sun_path` holds 108 with its terminator."""
 
+ALONE_S: Final = 600.0
+"""Seconds: long enough to start a daemon again by hand, and no night of work for nobody. (kubelet
+never gives up; here an operator who has gone home wants the machine back.)"""
+
+MIN_ALONE_S: Final = 1.0
+"""Seconds: a node starts before its daemon can greet it, and waits for a new one to take over."""
+
 LONGEST_SOCKET: Final = "events-out.sock"
 
 
@@ -25,21 +33,28 @@ class DaemonConfig:
         run_dir: Its sockets, logs and store; one living daemon each.
         data_dir: Holds one folder for each plugin's data; `<run_dir>/data` when None.
         plugins: Places that are loaded once it serves.
+        alone_s: How long its node goes on without any daemon, seconds; then plugins stop.
         owner_fd: Read end of the pipe of the application that embeds it; its end ends the daemon.
 
     Raises:
-        UsageError: The sandbox is unknown, or the run directory's path too long for a socket.
+        UsageError: The sandbox is unknown, the run directory's path too long for a socket, or the
+            node's patience no time.
     """
 
     run_dir: Path
     data_dir: Path | None = None
     sandbox: str = "standard"
     plugins: tuple[str, ...] = ()
+    alone_s: float = ALONE_S
     owner_fd: int | None = None
 
     def __post_init__(self) -> None:
         if self.sandbox not in SANDBOXES:
             raise UsageError(f"no sandbox {self.sandbox!r}; choose one of {', '.join(SANDBOXES)}")
+        if not MIN_ALONE_S <= self.alone_s < math.inf:
+            raise UsageError(
+                f"no node can be alone for {self.alone_s:g} s; choose {MIN_ALONE_S:g} or more"
+            )
         check_run_dir(self.run_dir)
 
     @property

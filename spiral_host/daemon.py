@@ -399,6 +399,7 @@ def main() -> int:
         data_dir=Path(said["data_dir"]) if said["data_dir"] else None,
         sandbox=said["sandbox"],
         plugins=tuple(said["plugins"]),
+        alone_s=said["alone_s"],
         owner_fd=said["owner_fd"],
     )
     return run(config)

@@ -68,6 +68,7 @@ def start_daemon(config: DaemonConfig) -> DaemonProcess:
         "data_dir": None if config.data_dir is None else str(config.data_dir),
         "sandbox": config.sandbox,
         "plugins": list(config.plugins),
+        "alone_s": config.alone_s,
         "owner_fd": config.owner_fd,
     }
     if daemon.stdin is not None:

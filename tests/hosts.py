@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import psutil
 
 from spiral_host import Host, LoadResult, NoDaemon
-from spiral_host.config import DaemonConfig
+from spiral_host.config import ALONE_S, DaemonConfig
 from spiral_host.launch import DaemonProcess, start_daemon
 from spiral_host.rundir import CRASHES
 
@@ -103,13 +103,19 @@ class Run:
         """Start a detached daemon, as an operator does, and connect to it."""
         self.start_daemon()
         host = self.connect()
-        assert all_ready(host.load([plugin(name) for name in plugins]))
+        self.load(host, *plugins)
         return host
 
-    def start_daemon(self) -> DaemonProcess:
+    def load(self, host: Host, *plugins: str) -> None:
+        """Load these of the tests' plugins."""
+        assert all_ready(host.load([plugin(name) for name in plugins]))
+
+    def start_daemon(self, *, alone_s: float = ALONE_S) -> DaemonProcess:
         """Start a detached daemon; connect when it answers."""
         daemon = start_daemon(
-            DaemonConfig(run_dir=self.run_dir, data_dir=self.data_dir, sandbox=SANDBOX)
+            DaemonConfig(
+                run_dir=self.run_dir, data_dir=self.data_dir, sandbox=SANDBOX, alone_s=alone_s
+            )
         )
         self._daemons.append(daemon)
         return daemon

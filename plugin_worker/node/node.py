@@ -21,8 +21,9 @@ from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.lanes import Lanes
-from plugin_worker.node.remains import Gathered, KeptRemains
+from plugin_worker.node.leaving import Leaving
 from plugin_worker.node.orphans import Orphans
+from plugin_worker.node.remains import Gathered, KeptRemains
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
@@ -60,11 +61,8 @@ from protocol.messages import (
 )
 from protocol.peer import BusPeer
 from protocol.process import raise_descriptor_limit
-from protocol.reactor import Reactor, Timer
+from protocol.reactor import Reactor
 from protocol.session import greeting
-
-LONELY_S: Final = 600.0
-"""How long a node goes on without any daemon, seconds."""
 
 GREET_AGAIN_S: Final = 0.1
 """How soon a daemon that does not read is greeted again, seconds."""
@@ -79,16 +77,16 @@ MAX_EXITS: Final = 4096
 class Node:
     """One node; lives until it is told to stop or is left alone."""
 
-    def __init__(self, run_dir: Path, name: str, sandbox: str) -> None:
+    def __init__(self, run_dir: Path, name: str, sandbox: str, alone_s: float) -> None:
         self._run_dir = run_dir
         self._name = name
         self._sandbox = sandbox
         self._missing = {layer: why for layer, why in probe().items() if why}
-        self._stopping = self._is_ownerless = False
+        self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
         self._remains = KeptRemains()
         self._epoch = 0
-        self._lonely: Timer | None = None
+        self._alone_s = alone_s
         self._reactor = Reactor()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._build()
@@ -104,6 +102,7 @@ class Node:
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._orphans = Orphans(reactor, self._children)
         self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
+        self._leaving = Leaving(reactor, self._workers, self._alone_s)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
         self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
         self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
@@ -147,27 +146,18 @@ class Node:
         """Serve until told to stop."""
         if owner_fd is not None:
             self._reactor.watch(owner_fd, lambda: self._owner_gone(owner_fd))
-        self._wait_lonely()
-        while not (self._stopping and not self._workers.living):
+        self._leaving.left_alone()
+        while not self._leaving.is_over:
             self._reactor.turn()
         self._orphans.end_all(time.monotonic() + ORPHANS_S)
         self._close()
-
-    def _stop(self) -> None:
-        self._stopping = True
-        self._workers.end_all("the node stops")
 
     def _owner_gone(self, owner_fd: int) -> None:
         self._reactor.forget(owner_fd)
         self._is_ownerless = True
         # The daemon sees the same end and stops in order; without it, this is the whole stop.
         if not self._link.is_connected:
-            self._stop()
-
-    def _wait_lonely(self) -> None:
-        if self._lonely is not None:
-            self._lonely.cancel()
-        self._lonely = self._reactor.call_later(LONELY_S, self._stop)
+            self._leaving.at_once()
 
     def _close(self) -> None:
         self._zygote.close()
@@ -198,8 +188,10 @@ class Node:
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
         )
-        if self._link.is_connected and not all(
-            self._link.send(body) for body in self._told(details)
+        if (
+            self._link.is_connected
+            and not self._leaving.is_begun
+            and not all(self._link.send(body) for body in self._told(details))
         ):
             self._greet_again()
 
@@ -223,13 +215,12 @@ class Node:
         self._feeds.give_up()
         self._tell_everybody(DaemonChanged(0))
         if self._is_ownerless:
-            self._stop()  # its end was not heard of yet when the owner left
-        self._wait_lonely()
+            self._leaving.at_once()  # its end was not heard of yet when the owner left
+        self._leaving.left_alone()
 
     def _welcomed(self, epoch: int) -> None:
         self._epoch = epoch
-        if self._lonely is not None:
-            self._lonely.cancel()
+        self._leaving.found()
         self._feeds.peer.join(self._name)
         self._tell_everybody(DaemonChanged(epoch))
 
@@ -242,7 +233,7 @@ class Node:
             self._ordered(TO_NODE.decode(body))
         except RemoteProtocolError as error:
             os.write(2, f"{time.time():.3f} the daemon broke the protocol: {error}\n".encode())
-            self._stop()
+            self._leaving.at_once()
 
     def _ordered(self, message: ToNode) -> None:  # noqa: C901 - one line for each order
         if isinstance(message, Relay):
@@ -266,7 +257,7 @@ class Node:
         elif isinstance(message, NodeWelcome):
             self._welcomed(message.epoch)
         elif isinstance(message, StopNode | Refused):
-            self._stop()
+            self._leaving.at_once()
 
     def _sample(self, request: str) -> None:
         samples = (
@@ -339,11 +330,11 @@ class Node:
 
 def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
-    run_dir, name, sandbox, *owner = arguments
+    run_dir, name, sandbox, alone_s, *owner = arguments
     raise_descriptor_limit()
     # Inherited as ignored, it would let the kernel reap our children: none would have a cause.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A terminal's Ctrl-C is for the daemon, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Node(Path(run_dir), name, sandbox).run(int(owner[0]) if owner else None)
+    Node(Path(run_dir), name, sandbox, float(alone_s)).run(int(owner[0]) if owner else None)
     return 0

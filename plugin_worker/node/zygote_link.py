@@ -72,8 +72,8 @@ class ZygoteLink:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            # One that was stopped would not hear us hang up. It is ours to reap, so the number is its
-            # own, and it holds nothing: a worker without an order is an orphan.
+            # One that was stopped would not hear us hang up. It is ours to reap, so nobody else has
+            # its number; and it holds nothing: a worker that nobody has heard of is an orphan.
             self._process.kill()
             self._process.wait()
             self._process = None

@@ -39,9 +39,11 @@ ALREADY: Final = 1.0
 @daemon_options
 @run_dir
 @click.pass_obj
-def run(target: Target, paths: Sequence[str], sandbox: str, data_dir: str | None) -> int:
+def run(
+    target: Target, paths: Sequence[str], sandbox: str, data_dir: str | None, alone_s: float
+) -> int:
     """Be the daemon, here, until Ctrl-C; load the plugins at PATH."""
-    return target.door.run(daemon_config(target, existing(paths), sandbox, data_dir))
+    return target.door.run(daemon_config(target, existing(paths), sandbox, data_dir, alone_s))
 
 
 @click.command()
@@ -50,7 +52,13 @@ def run(target: Target, paths: Sequence[str], sandbox: str, data_dir: str | None
 @common
 @click.pass_obj
 def start(
-    target: Target, paths: Sequence[str], sandbox: str, data_dir: str | None, *, as_json: bool
+    target: Target,
+    paths: Sequence[str],
+    sandbox: str,
+    data_dir: str | None,
+    alone_s: float,
+    *,
+    as_json: bool,
 ) -> int:
     """Start a daemon in the background and load the plugins at PATH.
 
@@ -58,7 +66,7 @@ def start(
     daemon was killed, the new one takes over: its plugins go on in their processes.
     """
     files = existing(paths)
-    config = daemon_config(target, (), sandbox, data_dir)
+    config = daemon_config(target, (), sandbox, data_dir, alone_s)
     _refuse_second(target)
     takes_over = (target.run_dir / STORE).exists()
     process = target.door.start(config)

@@ -9,7 +9,7 @@ import click
 
 from spiral_host.cli.door import Target
 from spiral_host.cli.failure import Failure, Status
-from spiral_host.config import SANDBOXES, DaemonConfig
+from spiral_host.config import ALONE_S, MIN_ALONE_S, SANDBOXES, DaemonConfig
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -32,7 +32,16 @@ def run_dir(command: Command) -> Command:
 
 
 def daemon_options(command: Command) -> Command:
-    """Add what a new daemon is told: how to sandbox, and where plugins keep their files."""
+    """Add what a new daemon is told: how to sandbox, where plugins keep their files, and so on."""
+    command = click.option(
+        "--alone",
+        "alone_s",
+        type=click.FloatRange(min=MIN_ALONE_S),
+        default=ALONE_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long plugins go on when the daemon is gone, before they stop in order.",
+    )(command)
     command = click.option(
         "--data-dir",
         type=click.Path(file_okay=False),
@@ -49,7 +58,11 @@ def daemon_options(command: Command) -> Command:
 
 
 def daemon_config(
-    target: Target, plugins: Sequence[str], sandbox: str, data_dir: str | None
+    target: Target,
+    plugins: Sequence[str],
+    sandbox: str,
+    data_dir: str | None,
+    alone_s: float,
 ) -> DaemonConfig:
     """Build what a new daemon is told; it outlives this command's working directory.
 
@@ -61,6 +74,7 @@ def daemon_config(
         data_dir=Path(data_dir).absolute() if data_dir else None,
         sandbox=sandbox,
         plugins=tuple(plugins),
+        alone_s=alone_s,
     )
 
 

@@ -33,6 +33,16 @@ class TestDaemonConfig:
             DaemonConfig(run_dir=Path("/" + "x" * room))
 
 
+class TestAlone:
+    @pytest.mark.parametrize("patience", [0.0, -1.0, 0.5, float("nan"), float("inf")])
+    def test_a_node_is_left_alone_for_some_time(self, patience: float) -> None:
+        """
+        One that could not wait for its first daemon would never do anything.
+        """
+        with pytest.raises(UsageError, match="choose 1 or more"):
+            DaemonConfig(run_dir=Path("/r"), alone_s=patience)
+
+
 class TestDefaultRunDir:
     @pytest.mark.parametrize(
         ("named", "session", "expected"),

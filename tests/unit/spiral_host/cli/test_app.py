@@ -62,6 +62,8 @@ class TestEveryCommand:
             ("start", "no/such/path"),
             ("run", "no/such/path"),
             ("start", "--sandbox", "none"),
+            ("start", "--alone", "0"),
+            ("run", "--alone", "nan"),
             ("unload", "../x"),
             ("restart", "x" * 300),
             ("logs", "a\x1b[31m"),
@@ -141,13 +143,14 @@ class TestStart:
         """
         town = Town(FakeHost(infos=[READY], results=[loaded(READY)]), runs=False)
 
-        result = town.command("start", str(tmp_path), "--sandbox", "best-effort")
+        result = town.command("start", str(tmp_path), "--sandbox", "best-effort", "--alone", "9")
 
         assert result.exit_code == 0
         assert town.host.asked == [("load", str(tmp_path)), "initialize_all"]
         assert "alpha: ready, pid 11\n" in result.stdout
         (config,) = town.configs
         assert (config.run_dir, config.sandbox) == (Path("/run/town"), "best-effort")
+        assert config.alone_s == 9
 
     def test_says_which_failed_and_why(self, tmp_path: Path) -> None:
         """
