@@ -56,6 +56,10 @@ from spiral_host.store import Statement, Store
 from spiral_host.supervisor import Supervisor
 from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
 
+LOOK_AROUND_S: Final = 1.0
+"""How often the daemon looks whether its run directory is still there, seconds: two calls to the
+kernel, and as long as an operator may wonder what has become of it."""
+
 LEAVING_S: Final = 5.0
 """How long the node may take to leave once every plugin has stopped, seconds."""
 
@@ -74,7 +78,7 @@ class Daemon:
         self._started = time.monotonic()
         self._status = 0
         self._over = False
-        self._leaves_all_behind = False
+        self._leaves_all_behind = self._is_homeless = False
         self._serves = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
@@ -165,6 +169,16 @@ class Daemon:
         )
         if self._config.owner_fd is not None:
             self._reactor.watch(self._config.owner_fd, self._owner_gone)
+        self._reactor.call_later(LOOK_AROUND_S, self._look_around)
+
+    def _look_around(self) -> None:
+        """Notice what nothing announces."""
+        if not self._run_dir.is_ours and not self._is_homeless:
+            self._is_homeless = True
+            _say(f"{self._run_dir.path} has been removed or replaced: plugins stop, and I leave")
+            self._status = 1
+            self._orders.shut_down()
+        self._reactor.call_later(LOOK_AROUND_S, self._look_around)
 
     def _listen_to_signals(self) -> None:
         # Before there is anything to clean up: from here on a signal is only read by the loop.
@@ -204,6 +218,10 @@ class Daemon:
         self._orders.shut_down()
 
     def _close(self) -> None:
+        if not self._run_dir.is_ours:
+            # SQLite and ZeroMQ, when closed, remove files by their paths. Ours are gone; what lies
+            # there now is another daemon's.
+            os._exit(self._status or 1)
         self._store.close()
         self._crashes.close()
         self._endpoint.close()

@@ -65,6 +65,15 @@ class RunDir:
         for name in (CONTROL, EVENTS_IN, EVENTS_OUT):
             (self.path / name).unlink(missing_ok=True)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is still there, and nobody has made another one in its place."""
+        try:
+            there, held = (self.path / LOCK).stat(), os.fstat(self._lock)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
     def let_go(self) -> None:
         """Leave everything as it is, for another daemon."""
         self.clear_sockets()

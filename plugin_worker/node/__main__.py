@@ -1,4 +1,4 @@
-"""`python -m plugin_worker.node RUN_DIR NAME SANDBOX ALONE_S [OWNER_FD]`: how a daemon starts it."""
+"""`python -m plugin_worker.node RUN_DIR NAME SANDBOX ALONE_S [OWNER_FD]`, as a daemon says it."""
 
 import sys
 

@@ -20,6 +20,7 @@ import zmq
 from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.folder import hold
 from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.leaving import Leaving
 from plugin_worker.node.orphans import Orphans
@@ -79,6 +80,7 @@ class Node:
 
     def __init__(self, run_dir: Path, name: str, sandbox: str, alone_s: float) -> None:
         self._run_dir = run_dir
+        self._here = hold(run_dir)
         self._name = name
         self._sandbox = sandbox
         self._missing = {layer: why for layer, why in probe().items() if why}
@@ -92,12 +94,12 @@ class Node:
         self._build()
 
     def _build(self) -> None:
-        reactor, run_dir = self._reactor, self._run_dir
+        reactor, run_dir, here = self._reactor, self._run_dir, self._here
         layers = self._layers()
         program = seccomp.compile_program() if "seccomp" in layers else b""
-        shutil.rmtree(run_dir / "tmp", ignore_errors=True)
+        shutil.rmtree(here / "tmp", ignore_errors=True)
         for folder in ("tmp", "logs"):
-            (run_dir / folder).mkdir(mode=0o700, exist_ok=True)
+            (here / folder).mkdir(mode=0o700, exist_ok=True)
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._orphans = Orphans(reactor, self._children)
@@ -108,7 +110,7 @@ class Node:
         self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
         self._clients = Clients(
             reactor,
-            run_dir / "node.sock",
+            here / "node.sock",
             self._client_left,
             self.lane_closed,
             self.wait_told,
@@ -169,7 +171,7 @@ class Node:
         self._reactor.close()
         self._context.destroy(linger=0)
         for folder in ("tmp", "lib"):
-            shutil.rmtree(self._run_dir / folder, ignore_errors=True)
+            shutil.rmtree(self._here / folder, ignore_errors=True)
 
     # --- the daemon -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgpack
 
 from plugin_worker.confine import scrubbed_environment
+from plugin_worker.node.folder import hold
 from plugin_worker.node.logs import Log
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.sandbox.confinement import Confinement
@@ -21,6 +22,7 @@ class Spawner:
 
     def __init__(self, run_dir: Path, layers: tuple[str, ...]) -> None:
         self._run_dir = run_dir
+        self._here = hold(run_dir)
         self._layers = layers
         self._site = _site_packages()
 
@@ -30,7 +32,7 @@ class Spawner:
         Raises:
             OSError: The disk or the descriptors are used up.
         """
-        tmp = self._run_dir / "tmp" / str(order.incarnation)
+        tmp = self._here / "tmp" / str(order.incarnation)
         tmp.mkdir(mode=0o700, parents=True)
         Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -39,7 +41,7 @@ class Spawner:
             incarnation=order.incarnation,
             plugin_id=order.plugin_id,
             umbilical=Umbilical(ours, takes_descriptors=False),
-            log=Log(self._run_dir / "logs" / f"{order.plugin_id}.log"),
+            log=Log(self._here / "logs" / f"{order.plugin_id}.log"),
             flight_fd=flight_fd,
             tmp=tmp,
             root=order.source.root,
@@ -47,9 +49,9 @@ class Spawner:
         )
         return worker, theirs
 
-    def frame(self, order: SpawnWorker, worker: WorkerProcess) -> bytes:
+    def frame(self, order: SpawnWorker) -> bytes:
         """Give the order for the zygote."""
-        tmp = str(worker.tmp)
+        tmp = str(self._run_dir / "tmp" / str(order.incarnation))
         confinement = Confinement(
             read=(*_own_code(order.source), *self._site),
             write=(order.data_dir,),

@@ -135,7 +135,7 @@ class Workers:
         self._zygote.fork(
             Order(
                 incarnation=order.incarnation,
-                frame=self._spawner.frame(order, worker),
+                frame=self._spawner.frame(order),
                 descriptors=(theirs.fileno(), worker.log.write_fd, *pages),
                 taken=taken,
                 answered=lambda pid, error: self._forked(worker, pid, error),
