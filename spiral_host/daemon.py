@@ -405,8 +405,9 @@ def run(config: DaemonConfig) -> int:
 
 def _say(line: str, traceback: str = "") -> None:
     """Write where errors belong; a plugin's own words can do no harm there."""
-    sys.stderr.write(f"spiral-host: {harmless_line(line)}\n{harmless_text(traceback)}")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk or a terminal that is gone must not end us
+        sys.stderr.write(f"spiral-host: {harmless_line(line)}\n{harmless_text(traceback)}")
+        sys.stderr.flush()
 
 
 def main() -> int:

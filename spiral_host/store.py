@@ -3,6 +3,9 @@
 Written before the action it stands for, on a thread of its own: `write` calls back once the
 change is on disk, so that a daemon which is killed at any moment knows what was promised.
 Reads happen once, at start.
+
+A disk that is full or can only be read stops nobody: `write` calls back all the same, what could
+not be written is kept in memory and tried again, and `failure` says so for as long as it lasts.
 """
 
 import json
@@ -10,9 +13,11 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from protocol.errors import UsageError
@@ -39,8 +44,26 @@ KEPT: Final = 256
 _UNREADABLE: Final = (sqlite3.Error, UsageError, ValueError, TypeError, LookupError, AttributeError)
 """What reading raises when SQLite, JSON or a manifest inside cannot make sense of the file."""
 
-_NOT_LOST: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
-"""SQLite's words for a file that is whole and only cannot be had now."""
+_CURES: Final = MappingProxyType(
+    {
+        sqlite3.SQLITE_BUSY: "is another program using it?",
+        sqlite3.SQLITE_LOCKED: "is another program using it?",
+        sqlite3.SQLITE_FULL: "make room on its disk",
+        sqlite3.SQLITE_READONLY: "let its folder and file be written again",
+        sqlite3.SQLITE_IOERR: "is its disk full, or broken?",
+    }
+)
+"""SQLite's words for a file that is whole and only cannot be had or written now: it is not moved
+aside, and what could not be written is tried again."""
+
+_PASSING: Final = frozenset({*_CURES, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM})
+"""What keeps a change from being written, but may pass."""
+
+RETRY_S: Final = 1.0
+"""How soon what could not be written is tried again, seconds."""
+
+MAX_OWED: Final = 10_000
+"""Changes that wait in memory for the disk; those beyond are lost, and counted."""
 
 Statement = tuple[str, tuple[object, ...]]
 Write = tuple[list[Statement], Callable[[], None] | None]
@@ -76,8 +99,9 @@ class Store:
         self._call_in_loop = call_in_loop
         self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store")
-        self.failure = ""
-        """Why the last write failed, or empty; supervision goes on without the store."""
+        self._owed: deque[list[Statement]] = deque()
+        self._lost = 0
+        self._reason = ""
         self.loss = ""
         """What was moved aside, and why, in one line; empty when the file could be read."""
         self._database = self._read(path)
@@ -87,8 +111,9 @@ class Store:
         try:
             return self._open(path, epoch=1)
         except _UNREADABLE as error:
-            if _code(error) in _NOT_LOST:
-                raise UsageError(f"{path}: {error}; is another program using it?") from None
+            cure = _CURES.get(_code(error))
+            if cure:
+                raise UsageError(f"{path}: {error}; {cure}") from None
             aside = _move_aside(path)
             self.loss = (
                 f"{path} cannot be read as a store: {error}; moved to {aside}, "
@@ -136,25 +161,56 @@ class Store:
         """Make one change, whole or not at all; `then` is called once it is on disk."""
         self._writes.put((statements, then))
 
+    @property
+    def failure(self) -> str:
+        """What keeps changes from the disk, in one line; empty when all is well."""
+        lost = f"{self._lost} changes are lost for good" if self._lost else ""
+        waiting = f"{len(self._owed)} changes wait for it" if self._owed else ""
+        return "; ".join(filter(None, (self._reason, waiting, lost)))
+
     def close(self) -> None:
         """Finish what is waiting and stop the thread."""
         self._writes.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        database = self._database
-        while (item := self._writes.get()) is not None:
+        while (item := self._next()) is not None:
             statements, then = item
-            try:
-                with database:
-                    for statement, values in statements:
-                        database.execute(statement, values)
-                self.failure = ""
-            except sqlite3.Error as error:
-                self.failure = str(error)
+            self._pay()
+            if len(self._owed) < MAX_OWED:
+                self._owed.append(statements)
+            else:
+                self._lost += 1
+            self._pay()
             if then is not None:
                 self._call_in_loop(then)
-        database.close()
+        self._database.close()
+
+    def _next(self) -> Write | None:
+        """Wait for the next change; meanwhile try again what is owed."""
+        while self._owed:
+            try:
+                return self._writes.get(timeout=RETRY_S)
+            except queue.Empty:
+                self._pay()
+        return self._writes.get()
+
+    def _pay(self) -> None:
+        """Write what is owed, in its order, as far as the disk takes it."""
+        while self._owed:
+            try:
+                self._execute(self._owed[0])
+                self._reason = ""
+            except sqlite3.Error as error:
+                self._reason = str(error)
+                if _code(error) in _PASSING:
+                    return
+            self._owed.popleft()
+
+    def _execute(self, statements: list[Statement]) -> None:
+        with self._database:
+            for statement, values in statements:
+                self._database.execute(statement, values)
 
 
 def _code(error: Exception) -> int:

@@ -7,9 +7,9 @@ all at the same time. A daemon that comes while the node leaves is not greeted a
 another node.
 """
 
-import sys
 from typing import Final
 
+from plugin_worker.node.saying import say
 from plugin_worker.node.workers import Workers
 from protocol.messages import TO_WORKER, EndWorker, StopPlugin
 from protocol.reactor import Reactor, Timer
@@ -58,7 +58,7 @@ class Leaving:
         self._workers.end_all("the node stops")
 
     def _drain(self) -> None:
-        _say(f"no daemon for {self._alone_s:g} s: every plugin stops, then this node ends")
+        say(f"no daemon for {self._alone_s:g} s: every plugin stops, then this node ends")
         self.is_begun = True
         for incarnation in tuple(self._workers.living):
             self._workers.relay(incarnation, TO_WORKER.encode(StopPlugin()))
@@ -69,8 +69,3 @@ class Leaving:
             rule = f"did not stop within {DRAIN_S:g} s"
             self._workers.end(EndWorker(incarnation, rule, force=False))
         self._timer = self._reactor.call_later(TERMINATE_S, self.at_once)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

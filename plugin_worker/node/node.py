@@ -25,6 +25,7 @@ from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.leaving import Leaving
 from plugin_worker.node.orphans import Orphans
 from plugin_worker.node.remains import Gathered, KeptRemains
+from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
@@ -234,7 +235,7 @@ class Node:
         try:
             self._ordered(TO_NODE.decode(body))
         except RemoteProtocolError as error:
-            os.write(2, f"{time.time():.3f} the daemon broke the protocol: {error}\n".encode())
+            say(f"the daemon broke the protocol: {error}")
             self._leaving.at_once()
 
     def _ordered(self, message: ToNode) -> None:  # noqa: C901 - one line for each order

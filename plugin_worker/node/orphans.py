@@ -10,7 +10,6 @@ What a living worker has started, and still is the parent of, is that worker's o
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 
 import psutil
 
+from plugin_worker.node.saying import say
 from plugin_worker.sandbox import kernel
 from protocol.reactor import Reactor, Timer
 
@@ -129,8 +129,7 @@ class Orphans:
         except PermissionError:
             os.close(pidfd)
             self._beyond_us.add(pid)
-            sys.stderr.write(f"process {pid}, left behind by a plugin, is another user's now\n")
-            sys.stderr.flush()
+            say(f"process {pid}, left behind by a plugin, is another user's now")
             return
         self._ending[pid] = pidfd
         self._reactor.watch(pidfd, lambda: self._gone(pid))

@@ -13,6 +13,7 @@ from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
 from plugin_worker.node.remains import Gathered, gather, leaves_remains
+from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
@@ -192,7 +193,7 @@ class Workers:
         except (ProtocolError, UsageError) as error:
             self._violated(worker, str(error))
         except Exception as error:  # noqa: BLE001 - a bug of ours must not end the others' node
-            traceback.print_exc()
+            say(traceback.format_exc())
             self._violated(worker, f"it led the node into a bug: {error!r}")
 
     def _pause(self, worker: WorkerProcess) -> None:
@@ -369,7 +370,7 @@ class Workers:
             except (EOFError, OSError, ProtocolError, UsageError):
                 self._deafen(worker)
             except Exception:  # noqa: BLE001 - a bug of ours must not end the others' node
-                traceback.print_exc()
+                say(traceback.format_exc())
                 self._deafen(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -198,6 +199,88 @@ class TestKilled:
 
         assert first.failure == ""
         assert ids(disk.open()) == ["b"]
+
+
+class TestFull:
+    def fill(self, opened: Store) -> int:
+        """Let the file grow no further; give the limit that it had."""
+        database = opened._database
+        (limit,) = database.execute("PRAGMA max_page_count").fetchone()
+        database.execute("VACUUM")
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        return int(limit)
+
+    def make_room(self, opened: Store, limit: int) -> None:
+        """Let it grow again."""
+        opened._database.execute(f"PRAGMA max_page_count = {limit}")
+
+    def test_a_full_disk_stops_nobody_and_is_said(self, disk: Disk) -> None:
+        """
+        The writer is called back, and the failure stands as long as changes wait for the disk.
+        """
+        first = disk.open()
+        self.fill(first)
+
+        disk.write(first, store.configure("large", "x" * 100_000))
+        disk.write(first, store.configure("small", "1"))
+
+        assert first.failure == "database or disk is full; 2 changes wait for it"
+
+    def test_what_could_not_be_written_is_written_once_there_is_room(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        In its order and without another change that would carry it along.
+        """
+        monkeypatch.setattr(store, "RETRY_S", 0.01)
+        first = disk.open()
+        limit = self.fill(first)
+        disk.write(first, store.configure("a", "x" * 100_000))
+        disk.write(first, store.configure("a", "last"))
+        assert first.failure
+        self.make_room(first, limit)
+        until = time.monotonic() + DEADLINE
+        while first.failure:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+
+        assert disk.open().config == {"a": "last"}
+
+    def test_what_waits_is_bounded(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Changes beyond that are lost and counted, also when there is room again.
+        """
+        monkeypatch.setattr(store, "MAX_OWED", 2)
+        first = disk.open()
+        limit = self.fill(first)
+        for key in ("a", "b", "c"):
+            disk.write(first, store.configure(key, "x" * 100_000))
+        assert "2 changes wait for it; 1 changes are lost for good" in first.failure
+        self.make_room(first, limit)
+        disk.write(first, store.configure("d", "1"))
+
+        assert first.failure == "1 changes are lost for good"
+
+    def test_a_store_that_can_only_be_read_is_not_lost(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It stays where it is and the daemon does not start: it could keep no promise.
+        """
+        disk.write(disk.open(), store.want(BASE))
+        disk.close()
+        connect = sqlite3.connect
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                sqlite3,
+                "connect",
+                lambda path, **kw: connect(f"file:{path}?mode=ro", uri=True, **kw),
+            )
+            with pytest.raises(UsageError, match="readonly database; let its folder"):
+                disk.open()
+
+        assert ids(disk.open()) == ["base"]
 
 
 class TestUnreadable:
