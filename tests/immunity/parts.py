@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from spiral_host import Host
-from tests.hosts import Run, Watch
+from tests.hosts import Watch
 
 MANIFEST = '[plugin]\nid = "{id}"\nversion = "1"\nentry = "{id}:Made"\n'
 
@@ -34,6 +34,10 @@ class Made(Plugin):
     def on_load(self, ctx):
         with (ctx.data_dir / "lives").open("a") as lives:
             lives.write("x")
+        if (ctx.data_dir / "hold-birth").exists():
+            os._exit(7)
+        if (ctx.data_dir / "hold-reason").exists():
+            raise ValueError("no reason")
         wait_at(ctx.data_dir / "hold-load")
         ctx.register_service(ctx.plugin_id, Service())
 
@@ -55,13 +59,14 @@ def write_plugin(folder: Path, plugin_id: str, code: str) -> str:
 class Gated:
     """One such plugin, and the files that it looks at."""
 
-    def __init__(self, run: Run, folder: Path, plugin_id: str = "gated") -> None:
+    def __init__(self, host: Host, folder: Path, plugin_id: str = "gated") -> None:
+        self.id = plugin_id
         self.path = write_plugin(folder, plugin_id, GATED)
-        self._data = run.data_dir / plugin_id
+        self._data = data_of(host) / plugin_id
         self._data.mkdir(parents=True)
 
     def hold(self, hook: str) -> None:
-        """Let `load` or `unload` wait, ten seconds at most."""
+        """Let `load` or `unload` wait, ten seconds at most; at `birth` die, at `reason` raise."""
         (self._data / f"hold-{hook}").touch()
 
     def let_go(self, hook: str) -> None:
@@ -73,6 +78,11 @@ class Gated:
         """How many processes have begun to load it."""
         lives = self._data / "lives"
         return lives.stat().st_size if lives.exists() else 0
+
+
+def data_of(host: Host) -> Path:
+    """Give the folder that the data of a host's plugins lies in."""
+    return Path(str(host.status()["data_dir"]))
 
 
 def node_of(host: Host) -> int:

@@ -148,7 +148,7 @@ def test_no_incarnation_is_ever_used_twice(run: Run, tmp_path: Path) -> None:
     sent nothing more. Here every life has a number of its own, whoever dies in between.
     """
     host = run.start()
-    gated = Gated(run, tmp_path)
+    gated = Gated(host, tmp_path)
     host.load(gated.path)
     lives = [host.get("gated").incarnation]
     assert host.restart("gated").ok

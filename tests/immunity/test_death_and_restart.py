@@ -1,0 +1,229 @@
+"""Deaths: each is seen, with its own status, once; what follows is bounded and leaks nothing."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spiral_host import Host, WorkerLost
+from spiral_host.lifecycle import (
+    Exited,
+    Lifecycle,
+    Loaded,
+    Policy,
+    Spawn,
+    StartAsked,
+    State,
+    StopAsked,
+)
+from tests.hosts import DEADLINE, all_ready, eventually, kill
+from tests.immunity.parts import Gated, children, descriptors, node_of, stopped, write_plugin
+
+MANY = 12
+
+GONE = """
+import os
+from plugin_worker import Plugin
+
+
+class Service:
+    def leave(self, status):
+        os._exit(status)
+
+
+class Made(Plugin):
+    def on_load(self, ctx):
+        ctx.register_service(ctx.plugin_id, Service())
+"""
+
+
+@pytest.fixture(scope="module")
+def crowd(shared: Host, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Plugins whose death is to be noticed."""
+    folder = tmp_path_factory.mktemp("crowd")
+    paths = [write_plugin(folder, f"one{number}", GONE) for number in range(MANY)]
+    assert all_ready(shared.load(paths))
+    return [Path(path).name for path in paths]
+
+
+def lives(host: Host) -> dict[str, tuple[int, str]]:
+    """Say how often each plugin was started again, and how it is."""
+    return {info.id: (info.restarts, info.state) for info in host.list_plugins()}
+
+
+@pytest.fixture
+def mourned(shared: Host, crowd: list[str]) -> Iterator[list[str]]:
+    """The same; afterwards each has one new life, and the node has no dead children."""
+    before = lives(shared)
+    yield crowd
+    after = {name: (restarts + (name in crowd), "ready") for name, (restarts, _) in before.items()}
+    eventually(lambda: lives(shared) == after)
+    living = [child for child in children(node_of(shared)) if child.status() != "zombie"]
+    assert len(children(node_of(shared))) == len(living)
+
+
+def test_none_of_many_deaths_at_once_is_missed(shared: Host, mourned: list[str]) -> None:
+    """containerd/containerd#13544, #13539, #12678: signals of several children's deaths became one,
+    and what was missed counted as running for ever. Here each worker has a descriptor of its own.
+    """
+    pids = [info.pid or 0 for info in shared.list_plugins() if info.id in mourned]
+    with stopped(node_of(shared)):
+        for pid in pids:
+            kill(pid)
+
+
+def test_each_of_many_deaths_has_its_own_status(shared: Host, mourned: list[str]) -> None:
+    """python/cpython#86276, #151179: watchers raced for a child's status, and some were told 255.
+    Here one process reaps, and each caller is told what its own callee ended with.
+    """
+    told: dict[str, str] = {}
+    stubs = [shared.get_service(name) for name in mourned]
+    together = threading.Barrier(MANY)
+
+    def end(name: str, status: int) -> None:
+        together.wait()
+        try:
+            stubs[status].leave(status)
+        except WorkerLost as lost:
+            told[name] = lost.cause
+
+    threads = [
+        threading.Thread(target=end, args=(name, status)) for status, name in enumerate(mourned)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert told == {name: f"exit status {status}" for status, name in enumerate(mourned)}
+
+
+def test_an_exit_while_the_daemon_is_busy_is_not_lost(shared: Host, mourned: list[str]) -> None:
+    """containerd/containerd#6771, #3177: an exit while the daemon was busy or away was dropped, and
+    the task hung for ever. Here the node says it until the daemon has acknowledged it.
+    """
+    pids = [info.pid or 0 for info in shared.list_plugins() if info.id in mourned]
+    with stopped(shared.status()["pid"]):
+        for pid in pids:
+            kill(pid)
+
+
+def figures(*pids: int) -> list[object]:
+    """Count what processes hold, and what there is of them."""
+    held = [sorted(_kind(name) for name in descriptors(pid).values()) for pid in pids]
+    return [held, [psutil.Process(pid).num_threads() for pid in pids]]
+
+
+def _kind(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def test_deaths_leave_nothing_behind_in_the_host(shared: Host) -> None:
+    """hashicorp/go-plugin#291: each abnormal exit left memory in the host, until there was none.
+    Here daemon and node hold what they held before: descriptors, threads, files and memory.
+    """
+    pids = shared.status()["pid"], node_of(shared)
+
+    def die(times: int) -> int:
+        first = lives(shared)["polite"][0] + 1
+        for number in range(first, first + times):
+            assert shared.restart("polite").ok  # a person forgives what came before
+            kill(shared.get("polite").pid or 0)
+            eventually(lambda so=(number, "ready"): lives(shared)["polite"] == so)
+        return sum(psutil.Process(pid).memory_info().rss for pid in pids)
+
+    memory, before = die(8), figures(*pids)
+    files = sorted(Path(shared.status()["run_dir"]).rglob("*"))
+    grown = die(24) - memory
+    eventually(lambda: figures(*pids) == before)
+    after = sorted(Path(shared.status()["run_dir"]).rglob("*"))
+    assert [path.name for path in after if not path.name.isdigit()] == [
+        path.name for path in files if not path.name.isdigit()
+    ]
+    assert len(after) == len(files)
+    assert grown < 1 << 20
+
+
+def test_restarts_make_no_storm() -> None:
+    """systemd/systemd#30804, FRRouting/frr#11038: what died as soon as it lived was started again
+    without a limit, a hundred thousand times a minute. Here the waits double, and then it is over.
+    """
+    lifecycle, now, spawned = Lifecycle(Policy()), 1000.0, 0
+    actions = lifecycle.handle(StartAsked(), now)
+    while lifecycle.state is not State.QUARANTINED:
+        spawned += actions.count(Spawn())
+        now += 0.001
+        lifecycle.handle(Exited("exit status 1"), now)
+        if lifecycle.deadline is not None:
+            now = max(now, lifecycle.deadline)
+            actions = lifecycle.expire(now)
+    assert spawned <= 6
+    assert now - 1000.0 > 1.0
+
+
+def test_restarts_that_a_person_asks_for_are_never_refused(shared: Host, tmp_path: Path) -> None:
+    """owntone/owntone-server#968, opensvc/multipath-tools#100: what limits crashes counted a
+    person's restarts too, and refused the next. Here these count nothing, and free from quarantine.
+    """
+    gated = Gated(shared, tmp_path)
+    assert all_ready(shared.load(gated.path))
+    for _ in range(12):
+        assert shared.restart("gated").ok
+    assert shared.get("gated").restarts == 0
+    gated.hold("reason")
+    assert shared.restart("gated").state == "quarantined"
+    gated.let_go("reason")
+    assert shared.restart("gated").ok
+    shared.unload("gated")
+
+
+def test_a_worker_that_is_being_stopped_is_not_revived(shared: Host, tmp_path: Path) -> None:
+    """jupyter/jupyter_client#607: a kernel that was shut down on purpose was found dead and started
+    again. Here what is wanted is asked before anything is started.
+    """
+    gated = Gated(shared, tmp_path, "leaving")
+    assert all_ready(shared.load(gated.path))
+    gated.hold("unload")
+    worker = shared.get("leaving").pid or 0
+    thread = threading.Thread(target=shared.unload, args=("leaving",))
+    thread.start()
+    eventually(lambda: shared.get("leaving").state == "draining")
+    kill(worker, signal.SIGSEGV)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert gated.lives == 1
+    assert "leaving" not in {info.id for info in shared.list_plugins()}
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.DRAINING, State.STOPPING, State.BACKOFF])
+def test_no_wait_for_a_worker_is_without_end(state: State) -> None:
+    """Kludex/uvicorn#632: the supervisor waited for workers that had died already, for ever. Here
+    every state in which something is waited for has a deadline, and says its order again.
+    """
+    lifecycle, now = brought_to(state)
+    assert lifecycle.state is state
+    for _ in range(5):
+        assert lifecycle.deadline is not None
+        now = lifecycle.deadline
+        assert lifecycle.expire(now)
+
+
+def brought_to(state: State) -> tuple[Lifecycle, float]:
+    """Give a lifecycle in a state in which it waits, and the time."""
+    lifecycle = Lifecycle(Policy())
+    lifecycle.handle(StartAsked(), 0.0)
+    if state is not State.STARTING:
+        lifecycle.handle(Loaded(), 0.0)
+    if state is State.BACKOFF:
+        for _ in range(2):
+            lifecycle.handle(Exited("SIGSEGV"), 0.0)
+            if lifecycle.deadline == 0.0:
+                lifecycle.expire(0.0)
+    if state in {State.DRAINING, State.STOPPING}:
+        lifecycle.handle(StopAsked(), 0.0)
+    if state is State.STOPPING:
+        assert lifecycle.deadline is not None
+        lifecycle.expire(lifecycle.deadline)
+    return lifecycle, lifecycle.deadline or 0.0
