@@ -41,6 +41,8 @@ class Outbox:
         self._kept: deque[Run] = deque()
         self._sticky: dict[Topic, Run] = {}
         self._transmission = 0
+        self._looks: deque[tuple[float, int]] = deque()
+        """When `expire` was called, and the last transmission by then."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -140,10 +142,18 @@ class Outbox:
         while self._kept and self._kept[0].head.transmission <= transmission:
             self._drop_oldest()
 
-    def expire(self, ts: float) -> None:
-        """Forget what has waited too long for a hub; its numbers show as a gap."""
-        while self._kept and self._kept[0].head.ts <= ts - RING_S:
-            self._drop_oldest()
+    def expire(self, now: float) -> None:
+        """Forget what has waited too long for a hub; its numbers show as a gap.
+
+        An event's own stamp is a wall clock's, which may jump: what counts is which events were
+        there already at an earlier look.
+
+        Args:
+            now: Seconds on a clock that never jumps.
+        """
+        self._looks.append((now, self._transmission))
+        while self._looks[0][0] <= now - RING_S:
+            self.accepted(self._looks.popleft()[1])
 
     def _drop_oldest(self) -> None:
         head, frame = self._kept.popleft()

@@ -182,7 +182,7 @@ class BusPeer:
             self._join_afresh()
 
     def _forget(self) -> None:
-        self.outbox.expire(time.time())
+        self.outbox.expire(time.monotonic())
         self._forget_timer = self._reactor.call_later(_FORGET_S, self._forget)
 
     # --- subscribing ------------------------------------------------------------------------------
