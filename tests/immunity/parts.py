@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -112,4 +112,5 @@ def stopped(pid: int) -> Iterator[Watch]:
     try:
         yield watch
     finally:
-        watch.kill(signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            watch.kill(signal.SIGCONT)

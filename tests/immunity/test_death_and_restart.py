@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -120,6 +121,10 @@ def _kind(name: str) -> str:
     return name.partition(":")[0]
 
 
+def has_restarted(host: Host, times: int) -> bool:
+    return lives(host)["polite"] == (times, "ready")
+
+
 def test_deaths_leave_nothing_behind_in_the_host(shared: Host) -> None:
     """hashicorp/go-plugin#291: each abnormal exit left memory in the host, until there was none.
     Here daemon and node hold what they held before: descriptors, threads, files and memory.
@@ -131,7 +136,7 @@ def test_deaths_leave_nothing_behind_in_the_host(shared: Host) -> None:
         for number in range(first, first + times):
             assert shared.restart("polite").ok  # a person forgives what came before
             kill(shared.get("polite").pid or 0)
-            eventually(lambda so=(number, "ready"): lives(shared)["polite"] == so)
+            eventually(partial(has_restarted, shared, number))
         return sum(psutil.Process(pid).memory_info().rss for pid in pids)
 
     memory, before = die(8), figures(*pids)
