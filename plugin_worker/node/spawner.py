@@ -3,6 +3,7 @@
 import os
 import socket
 import sysconfig
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgpack
@@ -32,11 +33,24 @@ class Spawner:
         Raises:
             OSError: The disk or the descriptors are used up.
         """
+        with ExitStack() as undone:
+            worker, theirs = self._prepare(order, undone)
+            undone.pop_all()
+        return worker, theirs
+
+    def _prepare(
+        self, order: SpawnWorker, undone: ExitStack
+    ) -> tuple[WorkerProcess, socket.socket]:
+        """Do it; whatever is left in `undone` is to be done when it fails."""
         tmp = self._here / "tmp" / str(order.incarnation)
         tmp.mkdir(mode=0o700, parents=True)
+        undone.callback(tmp.rmdir)
         Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undone.enter_context(ours)
+        undone.enter_context(theirs)
         flight_fd = make_page(f"flight.{order.plugin_id}")
+        undone.callback(os.close, flight_fd)
         worker = WorkerProcess(
             incarnation=order.incarnation,
             plugin_id=order.plugin_id,
