@@ -100,7 +100,8 @@ def descriptors(pid: int) -> dict[str, str]:
     """Give a process's descriptors and what they lead to."""
     names = {}
     for name in Path(f"/proc/{pid}/fd").iterdir():
-        names[name.name] = os.readlink(name)  # noqa: PTH115 - not a path, but `socket:[...]`
+        with suppress(FileNotFoundError):  # it has just closed that one
+            names[name.name] = os.readlink(name)  # noqa: PTH115 - no path, but `socket:[...]`
     return names
 
 

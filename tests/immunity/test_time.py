@@ -9,7 +9,7 @@ import pytest
 from protocol.names import Topic
 from protocol.outbox import RING_S, Outbox
 from protocol.runs import Publication, pack_body
-from spiral_host.lifecycle import Lifecycle, Memory, Policy, StartAsked, State
+from spiral_host.lifecycle import Exited, Lifecycle, Memory, Policy, StartAsked, State
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,9 +63,9 @@ def test_a_clock_that_began_anew_makes_no_crash_worse() -> None:
     """jetbrains-cc-gui#1553, lg-webos-mqtt#164: after a sleep or a reboot an old time-stamp counted
     as an age, and each new process was ended for it. Here an age is never less than none.
     """
-    late = Memory(crashes=1.0, last_crash=1e6)
-    lifecycle = Lifecycle(Policy(), late)
+    lifecycle = Lifecycle(Policy(), Memory(crashes=1.0, last_crash=1e6))
     lifecycle.handle(StartAsked(), 5.0)
-    assert lifecycle.deadline == 5.0 + Policy().start
-    assert lifecycle.expire(5.0 + Policy().start - 0.1) == []
-    assert lifecycle.state is State.STARTING
+    lifecycle.handle(Exited("SIGSEGV"), 6.0)
+    assert lifecycle.state is State.BACKOFF
+    assert lifecycle.deadline is not None
+    assert 6.0 <= lifecycle.deadline < 7.0
