@@ -142,7 +142,7 @@ class Daemon:
         self._node = NodeKeeper(
             self._config,
             reactor,
-            lambda *node: self.write(store.keep_node(*node)),
+            self._remember_node,
             self._node_gone,
             self._node_hopeless,
         )
@@ -309,6 +309,11 @@ class Daemon:
         else:
             # What an earlier daemon started is not ours to end; another one may take it over.
             self._over = self._leaves_all_behind = True
+
+    def _remember_node(
+        self, name: str, pid: int, start_time: int, then: Callable[[], None]
+    ) -> None:
+        self.write(store.keep_node(name, pid, start_time), then)
 
     def _node_gone(self, name: str) -> None:
         self._node_details = None

@@ -36,10 +36,26 @@ MAX_FAILURES: Final = 6
 
 @dataclass(slots=True)
 class NodeProcess:
-    """A node's process, ours or an earlier daemon's; held by pidfd, so never confused."""
+    """A node's process, ours or an earlier daemon's; held by pidfd, so never confused.
+
+    Attributes:
+        gate: Write end of the pipe in which it waits for its word to begin, or -1.
+    """
 
     pid: int
     pidfd: int
+    gate: int = -1
+
+    def begin(self) -> None:
+        """Let it begin: it is written down, and whatever happens to us, the next daemon finds it.
+
+        A node whose daemon dies before that finds the pipe closed and leaves.
+        """
+        if self.gate >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self.gate, b"\n")
+            os.close(self.gate)
+            self.gate = -1
 
     def kill(self) -> None:
         """End it by force; its workers end with it."""
@@ -63,6 +79,7 @@ class NodeKeeper:
     """Keeps one node alive for its daemon; lives as long as the daemon.
 
     Args:
+        remember: Writes down name, pid and start time, and calls back once they are on disk.
         gone: Called when the node has ended, before another is started.
         hopeless: Called when nodes end as soon as they start.
     """
@@ -71,7 +88,7 @@ class NodeKeeper:
         self,
         config: DaemonConfig,
         reactor: Reactor,
-        remember: Callable[[str, int, int], None],
+        remember: Callable[[str, int, int, Callable[[], None]], None],
         gone: Callable[[str], None],
         hopeless: Callable[[], None],
     ) -> None:
@@ -126,7 +143,7 @@ class NodeKeeper:
             self._start()
             return
         self._name = name
-        self._remember(name, pid, start_time)
+        self._remember(name, pid, start_time, self._process.begin)
         self._process.watch(self._reactor, self._ended)
 
     def kill(self) -> None:
@@ -138,9 +155,9 @@ class NodeKeeper:
         if not self.is_wanted:
             return
         self._name = f"node:{token_hex(4)}"
-        self._process = start(self._config, self._name)
-        self._remember(self._name, self._process.pid, start_time_of(self._process.pid))
-        self._watch(self._process, START_S)
+        self._process = process = start(self._config, self._name)
+        self._remember(self._name, process.pid, start_time_of(process.pid), process.begin)
+        self._watch(process, START_S)
 
     def _watch(self, process: NodeProcess, patience_s: float) -> None:
         process.watch(self._reactor, self._ended)
@@ -162,7 +179,7 @@ class NodeKeeper:
 
 
 def start(config: DaemonConfig, name: str) -> NodeProcess:
-    """Start a node for this run directory. Its own output goes to a log of its own."""
+    """Start a node for this run directory; it waits for `begin`. Its output goes to its own log."""
     logs = config.run_dir / LOGS
     logs.mkdir(mode=0o700, exist_ok=True)
     # -P: a file of the user's in the working directory must not stand in for one of ours.
@@ -172,10 +189,11 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
     if config.owner_fd is not None:
         command.append(str(config.owner_fd))
         inherited = (config.owner_fd,)
-    with (logs / _LOG).open("ab") as log:
+    theirs, gate = os.pipe()
+    with (logs / _LOG).open("ab") as log, os.fdopen(theirs) as stdin:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=log,
             pass_fds=inherited,
@@ -184,7 +202,7 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
         )
     # Reaped through the pidfd; Popen must not wait for it, nor warn that nobody did.
     process.returncode = 0
-    return NodeProcess(process.pid, os.pidfd_open(process.pid))
+    return NodeProcess(process.pid, os.pidfd_open(process.pid), gate)
 
 
 def last_words(run_dir: Path) -> str:

@@ -334,6 +334,8 @@ class Node:
 def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
     run_dir, name, sandbox, alone_s, *owner = arguments
+    if not _may_begin():
+        return 0
     raise_descriptor_limit()
     # Inherited as ignored, it would let the kernel reap our children: none would have a cause.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -341,3 +343,12 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Node(Path(run_dir), name, sandbox, float(alone_s)).run(int(owner[0]) if owner else None)
     return 0
+
+
+def _may_begin() -> bool:
+    """Wait until the daemon has written us down; False when it died before, and none will know."""
+    may = bool(os.read(0, 1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return may

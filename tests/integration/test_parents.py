@@ -1,10 +1,22 @@
 """Who is whose parent: workers outlive their zygote, end with their node, are reaped exactly."""
 
+import os
+
 import psutil
 import pytest
 
-from spiral_host import Host, WorkerLost
-from tests.hosts import DEADLINE, Run, Watch, all_ready, eventually, kill, plugin
+from spiral_host import Host, WorkerLost, nodes
+from spiral_host.config import DaemonConfig
+from tests.hosts import (
+    DEADLINE,
+    SANDBOX,
+    Run,
+    Watch,
+    all_ready,
+    eventually,
+    kill,
+    plugin,
+)
 
 
 def node_pid(host: Host) -> int:
@@ -100,3 +112,17 @@ def test_clients_come_back_after_a_new_node(run: Run) -> None:
     host.wait_service("publisher", DEADLINE).say("Said", 1)
     eventually(lambda: seen)
     assert host.wait_service("relay", DEADLINE).call("own", "add", 1, 2) == {"value": 3}
+
+
+def test_a_node_that_was_not_written_down_leaves(run: Run) -> None:
+    """A daemon killed as it starts a node leaves none that the next one would not find."""
+    run.run_dir.mkdir(mode=0o700)
+    config = DaemonConfig(run_dir=run.run_dir, sandbox=SANDBOX)
+    process = nodes.start(config, "node:unknown")
+    watch = Watch(process.pid)
+    os.close(process.gate)
+    assert watch.has_ended()
+    assert os.waitpid(process.pid, 0)[1] == 0
+    os.close(process.pidfd)
+    assert not (run.run_dir / "node.sock").exists()
+    run.embed("polite")

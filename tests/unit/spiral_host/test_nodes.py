@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,13 @@ class FakeProcess(NodeProcess):
     """A node that ends when the test says so."""
 
     kills: int = 0
+    begun: int = 0
 
     def kill(self) -> None:
         self.kills += 1
+
+    def begin(self) -> None:
+        self.begun += 1
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Machine:
     started: list[str] = field(default_factory=list)
     processes: list[FakeProcess] = field(default_factory=list)
     remembered: list[tuple[str, int, int]] = field(default_factory=list)
+    written: list[Callable[[], None]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     hopeless: int = 0
 
@@ -52,10 +57,14 @@ class Machine:
         return NodeKeeper(
             self.config,
             self.reactor,
-            lambda *node: self.remembered.append(node),
+            self._remember,
             self.gone.append,
             self._give_up,
         )
+
+    def _remember(self, name: str, pid: int, start: int, then: Callable[[], None]) -> None:
+        self.remembered.append((name, pid, start))
+        self.written.append(then)
 
     def _give_up(self) -> None:
         self.hopeless += 1
@@ -101,6 +110,17 @@ class TestStart:
 
         assert keeper.is_alive
         assert machine.remembered == [(machine.started[0], 1001, 10010)]
+
+    def test_it_begins_once_it_is_written_down(self, machine: Machine) -> None:
+        """
+        A daemon that dies between the two leaves no node that the next one cannot find.
+        """
+        machine.keeper().find_or_start(None)
+        assert machine.processes[0].begun == 0
+
+        machine.written[0]()
+
+        assert machine.processes[0].begun == 1
 
     def test_one_that_does_not_greet_is_killed(self, machine: Machine) -> None:
         """
@@ -258,6 +278,21 @@ class TestEnd:
 
         assert machine.reactor.due == []
         assert not keeper.is_alive
+
+
+class TestGate:
+    def test_word_to_a_dead_node_harms_nobody(self) -> None:
+        """
+        The row may be on disk after the node's end.
+        """
+        theirs, gate = os.pipe()
+        os.close(theirs)
+        process = NodeProcess(os.getpid(), -1, gate)
+
+        process.begin()
+        process.begin()
+
+        assert process.gate == -1
 
 
 class TestProcess:
