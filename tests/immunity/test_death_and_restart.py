@@ -14,12 +14,12 @@ from spiral_host.lifecycle import (
     Exited,
     Lifecycle,
     Loaded,
-    Policy,
     Spawn,
     StartAsked,
     State,
     StopAsked,
 )
+from spiral_host.policy import Policy
 from tests.hosts import DEADLINE, all_ready, eventually, kill
 from tests.immunity.parts import Gated, children, descriptors, node_of, stopped, write_plugin
 

@@ -9,7 +9,8 @@ import pytest
 from protocol.names import Topic
 from protocol.outbox import RING_S, Outbox
 from protocol.runs import Publication, pack_body
-from spiral_host.lifecycle import Exited, Lifecycle, Memory, Policy, StartAsked, State
+from spiral_host.lifecycle import Exited, Lifecycle, StartAsked, State
+from spiral_host.policy import Memory, Policy
 
 ROOT = Path(__file__).parents[2]
 

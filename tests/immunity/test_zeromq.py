@@ -91,7 +91,7 @@ def test_what_is_dropped_on_the_way_leaves_a_sign(
     follower, line = Follower(), ("p", 1, Topic("Many"))
     told = [one for run in came for one in follower.arrive(run, 0.0)[0]]
     follower.counted(line, SENT, 1.0)
-    told += follower.expire(DEADLINE)
+    told += follower.expire(DEADLINE)[0]
     assert sum(last_of(one) - first_of(one) + 1 for one in told) == SENT
     assert any(not isinstance(one, Run) for one in told)
 

@@ -73,14 +73,14 @@ class TestLog:
         assert log.last_lines() == ""
 
         os.write(log.write_fd, b"".join(b"line %d\n" % n for n in range(LAST_LINES + 5)))
-        log.drain()
+        log.drain(0.0)
         lines = log.last_lines().splitlines()
         assert (lines[0], lines[-1], len(lines)) == ("line 5", "line 54", LAST_LINES)
 
         os.close(log._file)
         log._file = os.open("/dev/full", os.O_WRONLY)
         os.write(log.write_fd, b"x" * LAST_BYTES + b"y\xff")
-        log.drain()
+        log.drain(0.0)
         assert log.last_lines() == "x" * (LAST_BYTES - 2) + "y\ufffd"
         log.close()
 

@@ -98,7 +98,7 @@ class TestGather:
         os.lseek(worker.flight_fd, SIZE, os.SEEK_SET)
         os.write(worker.flight_fd, b'  File "/plugins/base/base.py", line 3 in add\n')
         os.write(worker.log.write_fd, b"one\ntwo\n")
-        worker.log.drain()
+        worker.log.drain(0.0)
         assert worker.vitals is not None
         worker.vitals.take(Measured(memory=9, cpu_s=1.5, threads=2), 105.0)
 
