@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from plugin_worker.node.vitals import OFTEN_S
 from spiral_host import CrashReport, DeadlineExceeded, Host, PluginEvent, WorkerLost
 from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
 
@@ -216,11 +217,13 @@ class TestRemains:
         assert report.calls is not None
         assert report.calls >= 1
 
-    def test_what_it_used(self, host: Host) -> None:
+    def test_what_it_used(self, run: Run) -> None:
         """
         Memory and processor time over its life, oldest first.
         """
-        host.health()
+        host = run.embed("doomed")
+        first_s = 1.0 + host.get("doomed").incarnation % int(OFTEN_S)  # when it is measured first
+        eventually(lambda: (host.get("doomed").uptime_s or 0.0) > first_s + 0.5)
 
         report = die(host, "leave", 1)
 
@@ -281,9 +284,11 @@ class TestKept:
         """
         A daemon that begins afresh adds to them, though it gives the same incarnations again.
         """
-        for status in (3, 4):
+        for runs, status in enumerate((3, 4), start=1):
             host = run.start("doomed")
-            die(host, "leave", status)
+            with pytest.raises(WorkerLost):
+                host.get_service("doomed").leave(status)
+            eventually(lambda runs=runs: len(files(run.run_dir)) == runs)  # type: ignore[misc]
             host.shutdown()
             assert run.daemon.wait(DEADLINE) == 0
 
