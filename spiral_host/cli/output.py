@@ -41,7 +41,7 @@ def say_block(texts: Iterable[object]) -> None:
     """Print what somebody else has written, set in, so that no line of it can pass for ours."""
     for text in texts:
         for line in harmless_text(text).split("\n"):
-            click.echo(f"    {line}")
+            click.echo(f"    {line}".rstrip())
 
 
 def say_json(value: object, *, indent: int | None = None) -> None:
