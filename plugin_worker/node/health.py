@@ -16,7 +16,7 @@ from plugin_worker.node.worker import WorkerProcess
 from protocol.flight import DUMP, read_flight, stacks_size
 from protocol.messages import Cause, FromNode, Heard, Ping, Pong, Silent
 from protocol.process import is_stopped
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, Timer
 
 TOGETHER_S: Final = 0.25
 """What is due within this time is done at once: the node wakes four times a second at most."""
@@ -51,7 +51,7 @@ class Health:
         self._living = living
         self._ping = ping
         self._tell = tell
-        self._is_turning = False
+        self._timer: Timer | None = None
         self._memory = MemoryKills(counting_files(), time.monotonic())
         self._memory_due = 0.0
 
@@ -59,15 +59,14 @@ class Health:
         """A worker has been forked: measure it from now on."""
         worker.born = time.monotonic()
         worker.vitals = Vitals(worker.incarnation, worker.born)
-        if not self._is_turning:
-            self._is_turning = True
-            self._turn()
+        self._plan(worker.born)
 
-    @staticmethod
-    def loaded(worker: WorkerProcess) -> None:
+    def loaded(self, worker: WorkerProcess) -> None:
         """A worker's plugin is loaded: from now on its loop has to turn."""
         if worker.pulse is None:
-            worker.pulse = Pulse(alone=worker.concurrency == 1, now=time.monotonic())
+            now = time.monotonic()
+            worker.pulse = Pulse(alone=worker.concurrency == 1, now=now)
+            self._plan(now)
 
     def answered(self, worker: WorkerProcess, pong: Pong) -> None:
         """Take in a worker's answer; one that nobody has asked for is harmless."""
@@ -85,9 +84,18 @@ class Health:
 
     # --- the timer --------------------------------------------------------------------------------
 
+    def _plan(self, now: float) -> None:
+        """Set the timer for what is due next, never later than it was set before."""
+        when = max(min(map(_due, self._living.values())), now + TOGETHER_S)
+        if self._timer is not None:
+            if self._timer.when <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._reactor.call_at(when, self._turn)
+
     def _turn(self) -> None:
+        self._timer = None
         if not self._living:
-            self._is_turning = False
             return
         now = time.monotonic()
         if now >= self._memory_due:
@@ -95,8 +103,7 @@ class Health:
             self._memory.look(now)
         for worker in tuple(self._living.values()):
             self._look_after(worker, now)
-        due = min(map(_due, self._living.values()), default=now)
-        self._reactor.call_at(max(due, now + TOGETHER_S), self._turn)
+        self._plan(now)
 
     def _look_after(self, worker: WorkerProcess, now: float) -> None:
         if worker.pulse is not None and worker.pulse.due <= now and worker.is_open:
