@@ -82,12 +82,11 @@ class Daemon:
         self._socket.bind(f"ipc://{run_dir}/control.sock")
         self._peer = b""
 
-    def welcome(self, epoch: int) -> NodeDetails:
-        """Wait until the node greets, and take it on."""
+    def wait_greeted(self) -> NodeDetails:
+        """Wait until the node greets."""
         self._peer, body = self._receive()
         details = FROM_NODE.decode(read_greeting(body).body)
         assert isinstance(details, NodeDetails)
-        self.tell(NodeWelcome(epoch))
         return details
 
     def tell(self, message: ToNode) -> None:
@@ -161,14 +160,20 @@ class NodeRun:
         self.daemon = Daemon(self.run_dir)
         command = [sys.executable, "-P", "-m", "plugin_worker.node", str(self.run_dir)]
         self.process = subprocess.Popen([*command, "node:test", SANDBOX])
-        self.details = self.daemon.welcome(next(self._epochs))
+        self.daemon.wait_greeted()
+        self.welcome()
 
     def new_daemon(self) -> NodeDetails:
         """Have the daemon leave and another come; give what the node tells that one first."""
         self.daemon.leave()
         self.daemon = Daemon(self.run_dir)
-        self.details = self.daemon.welcome(next(self._epochs))
-        return self.details
+        details = self.daemon.wait_greeted()
+        self.welcome()
+        return details
+
+    def welcome(self) -> None:
+        """Have the daemon take the node on."""
+        self.daemon.tell(NodeWelcome(next(self._epochs)))
 
     def spawn(self, name: str, *, concurrency: int = 1, load_s: float = 0) -> Worker:
         """Start a worker of one of the tests' own plugins, and have it load that."""

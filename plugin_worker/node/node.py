@@ -88,7 +88,8 @@ class Node:
         self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
         self._remains = KeptRemains()
-        self._epoch = 0
+        self._has_greeted = False
+        """Whether a daemon has been told all; what changes afterwards is told as it comes."""
         self._alone_s = alone_s
         self._reactor = Reactor()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -178,7 +179,7 @@ class Node:
 
     def tell_daemon(self, message: FromNode) -> None:
         """Send to the daemon; what it misses while it is away stands in the next greeting."""
-        if self._epoch and not self._link.send(FROM_NODE.encode(message)):
+        if self._has_greeted and not self._link.send(FROM_NODE.encode(message)):
             self._greet_again()
 
     def _greet(self) -> None:
@@ -191,11 +192,11 @@ class Node:
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
         )
-        if (
-            self._link.is_connected
-            and not self._leaving.is_begun
-            and not all(self._link.send(body) for body in self._told(details))
-        ):
+        if not self._link.is_connected or self._leaving.is_begun:
+            return
+        # Not only once it has welcomed us: what happens until then is in no greeting.
+        self._has_greeted = all(self._link.send(body) for body in self._told(details))
+        if not self._has_greeted:
             self._greet_again()
 
     def _told(self, details: NodeDetails) -> Iterator[bytes]:
@@ -209,11 +210,11 @@ class Node:
 
     def _greet_again(self) -> None:
         """The daemon does not read: what it misses is in a greeting, once it reads again."""
-        self._epoch = 0
+        self._has_greeted = False
         self._reactor.call_later(GREET_AGAIN_S, self._greet)
 
     def _daemon_lost(self) -> None:
-        self._epoch = 0
+        self._has_greeted = False
         self._feeds.peer.lost()
         self._feeds.give_up()
         self._tell_everybody(DaemonChanged(0))
@@ -222,7 +223,6 @@ class Node:
         self._leaving.left_alone()
 
     def _welcomed(self, epoch: int) -> None:
-        self._epoch = epoch
         self._leaving.found()
         self._feeds.peer.join(self._name)
         self._tell_everybody(DaemonChanged(epoch))

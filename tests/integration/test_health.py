@@ -22,7 +22,7 @@ from protocol.messages import (
     TakeSample,
 )
 from tests.hosts import DEADLINE
-from tests.nodes import CLIENT, NodeRun, Worker, new_node
+from tests.nodes import CLIENT, Daemon, NodeRun, Worker, new_node
 from tests.unit.protocol.lines_parts import Peer
 
 FOREVER_S = 120.0
@@ -82,6 +82,11 @@ class TestSilence:
         hung = {how: patient(node) for how in ("sleep", "power", "expression")}
         stopped, read_by_another, deafened = patient(node), patient(node), patient(node)
         busy, leased, waits, idle = patient(node), patient(node), patient(node), patient(node)
+        in_asyncio = patient(node)
+        in_asyncio.call("sleep_badly", 0)
+        both_wait = patient(node)
+        both_wait.call("ask_in_a_thread")
+        both_wait.call("soon", "wait")
 
         busy.call("sleep", FOREVER_S)
         leased.call("busy", FOREVER_S)
@@ -98,7 +103,7 @@ class TestSilence:
         for one in (*hung.values(), stopped, read_by_another, deafened):
             assert "has not answered" in one.wait_silent()
         node.wait_loaded(loading)
-        for one in (busy, leased, waits, idle):
+        for one in (busy, leased, waits, both_wait, idle, in_asyncio):
             assert one.silence == ""
         assert not node.daemon.all_of(Silent, loading.incarnation)
 
@@ -260,3 +265,17 @@ class TestRemains:
         assert node.new_daemon().exits == ()
         node.daemon.wait_for(lambda message: isinstance(message, AllTold))
         assert not node.daemon.all_of(Remains, one.worker.incarnation)
+
+    def test_a_death_while_a_daemon_takes_over_is_told(self, node: NodeRun) -> None:
+        """
+        Also one that no greeting could name, before the daemon has said that it takes the node on.
+        """
+        one = patient(node)
+        node.daemon.leave()
+        node.daemon = Daemon(node.run_dir)
+        assert node.daemon.wait_greeted().exits == ()
+        node.kill(one.worker, signal.SIGKILL)
+        left, exited = node.end_of(one.worker)
+        assert str(exited.cause) == "SIGKILL"
+        assert left is not None
+        node.welcome()
