@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
@@ -155,8 +156,12 @@ class Daemon:
         """Serve until told to stop; give the process's exit status."""
         self._watch()
         self._node.find_or_start(self._store.node, is_lost=bool(self._store.loss))
-        while not self._over:
-            self._reactor.turn()
+        try:
+            while not self._over:
+                self._reactor.turn()
+        except BaseException:  # noqa: BLE001 - a bug of ours: what runs goes on, for the next daemon
+            traceback.print_exc()
+            self._status, self._leaves_all_behind = 1, True
         self._close()
         return self._status
 

@@ -297,6 +297,8 @@ class Supervisor:
                 self._tell_load(plugin)
             if report is not None and report.silence:
                 self._handle(plugin, lifecycle.Silent(report.silence))
+            if plugin.id not in self._registry.plugins:
+                continue  # it was leaving, and has left with its worker
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
             elif plugin.incarnation in self.restarting:

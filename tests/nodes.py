@@ -54,6 +54,8 @@ from tests.hosts import DEADLINE, PLUGINS, SANDBOX
 from tests.unit.protocol.lines_parts import Peer
 
 CLIENT: Final = 900
+ALONE_S: Final = "600"
+"""How long the node goes on without a daemon, seconds; as its command line has it."""
 TICKET: Final = b"sixteen bytes it"
 MS: Final = 1000
 
@@ -159,7 +161,12 @@ class NodeRun:
         self._lanes = count(1)
         self.daemon = Daemon(self.run_dir)
         command = [sys.executable, "-P", "-m", "plugin_worker.node", str(self.run_dir)]
-        self.process = subprocess.Popen([*command, "node:test", SANDBOX])
+        self.process = subprocess.Popen(
+            [*command, "node:test", SANDBOX, ALONE_S], stdin=subprocess.PIPE
+        )
+        assert self.process.stdin is not None
+        with self.process.stdin as gate:
+            gate.write(b"\n")  # it may begin: whoever started it has written it down
         self.daemon.wait_greeted()
         self.welcome()
 

@@ -262,6 +262,8 @@ class TestRemains:
         assert node.daemon.all_of(Remains, one.worker.incarnation)
 
         node.daemon.tell(ExitSeen(one.worker.incarnation))
+        node.daemon.tell(TakeSample("heard"))
+        node.daemon.wait_for(lambda message: isinstance(message, Samples))
         assert node.new_daemon().exits == ()
         node.daemon.wait_for(lambda message: isinstance(message, AllTold))
         assert not node.daemon.all_of(Remains, one.worker.incarnation)

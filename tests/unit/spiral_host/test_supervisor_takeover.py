@@ -74,6 +74,17 @@ class TestNodeLost:
 
         assert house.registry.plugins == {}
 
+    def test_who_left_with_the_node_is_not_asked_to_leave_again(self, house: House) -> None:
+        """
+        A plugin that was leaving when its node died is forgotten when the next one comes.
+        """
+        house.add_ready(BASE, manifest("other"))
+        house.supervisor.stop("base")
+
+        greet(house)
+
+        assert house.states() == {"other": State.BACKOFF}
+
     def test_orders_that_nobody_heard_are_given_again(self, house: House) -> None:
         """
         A spawn told while no node was there is told again, for the same life, when one comes.
