@@ -1,5 +1,6 @@
 """What Linux says of processes, and lets ours have."""
 
+import os
 import resource
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,10 @@ _STOPPED: Final = frozenset("Tt")
 
 _START_TIME: Final = 19
 """Where it stands in /proc/PID/stat behind the name, which may itself hold spaces: field 22."""
+
+HEADROOM: Final = 64
+"""Descriptors that stay free for what cannot be refused: a pidfd of a worker that has just been
+forked, a look into /proc, a log that is turned over."""
 
 
 def start_time_of(pid: int) -> int:
@@ -33,3 +38,23 @@ def raise_descriptor_limit() -> None:
     """Raise the soft limit of descriptors to the hard one: libzmq aborts where none is left."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def check_room() -> None:
+    """Make sure that there are descriptors for something that can also be refused.
+
+    Raises:
+        OSError: There are fewer than `HEADROOM` left; the text names the limit and the cure.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit - _open_descriptors() < HEADROOM:
+        message = (
+            f"the limit of {limit} descriptors is reached; raise it (ulimit -n), or unload some"
+        )
+        raise OSError(message)
+
+
+def _open_descriptors() -> int:
+    folder = "/proc/self/fd"
+    # Since Linux 6.2 the folder's size is their number; before, it is 0.
+    return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - 2 us, and hot

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
+from protocol.process import check_room
 
 MAX_LANES: Final = 768
 """To one callee. A lane costs each side a descriptor, of which a worker has 1024."""
@@ -53,6 +54,7 @@ class Lanes:
             self._failed(LaneFailed(grant.lane, why, gone=False))
             return
         try:
+            check_room()
             caller_end, callee_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
             self._failed(LaneFailed(grant.lane, f"the node has no room: {error}", gone=False))

@@ -15,6 +15,7 @@ from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.sandbox.confinement import Confinement
 from protocol.flight import make_page
 from protocol.messages import PluginSource, SpawnWorker
+from protocol.process import check_room
 from protocol.umbilical import Umbilical
 
 
@@ -31,8 +32,9 @@ class Spawner:
         """Make a worker's folders and descriptors; give it, and its own end of the umbilical.
 
         Raises:
-            OSError: The disk or the descriptors are used up.
+            OSError: The disk or the descriptors are used up; nothing is left behind.
         """
+        check_room()
         with ExitStack() as undone:
             worker, theirs = self._prepare(order, undone)
             undone.pop_all()

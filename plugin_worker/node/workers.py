@@ -149,8 +149,13 @@ class Workers:
             self._outside.tell_daemon(SpawnFailed(worker.incarnation, error))
             return
         worker.pid = pid
-        worker.pidfd = os.pidfd_open(pid)
-        worker.start_time = start_time_of(pid)
+        try:
+            worker.pidfd = os.pidfd_open(pid)
+            worker.start_time = start_time_of(pid)
+        except OSError as failure:
+            # No descriptor is left to hold it by: it is nobody's, and ends as an orphan.
+            self._forked(worker, 0, f"it cannot be held: {failure}")
+            return
         self._reactor.watch(worker.pidfd, lambda: self._died(worker))
         self._health.born(worker)
         self._outside.tell_daemon(Spawned(worker.incarnation, pid))

@@ -60,9 +60,9 @@ class ZygoteLink:
 
     def fork(self, order: Order) -> None:
         """Have a worker forked, starting a zygote first if there is none."""
+        self._orders.append(order)
         if self._socket is None:
             self._start()
-        self._orders.append(order)
         self._send_waiting()
 
     def close(self) -> None:
@@ -79,22 +79,33 @@ class ZygoteLink:
             self._process = None
 
     def _start(self) -> None:
+        try:
+            self._socket = self._launch()
+            self._reactor.watch(self._socket.fileno(), self._read)
+            if self._program:
+                self._socket.send(msgpack.packb({"kind": "program", "program": self._program}))
+        except OSError as error:
+            self._refuse(f"no zygote could be started: {error}")
+
+    def _launch(self) -> socket.socket:
+        """Start a zygote; give our end of the pipe that it serves."""
         make_lib(self._lib)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tmp.mkdir(mode=0o700, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Start-up by the main thread: the zygote ends with the thread that forked it.
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
-            [sys.executable, "-I", "-S", "-c", BOOT, str(self._lib), str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            env=scrubbed_environment(str(self._tmp), str(self._tmp)),
-        )
-        theirs.close()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+                    [sys.executable, "-I", "-S", "-c", BOOT, str(self._lib), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env=scrubbed_environment(str(self._tmp), str(self._tmp)),
+                )
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
-        self._socket = ours
-        self._reactor.watch(ours.fileno(), self._read)
-        if self._program:
-            ours.send(msgpack.packb({"kind": "program", "program": self._program}))
+        return ours
 
     def _send_waiting(self) -> None:
         sending = self._socket

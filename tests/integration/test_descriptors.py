@@ -1,0 +1,72 @@
+"""A node or a daemon that reaches its limit of descriptors refuses, says so, and goes on."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psutil
+
+from protocol.process import HEADROOM
+from tests.actors import Aside
+from tests.hosts import Run, all_ready, eventually, kill, plugin
+
+A_WORKER: Final = 16
+"""More descriptors than a worker that dies gives back."""
+
+
+@contextmanager
+def limited(pid: int, spare: int) -> Iterator[int]:
+    """Let this process open so many descriptors more and no further; gives its limit."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    limit = psutil.Process(pid).num_fds() + spare
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield limit
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+class TestNode:
+    def test_a_start_that_finds_no_room_is_refused_and_tried_again(self, run: Run) -> None:
+        """The reason names the limit; what runs goes on; once there is room the plugin starts."""
+        host = run.start("polite", "relay")
+        node = host.status()["node_pid"]
+        calls = host.get_service("polite")
+        assert calls.add(1, 2) == 3
+        with limited(node, HEADROOM - A_WORKER) as limit:
+            pid = host.get("relay").pid
+            assert pid is not None
+            kill(pid)
+
+            why = f"the limit of {limit} descriptors is reached"
+            assert eventually(lambda: why in host.get("relay").reason)
+            assert calls.add(1, 2) == 3
+        assert eventually(lambda: host.get("relay").state == "ready")
+        assert host.status()["node_pid"] == node
+
+    def test_no_room_at_all_ends_nobody(self, run: Run) -> None:
+        """Not one descriptor is left: deaths are noticed, and what was called is answered."""
+        host = run.start("polite", "relay")
+        node = host.status()["node_pid"]
+        calls = host.get_service("polite")
+        assert calls.add(1, 2) == 3
+        with limited(node, 0):
+            pid = host.get("relay").pid
+            assert pid is not None
+            kill(pid)
+            assert eventually(lambda: host.get("relay").reason)
+            assert calls.add(1, 2) == 3
+        assert eventually(lambda: host.get("relay").state == "ready")
+        assert host.status()["node_pid"] == node
+
+    def test_nothing_is_kept_of_starts_that_failed(self, run: Run) -> None:
+        """The node has as many descriptors as before, however often it was tried."""
+        host = run.start("polite")
+        node = psutil.Process(host.status()["node_pid"])
+        before = node.num_fds()
+        with limited(node.pid, HEADROOM - 1):
+            loaded = Aside(lambda: host.load([plugin("relay")]))
+            assert eventually(lambda: host.list_plugins()[1:] and host.get("relay").reason)
+            assert node.num_fds() <= before
+        assert all_ready(loaded.outcome())
