@@ -40,21 +40,24 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def descriptors() -> tuple[int, int]:
+    """Give how many this process has open, and how many it may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    folder = "/proc/self/fd"
+    # Since Linux 6.2 the folder's size is their number; before, it is 0.
+    used = os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - 2 us, and hot
+    return used, limit
+
+
 def check_room() -> None:
     """Make sure that there are descriptors for something that can also be refused.
 
     Raises:
         OSError: There are fewer than `HEADROOM` left; the text names the limit and the cure.
     """
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit - _open_descriptors() < HEADROOM:
+    used, limit = descriptors()
+    if limit - used < HEADROOM:
         message = (
             f"the limit of {limit} descriptors is reached; raise it (ulimit -n), or unload some"
         )
         raise OSError(message)
-
-
-def _open_descriptors() -> int:
-    folder = "/proc/self/fd"
-    # Since Linux 6.2 the folder's size is their number; before, it is 0.
-    return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - 2 us, and hot

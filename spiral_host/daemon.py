@@ -36,14 +36,14 @@ from protocol.messages import (
     ToNode,
     WorkerReport,
 )
-from protocol.process import raise_descriptor_limit
+from protocol.process import descriptors, raise_descriptor_limit
 from protocol.reactor import Reactor
 from spiral_host import nodes, store
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
 from spiral_host.crash_writer import CrashWriter
 from spiral_host.crashes import Death
-from spiral_host.endpoint import Endpoint, Sent
+from spiral_host.endpoint import Endpoint, Sent, is_crowded
 from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
 from spiral_host.nodes import ADOPTING_S, NodeKeeper
@@ -60,6 +60,9 @@ from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, stat
 LOOK_AROUND_S: Final = 1.0
 """How often the daemon looks whether its run directory is still there, seconds: two calls to the
 kernel, and as long as an operator may wonder what has become of it."""
+
+DOOR_S: Final = 0.01
+"""How often, at most, it is looked how many have come in while messages arrive, seconds."""
 
 LEAVING_S: Final = 5.0
 """How long the node may take to leave once every plugin has stopped, seconds."""
@@ -83,6 +86,7 @@ class Daemon:
         self._serves = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
+        self._door_seen = 0.0
         self._node_details: NodeDetails | None = None
         self._alive: list[WorkerReport] = []
         self._samples: dict[str, Callable[[], None]] = {}
@@ -168,7 +172,7 @@ class Daemon:
     def _watch(self) -> None:
         self._endpoint.watch(
             self._reactor,
-            self._sessions.received,
+            self._control_said,
             self._bus.received,
             self._bus.subscribed,
         )
@@ -183,7 +187,19 @@ class Daemon:
             _say(f"{self._run_dir.path} has been removed or replaced: plugins stop, and I leave")
             self._status = 1
             self._orders.shut_down()
+        self._watch_door()
         self._reactor.call_later(LOOK_AROUND_S, self._look_around)
+
+    def _control_said(self, peer: bytes, frames: list[bytes]) -> None:
+        if time.monotonic() > self._door_seen + DOOR_S:  # newcomers can be faster than the timer
+            self._watch_door()
+        self._sessions.received(peer, frames)
+
+    def _watch_door(self) -> None:
+        """Let nobody in while descriptors are short. Without a node there is a way in for one."""
+        self._door_seen = time.monotonic()
+        too_many = is_crowded(*descriptors(), is_open=self._endpoint.is_open)
+        self._endpoint.let_in(anybody=not too_many or self._node_details is None)
 
     def _listen_to_signals(self) -> None:
         # Before there is anything to clean up: from here on a signal is only read by the loop.
@@ -389,6 +405,12 @@ class Daemon:
         if self._crashes.failure:
             lost = f"{self._crashes.failure}; lost so far: {self._crashes.lost}"
             alarms.append(f"crash reports cannot be written: {lost}")
+        if not self._endpoint.is_open:
+            used, limit = descriptors()
+            alarms.append(
+                f"{used} of {limit} descriptors are in use, so nobody new is let in; "
+                "close some clients, or raise the limit (ulimit -n)"
+            )
         refused = self._sessions.violations + self._bus.violations
         if refused:
             alarms.append(f"messages that broke the protocol were refused: {refused}")

@@ -24,6 +24,17 @@ _BURST: Final = 256
 _HIGH_WATER: Final = 20_000
 
 
+def is_crowded(used: int, limit: int, *, is_open: bool) -> bool:
+    """Decide whether so many descriptors are in use that nobody new may be let in.
+
+    libzmq aborts the whole process when it meets the limit while it lets somebody in. A quarter of
+    the limit is what may come between two looks at it; who was refused comes in when an eighth more
+    is free, so that the door does not swing.
+    """
+    free = limit - used
+    return free < limit // 4 if is_open else free < limit * 3 // 8
+
+
 class Sent(Enum):
     """What became of a message."""
 
@@ -37,6 +48,9 @@ class Endpoint:
 
     def __init__(self, run_dir: RunDir) -> None:
         self._context = zmq.Context()
+        self._run_dir = run_dir
+        self.is_open = True
+        """Whether somebody new is let in."""
         self.control = self._socket(zmq.ROUTER, run_dir.socket(CONTROL))
         self.events_in = self._socket(zmq.ROUTER, run_dir.socket(EVENTS_IN))
         self.events_out = self._socket(zmq.XPUB, run_dir.socket(EVENTS_OUT))
@@ -53,6 +67,13 @@ class Endpoint:
             socket.set(zmq.XPUB_VERBOSE, 1)
         socket.bind(address)
         return socket
+
+    def let_in(self, *, anybody: bool) -> None:
+        """Let new peers connect, or nobody; those that are connected stay so either way."""
+        if anybody != self.is_open:
+            # ZeroMQ's own `unbind` would hang up on those who are here.
+            self._run_dir.open_doors() if anybody else self._run_dir.shut_doors()
+            self.is_open = anybody
 
     def watch(
         self,

@@ -4,6 +4,7 @@ A second `bind` on a unix socket's path silently steals it, so the directory is 
 ours, and flock'ed for as long as the daemon lives.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -20,16 +21,19 @@ NODE: Final = "node.sock"
 STORE: Final = "state.db"
 ASIDE: Final = ".unreadable"
 """What the name of a store that was moved aside ends with; a later one takes its place."""
+SHUT: Final = ".shut"
+"""What the name of a socket ends with while nobody new is let in."""
 LOCK: Final = "lock"
 LOGS: Final = "logs"
 CRASHES: Final = "crashes"
 """Outlives the run, for whoever asks afterwards why a plugin died."""
 DAEMON_LOG: Final = "daemon.log"
 
+_DOORS: Final = (CONTROL, EVENTS_IN, EVENTS_OUT)
+
 _OF_THE_RUN: Final = (
-    CONTROL,
-    EVENTS_IN,
-    EVENTS_OUT,
+    *_DOORS,
+    *(door + SHUT for door in _DOORS),
     NODE,
     *(f"{STORE}{aside}{part}" for aside in ("", ASIDE) for part in ("", "-wal", "-shm")),
 )
@@ -62,8 +66,9 @@ class RunDir:
 
     def clear_sockets(self) -> None:
         """Remove what a daemon that was killed left behind; the node's socket is the node's."""
-        for name in (CONTROL, EVENTS_IN, EVENTS_OUT):
+        for name in _DOORS:
             (self.path / name).unlink(missing_ok=True)
+            (self.path / (name + SHUT)).unlink(missing_ok=True)
 
     @property
     def is_ours(self) -> bool:
@@ -73,6 +78,20 @@ class RunDir:
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+    def shut_doors(self) -> None:
+        """Let nobody new connect: a socket that has another name is the same socket still."""
+        for name in _DOORS:
+            self._rename(name, name + SHUT)
+
+    def open_doors(self) -> None:
+        """Let everybody connect again."""
+        for name in _DOORS:
+            self._rename(name + SHUT, name)
+
+    def _rename(self, name: str, other: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed it: it is shut
+            (self.path / name).rename(self.path / other)
 
     def let_go(self) -> None:
         """Leave everything as it is, for another daemon."""

@@ -2,12 +2,14 @@
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psutil
+import pytest
 
 from protocol.process import HEADROOM
+from spiral_host import Host, NoDaemon
 from tests.actors import Aside
 from tests.hosts import Run, all_ready, eventually, kill, plugin
 
@@ -70,3 +72,36 @@ class TestNode:
             assert eventually(lambda: host.list_plugins()[1:] and host.get("relay").reason)
             assert node.num_fds() <= before
         assert all_ready(loaded.outcome())
+
+
+class TestDaemon:
+    def test_nobody_new_is_let_in_when_it_is_crowded(self, run: Run) -> None:
+        """Those who are there stay, the alarm says why; with room again, newcomers come in."""
+        host = run.start("polite")
+        used = psutil.Process(run.daemon.pid).num_fds()
+        with limited(run.daemon.pid, used // 8):
+            (alarm,) = eventually(lambda: host.status()["alarms"])
+
+            assert "descriptors are in use, so nobody new is let in" in alarm
+            with pytest.raises(NoDaemon):
+                Host.connect(run.run_dir, 0.5)
+            assert host.get_service("polite").add(1, 2) == 3
+        assert eventually(lambda: not host.status()["alarms"])
+        assert run.connect().get("polite").state == "ready"
+        assert run.daemon.poll() is None
+
+    def test_a_crowd_does_not_end_it(self, run: Run) -> None:
+        """One application after the other comes, until there is no room: the daemon lives."""
+        host = run.start("polite")
+        crowd: list[Host] = []
+        with limited(run.daemon.pid, 120):
+            with suppress(NoDaemon):
+                while len(crowd) < 60:
+                    crowd.append(Host.connect(run.run_dir, 2.0))
+            assert 5 < len(crowd) < 60
+            assert host.get_service("polite").add(1, 2) == 3
+            for one in crowd:
+                one.close()
+            assert eventually(lambda: not host.status()["alarms"])
+            assert run.connect().get("polite").state == "ready"
+        assert run.daemon.poll() is None

@@ -1,4 +1,5 @@
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import pytest
 
@@ -91,6 +92,41 @@ class TestRunDir:
         assert not (run.path / CONTROL).exists()
         assert (run.path / NODE).exists()
         run.remove()
+
+    def test_doors_that_are_shut_let_nobody_in_until_they_are_opened(self, tmp_path: Path) -> None:
+        """
+        The sockets stay what they are; whoever is connected does not notice.
+        """
+        run = RunDir(tmp_path / "run")
+        with socket(AF_UNIX) as door, socket(AF_UNIX) as early, socket(AF_UNIX) as late:
+            door.bind(str(run.path / CONTROL))
+            door.listen()
+            early.connect(str(run.path / CONTROL))
+            run.shut_doors()
+            run.shut_doors()
+            with pytest.raises(FileNotFoundError):
+                late.connect(str(run.path / CONTROL))
+            run.open_doors()
+            late.connect(str(run.path / CONTROL))
+        run.shut_doors()
+        run.remove()
+
+        assert not run.path.exists()
+
+    def test_it_knows_when_another_has_taken_its_place(self, tmp_path: Path) -> None:
+        """
+        Removed, moved away or replaced, it is ours no more.
+        """
+        path = tmp_path / "run"
+        run = RunDir(path)
+        assert run.is_ours
+        path.rename(tmp_path / "away")
+        assert not run.is_ours
+        other = RunDir(path)
+
+        assert not run.is_ours
+        assert other.is_ours
+        other.remove()
 
     def test_a_directory_that_is_open_to_others_is_refused(self, tmp_path: Path) -> None:
         """
