@@ -1,44 +1,63 @@
 """How hard it is to be: by default what a test may take, and much more in `make chaos`."""
 
 import random
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import pytest
 
-from tests.chaos.storm import Outcome, Plan
-from tests.chaos.table import rows
+from tests.chaos.table import Row, lines
 from tests.hosts import Run, new_run
 
-EVENTS: Final = 500_000
-KILLS: Final = 2
+Tell: TypeAlias = Callable[[str, list[Row]], None]
+"""Has a table printed at the end, under a heading."""
 
-_OUTCOMES: Final[list[Outcome]] = []
+_TOLD: Final[list[tuple[str, list[Row]]]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much of everything; every field is an option, and as it stands here it takes seconds.
+
+    Attributes:
+        seed: Of what is left to chance: moments, victims, calls.
+    """
+
+    chaos_events: int = 500_000
+    chaos_kills: int = 2
+    worker_kills: int = 60
+    daemon_kills: int = 3
+    crash_cycles: int = 20
+    idle_s: int = 0
+    seed: int = 0
+
+
+_HELP: Final = {
+    "chaos_events": "events in all",
+    "chaos_kills": "kills of the daemon among the events",
+    "worker_kills": "kills of workers among calls",
+    "daemon_kills": "kills of the daemon among calls",
+    "crash_cycles": "crashes before it is looked for leaks",
+    "idle_s": "for how long a hundred idle plugins are measured, seconds",
+    "seed": "of what is left to chance; 0 is another each time",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `pytest tests/chaos`; a run of all tests takes the defaults."""
-    group = parser.getgroup("chaos")
-    group.addoption("--chaos-events", type=int, help=f"events in all (default {EVENTS:,})")
-    group.addoption("--chaos-kills", type=int, help=f"kills of the daemon (default {KILLS})")
-    group.addoption(
-        "--seed", type=int, help="of the moments of the kills (default: another each time)"
-    )
+    group, usual = parser.getgroup("chaos"), Scale()
+    for name, what in _HELP.items():
+        option = f"--{name.replace('_', '-')}"
+        group.addoption(option, type=int, help=f"{what} (default {getattr(usual, name):,})")
 
 
 @pytest.fixture
-def plan(pytestconfig: pytest.Config) -> Plan:
+def scale(pytestconfig: pytest.Config) -> Scale:
     """What was asked for."""
-
-    def asked(name: str, default: int) -> int:
-        value = pytestconfig.getoption(name, default=None)
-        return default if value is None else int(value)
-
-    return Plan(
-        events=asked("--chaos-events", EVENTS),
-        kills=asked("--chaos-kills", KILLS),
-        seed=asked("--seed", random.randrange(1 << 32)),
-    )
+    asked = {name: pytestconfig.getoption(name, default=None) for name in _HELP}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Scale(**{**given, "seed": given.get("seed") or random.randrange(1, 1 << 32)})
 
 
 @pytest.fixture
@@ -49,14 +68,14 @@ def run() -> Iterator[Run]:
 
 
 @pytest.fixture
-def outcomes() -> list[Outcome]:
-    """What is added here is printed at the end."""
-    return _OUTCOMES
+def tell() -> Tell:
+    """What is told here is printed at the end, whether it was as promised or not."""
+    return lambda heading, rows: _TOLD.append((heading, rows))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what happened, whether it was as promised or not."""
-    if _OUTCOMES:
-        terminalreporter.section("the daemon killed among events")
-        for row in rows(_OUTCOMES):
-            terminalreporter.write_line(row)
+    """Print what was found."""
+    for heading, rows in _TOLD:
+        terminalreporter.section(heading)
+        for line in lines(rows):
+            terminalreporter.write_line(line)

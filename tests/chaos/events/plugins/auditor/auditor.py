@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from plugin_worker import Plugin, PluginContext, PluginEvent
 
 if TYPE_CHECKING:
-    from tests.chaos.ledger import Ledger
+    from tests.chaos.events.ledger import Ledger
 else:
     from ledger import Ledger  # the test puts it beside this file
 

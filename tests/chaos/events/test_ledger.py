@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Account, Ledger
+from tests.chaos.events.ledger import Account, Ledger
 
 Entry = tuple[int, int, bool]
 """First and last number, and whether they are named by a gap."""

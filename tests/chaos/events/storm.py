@@ -6,15 +6,16 @@ begins when it answers. Within a spell nothing holds the publishers back but `pu
 """
 
 import random
-import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
 
 from spiral_host import NoDaemon
-from tests.chaos.ledger import Account
+from tests.chaos.copies import copies_of
+from tests.chaos.events.ledger import Account
+from tests.chaos.table import Row
 from tests.hosts import Run, all_ready, eventually
 
 HERE: Final = Path(__file__).parent
@@ -63,6 +64,25 @@ class Outcome:
     accounts: list[Account]
     heard_last: list[int]
     seconds: float
+
+    @property
+    def rows(self) -> list[Row]:
+        """What is printed of it: all auditors together."""
+        columns = zip(*map(astuple, self.accounts), strict=True)
+        heard, gaps, named, *wrongs = map(sum, columns)
+        names = ("lost", "out of order", "doubled", "misnumbered")
+        return [
+            Row(what="the daemon killed", found=self.plan.kills),
+            Row(what="events published", found=self.published),
+            Row(what="a second", found=self.published / self.seconds, unit="/s"),
+            Row(what=f"heard, by {len(self.accounts)} subscribers", found=heard),
+            Row(what="gaps", found=gaps),
+            Row(what="named in them", found=named),
+            *(
+                Row(what=name, found=wrong, of=heard, most=0)
+                for name, wrong in zip(names, wrongs, strict=True)
+            ),
+        ]
 
 
 class Storm:
@@ -162,11 +182,6 @@ class Storm:
 
 
 def _plugins(folder: Path) -> Iterator[Path]:
-    """Make the copies that are needed, each under an id of its own."""
-    for kind, count in (("numberer", PUBLISHERS), ("auditor", len(PATTERNS))):
-        for number in range(count):
-            copy = Path(shutil.copytree(HERE / "plugins" / kind, folder / f"{kind}{number}"))
-            shutil.copy(HERE / "ledger.py", copy)
-            manifest = copy / "plugin.toml"
-            manifest.write_text(manifest.read_text().replace(f'"{kind}"', f'"{kind}{number}"'))
-            yield copy
+    kinds = HERE / "plugins"
+    yield from copies_of(kinds / "numberer", PUBLISHERS, folder)
+    yield from copies_of(kinds / "auditor", len(PATTERNS), folder, HERE / "ledger.py")

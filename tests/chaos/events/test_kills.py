@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.storm import Outcome, Plan, Storm
+from tests.chaos.conftest import Scale, Tell
+from tests.chaos.events.storm import Plan, Storm
 from tests.hosts import Run
 
 FEW = 3000
 
 
-def test_every_event_is_accounted_for(
-    run: Run, tmp_path: Path, plan: Plan, outcomes: list[Outcome]
-) -> None:
+def test_every_event_is_accounted_for(run: Run, tmp_path: Path, scale: Scale, tell: Tell) -> None:
     """Published is heard plus named in gaps, for every subscriber, and in the order of numbers."""
+    plan = Plan(events=scale.chaos_events, kills=scale.chaos_kills, seed=scale.seed)
     outcome = Storm(run, tmp_path, plan).rage()
-    outcomes.append(outcome)
+    tell(f"the daemon killed among events (seed {scale.seed})", outcome.rows)
     for account in outcome.accounts:
         assert account.wrongs == (0, 0, 0, 0), account
         assert account.heard + account.named == outcome.published
