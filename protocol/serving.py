@@ -97,6 +97,7 @@ class LaneServer:
             if not line.is_lost:
                 self._reactor.watch(line.lane.fd, partial(self._read, line))
                 self._serve_held(line)
+            if not line.is_lost:  # which may have come to light only now
                 self._read(line)
 
     def close(self) -> None:
@@ -165,8 +166,8 @@ class LaneServer:
 
     def _serve_held(self, line: Line) -> None:
         while line.held:
-            line.look()  # the caller may want it no longer
-            if not line.held:
+            line.look()  # the caller may want it no longer, or be gone
+            if line.is_lost or not line.held:
                 return
             if line.lane.has_unsent:
                 self._again(line)

@@ -334,6 +334,23 @@ class TestHeld:
         assert math.seen == []
         assert callee.closed == [1]
 
+    def test_a_caller_that_is_found_dead_in_its_turn_takes_its_held_calls_along(
+        self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
+    ) -> None:
+        """
+        Also when nobody has read its lane since, and without harm to who finds it.
+        """
+        with waiting:
+            peer.call(1, "add", 1)
+            with callee.runs():
+                callee.reactor.turn(0)
+            peer.lane.close()
+        with callee.runs():
+            callee.server.go_on()
+
+        assert math.seen == []
+        assert callee.closed == [1]
+
     def test_what_is_held_is_bounded(
         self, callee: Callee, math: Math, peer: Peer, waiting: Waiting
     ) -> None:
