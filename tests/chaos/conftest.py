@@ -26,9 +26,10 @@ class Scale:
 
     chaos_events: int = 500_000
     chaos_kills: int = 2
-    worker_kills: int = 60
+    worker_kills: int = 40
     daemon_kills: int = 3
     crash_cycles: int = 20
+    stop_s: int = 1
     idle_s: int = 0
     seed: int = 0
 
@@ -39,6 +40,7 @@ _HELP: Final = {
     "worker_kills": "kills of workers among calls",
     "daemon_kills": "kills of the daemon among calls",
     "crash_cycles": "crashes before it is looked for leaks",
+    "stop_s": "what stubborn plugins have for leaving, seconds; others have 5",
     "idle_s": "for how long a hundred idle plugins are measured, seconds",
     "seed": "of what is left to chance; 0 is another each time",
 }

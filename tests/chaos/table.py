@@ -36,8 +36,8 @@ class Row:
 
     @property
     def bound(self) -> str:
-        """How rare it is, where it was never seen."""
-        if self.found or not self.of:
+        """How rare it is, where it is counted and was never seen."""
+        if self.found or not self.of or self.unit:
             return ""
         return f"< 1 in {self.of / _BOUND:,.0f}"
 
