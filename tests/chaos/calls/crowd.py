@@ -26,10 +26,14 @@ SAID: Final = 3000
 
 
 @contextmanager
-def crowd(run: Run, folder: Path, plan: Plan) -> Iterator["Crowd"]:
-    """Have a crowd that calls; what its members said when they broke is told with any failure."""
+def crowd(run: Run, folder: Path, plan: Plan, faults: str = "") -> Iterator["Crowd"]:
+    """Have a crowd that calls; what its members said when they broke is told with any failure.
+
+    Args:
+        faults: What the first of the providers is to do wrong, each once, the last one first.
+    """
     try:
-        yield Crowd(run, folder, plan)
+        yield Crowd(run, folder, plan, faults)
     except BaseException as error:
         for log in sorted((run.run_dir / "logs").glob("*.log")):
             said = log.read_text(errors="replace")
@@ -41,13 +45,15 @@ def crowd(run: Run, folder: Path, plan: Plan) -> Iterator["Crowd"]:
 class Crowd:
     """Those who call and are called, on one run."""
 
-    def __init__(self, run: Run, folder: Path, plan: Plan) -> None:
+    def __init__(self, run: Run, folder: Path, plan: Plan, faults: str) -> None:
         self._run = run
         self.host = run.start()
         beside = [HERE / "records.py", HERE / "load.py"]
         kinds = HERE / "plugins"
         providers = list(copies_of(kinds / "provider", PROVIDERS, folder, beside[0]))
         callers = list(copies_of(kinds / "caller", CALLERS, folder, *beside, said=asdict(plan)))
+        if faults:
+            (providers[0] / "faults").write_text(faults)
         assert all_ready(self.host.load(providers))
         assert all_ready(self.host.load(callers))
         self._loads = [self.host.get_service(f"load.{caller.name}") for caller in callers]

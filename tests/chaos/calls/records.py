@@ -13,12 +13,15 @@ Copied into plugins' folders, so it imports nothing of the tests.
 
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
 OK = "OK"
+
+FRAMES = 6
 
 
 class Log:
@@ -55,6 +58,14 @@ class Log:
 
 
 def _name(error: Exception) -> str:
-    """Name an outcome; what a callee's own calls came to is named behind a colon."""
-    inner = getattr(error, "type_name", "")
-    return f"RemoteError:{inner}" if inner else type(error).__name__
+    """Name an outcome; what a callee's own calls came to is named behind a colon.
+
+    What is no error of the host's is none that anybody expects, so its place is named with it.
+    """
+    if inner := getattr(error, "type_name", ""):
+        return f"RemoteError:{inner}"
+    if hasattr(error, "fields"):
+        return type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    places = " < ".join(f"{Path(it.filename).name}:{it.lineno}" for it in reversed(frames))
+    return f"{error!r} at {places}".replace("\t", " ").replace("\n", " ")

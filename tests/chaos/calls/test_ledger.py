@@ -157,6 +157,8 @@ def test_a_log_is_read_as_it_was_written(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     assert file.name == f"{log.life}.log"
     account = balance([Life("x", file.read_text().splitlines(keepends=True), was_killed=False)])
-    assert account.outcomes == {"OK": 1, "ZeroDivisionError": 1}
+    right, broken = sorted(account.outcomes)
+    assert right == "OK"
+    assert broken.startswith("ZeroDivisionError() at test_ledger.py:")
     assert dict(account.wrong).keys() == {"unexpected"}
     assert isinstance(account, Account)

@@ -44,6 +44,14 @@ def test_every_call_has_one_outcome(run: Run, tmp_path: Path, scale: Scale, tell
     assert account.outcomes["WorkerLost"], "no kill fell into a call"
 
 
+def test_a_fault_would_be_found(run: Run, tmp_path: Path) -> None:
+    """One provider's single errors of three kinds show in the books, and nothing else does."""
+    plan = Plan(SERVICES, 1, pause_s=0.001, timeout_s=10.0, impatient=0.0, seed=1)
+    with crowd(run, tmp_path, plan, "double lose misanswer") as callers:
+        account = callers.stop(killed=())
+    assert sorted(what for what, _ in account.wrong) == ["doubled", "lost", "unexpected"]
+
+
 def children(host: Host) -> list[psutil.Process]:
     """Give the node's."""
     return psutil.Process(host.status()["node_pid"]).children()

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from spiral_host import Host
+from spiral_host import Host, PluginInfo
 from tests.chaos.conftest import Scale, Tell
 from tests.chaos.copies import copies_of
 from tests.chaos.leaks.census import Census, marked, slope, take
@@ -75,9 +76,16 @@ def test_crashes_leave_nothing(
 def crash_all(host: Host, stubs: dict[str, Any]) -> None:
     """Kill each, and wait until it answers in its next life."""
     for plugin_id, stub in stubs.items():
-        pid = host.get(plugin_id).pid or 0
-        kill(pid)
-        assert stub.pid() != pid
+        before = host.get(plugin_id)
+        kill(before.pid or 0)
+        eventually(partial(is_next, host, before), PATIENCE_S)
+        assert stub.pid() != before.pid
+
+
+def is_next(host: Host, before: PluginInfo) -> bool:
+    """Say whether a plugin is ready in a later life."""
+    now = host.get(before.id)
+    return now.state == "ready" and now.incarnation != before.incarnation
 
 
 def settled(count: Callable[[], Census], before: Census) -> dict[str, int]:

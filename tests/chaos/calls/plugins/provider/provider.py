@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plugin_worker import Plugin, PluginContext, service
@@ -16,19 +17,26 @@ NESTED_S = 5.0
 """A nested call has what is left of the outer one's time, which is less."""
 
 
+FAULTS = Path(__file__).with_name("faults")
+"""What it is to do wrong, where a test wants to see that it is found; each once."""
+
+
 class Service:
     """Every form of a call."""
 
     def __init__(self, ctx: PluginContext, log: Log) -> None:
         self._ctx = ctx
         self._log = log
+        self._faults = FAULTS.read_text().split() if FAULTS.exists() else []
         self._stubs: dict[str, Any] = {}
 
     def do(self, call: str, nap_s: float) -> str:
         """Take some time."""
-        self._log.ran(call)
+        fault = self._faults.pop() if self._faults else ""
+        for _ in range({"lose": 0, "double": 2}.get(fault, 1)):
+            self._log.ran(call)
         time.sleep(nap_s)
-        return call
+        return call if fault != "misanswer" else f"not {call}"
 
     @service(idempotent=True)
     def again(self, call: str, nap_s: float) -> str:
@@ -43,12 +51,14 @@ class Service:
 
     def chain(self, call: str, rest: list[str], nap_s: float) -> str:
         """Have the next one do the same, in a call of its own."""
-        self.do(call, nap_s)
+        answer = self.do(call, nap_s)
         if rest:
             nested = f"{call}/{len(rest)}"
             with self._log.sent(nested, "nested", NESTED_S):
-                self._stub(rest[0]).chain(nested, rest[1:], nap_s, timeout=NESTED_S)
-        return call
+                chain = self._stub(rest[0]).chain
+                if chain(nested, rest[1:], nap_s, timeout=NESTED_S) != nested:
+                    raise ValueError("this answers another call")
+        return answer
 
     def _stub(self, name: str) -> Any:  # noqa: ANN401 - whatever is offered
         if name not in self._stubs:
