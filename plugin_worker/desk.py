@@ -62,18 +62,30 @@ def report_name(number: int) -> str:
 class _Slot:
     """A question under way, and the thread that waits for its answer."""
 
-    __slots__ = ("done", "error", "frame", "value", "wake")
+    __slots__ = ("_lock", "done", "error", "frame", "value", "wake")
 
     def __init__(self, frame: bytes) -> None:
+        self._lock = threading.Lock()
         self.frame = frame
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.done = False
         self.value: Any = None
         self.error: SpiralHostError | None = None
 
-    def finish(self, value: object, error: SpiralHostError | None = None) -> None:
-        self.value, self.error, self.done = value, error, True
-        os.eventfd_write(self.wake, 1)
+    def finish(self, value: object, error: SpiralHostError | None = None) -> bool:
+        """Give the answer; False if nobody waits any more. Called in whichever thread reads."""
+        with self._lock:  # whoever waits may see that it is done before it is woken
+            if self.wake < 0:
+                return False
+            self.value, self.error, self.done = value, error, True
+            os.eventfd_write(self.wake, 1)
+            return True
+
+    def close(self) -> None:
+        """Wait no more: from now on `done` says whether there was an answer."""
+        with self._lock:
+            os.close(self.wake)
+            self.wake = -1
 
 
 class Desk:
@@ -196,12 +208,13 @@ class Desk:
             say()
             deadline = time.monotonic() + timeout
             wait = self.waiter(slot.wake)
-            while not slot.done:
-                if not wait(deadline):
-                    raise DeadlineExceeded("a question to the host", timeout)
+            while not slot.done and wait(deadline):
+                pass
         finally:
             del self._slots[name]
-            os.close(slot.wake)
+            slot.close()
+        if not slot.done:
+            raise DeadlineExceeded("a question to the host", timeout)
         if slot.error is not None:
             raise slot.error
         return slot.value
@@ -335,6 +348,4 @@ class Desk:
 
     def _finish(self, request: str, value: object, error: SpiralHostError | None = None) -> bool:
         slot = self._slots.get(request)
-        if slot is not None:
-            slot.finish(value, error)
-        return slot is not None
+        return slot is not None and slot.finish(value, error)

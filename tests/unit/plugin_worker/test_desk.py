@@ -159,6 +159,39 @@ class TestAsking:
         os.close(alarm)
         os.close(never)
 
+    def test_who_sees_its_answer_early_takes_nothing_from_who_gives_it(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The thread that reads has a descriptor to write to, however soon the other one goes on.
+        """
+        given, has_gone_on = threading.Event(), threading.Event()
+        write = os.eventfd_write
+        failed: list[OSError] = []
+
+        def write_late(fd: int, value: int) -> None:
+            given.set()
+            has_gone_on.wait(0.2)
+            write(fd, value)
+
+        def read() -> None:
+            try:
+                node.desk.read()
+            except OSError as error:
+                failed.append(error)
+
+        def say() -> None:
+            node.say(Subscribed("1", (b"frame",)))
+            reader.start()
+            given.wait()
+
+        monkeypatch.setattr(os, "eventfd_write", write_late)
+        reader = threading.Thread(target=read)
+        assert node.desk.expect("1", say, MINUTE) == (b"frame",)
+        has_gone_on.set()
+        reader.join()
+        assert failed == []
+
     def test_the_node_confirms_a_subscription(self, node: Node) -> None:
         """
         A question to the node is answered by the node.
