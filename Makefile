@@ -22,9 +22,11 @@ demo: $(STAMP)  ## train a digit classifier whose parts are plugins, and crash o
 test: $(STAMP)  ## run every test
 	$(BIN)/pytest
 
-chaos: $(STAMP)  ## kill the daemon 20 times among 10,000,000 events: minutes; EVENTS=, KILLS=, SEED=
-	$(BIN)/pytest tests/chaos -o faulthandler_timeout=600 \
-	    --chaos-events $(or $(EVENTS),10000000) --chaos-kills $(or $(KILLS),20) $(if $(SEED),--seed $(SEED))
+chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for all: half an hour; SEED=
+	$(BIN)/pytest tests/chaos -o faulthandler_timeout=3600 \
+	    --chaos-events $(or $(EVENTS),10000000) --chaos-kills $(or $(KILLS),20) \
+	    --worker-kills $(or $(WORKER_KILLS),2000) --daemon-kills $(or $(DAEMON_KILLS),200) \
+	    --crash-cycles $(or $(CYCLES),1000) --stop-s 5 --idle-s 20 $(if $(SEED),--seed $(SEED))
 
 check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds
 	$(BIN)/ruff check
