@@ -15,8 +15,9 @@ from unittest.mock import patch
 from protocol.events import PluginEvent
 from protocol.messages import ToNode
 from protocol.reactor import Reactor
-from spiral_host import nodes
+from spiral_host import daemon, nodes
 from spiral_host.config import DaemonConfig
+from spiral_host.crashes import Death
 from spiral_host.daemon import Daemon
 from spiral_host.endpoint import Endpoint, Sent
 from spiral_host.store import Statement, Store
@@ -99,6 +100,21 @@ class SimulatedEndpoint:
         return Sent.GONE
 
     def fan_out(self, frame: bytes) -> None:
+        pass
+
+
+class Reports:
+    """A writer of crash reports that has no thread and writes none."""
+
+    failure = ""
+
+    def __init__(self, run_dir: Path, epoch: int) -> None:
+        pass
+
+    def keep(self, death: Death) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -191,9 +207,13 @@ def simulated(world: "World") -> Iterator[None]:
                 if getattr(module, attribute, None) is value:
                     put = world.hours.clock if attribute == "time" else world.rng
                     stack.enter_context(patch.object(module, attribute, put))
+            if getattr(module, "Random", None) is random.Random:
+                seeded = lambda: random.Random(world.rng.random())  # noqa: E731
+                stack.enter_context(patch.object(module, "Random", seeded))
             if hasattr(module, "token_hex"):
                 put_hex: Any = lambda size: f"{next(numbers):0{2 * size}x}"  # noqa: E731
                 stack.enter_context(patch.object(module, "token_hex", put_hex))
+        stack.enter_context(patch.object(daemon, "CrashWriter", Reports))
         stack.enter_context(patch.object(nodes, "start", world.start_node))
         stack.enter_context(patch.object(nodes, "find", world.find_node))
         stack.enter_context(patch.object(nodes, "start_time_of", lambda pid: pid))

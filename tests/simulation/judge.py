@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.messages import (
     TO_WORKER,
     Answer,
+    LoadPlugins,
     Refusal,
     Relay,
     RestartPlugin,
@@ -17,7 +18,9 @@ from protocol.messages import (
 )
 from spiral_host.lifecycle import State
 from spiral_host.orders import Order
-from spiral_host.registry import RUNNING, SETTLED, Plugin, Registry
+from spiral_host.policy import Restart
+from spiral_host.registry import Plugin, Registry
+from spiral_host.supervision import OnLoss
 
 if TYPE_CHECKING:
     from tests.simulation.operators import Asked, Operator
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
 
 BUDGET: Final = 6
 """Crashes in a loop, until it is quarantined."""
-
-
-ORDER_S: Final = 1.0
-"""From an order's arrival until it is carried out, at most, in simulated seconds."""
 
 
 class Violation(AssertionError):
@@ -48,8 +47,9 @@ class Judge:
         self._stopped: defaultdict[str, set[int]] = defaultdict(set)
         self._told: set[int] = set()
         self._slack = 0
-        self._daemon_since = 0.0
-        self._started: dict[str, float] = {}
+        self._allowed: Counter[str] = Counter()
+        self._edited: dict[str, float] = {}
+        self._quarantined: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
         self._states: dict[str, State] = {}
 
@@ -68,8 +68,7 @@ class Judge:
         if plugin is None:
             return
         if isinstance(message, SpawnWorker):
-            self._started[plugin.id] = self._world.hours.now
-            if self._states.get(plugin.id, State.DECLARED) in {State.DECLARED, State.BLOCKED}:
+            if self._states.get(plugin.id) is not State.STARTING:  # which it is told to a new node
                 self._starts(plugin, registry)
         elif isinstance(TO_WORKER.decode(message.body), StopPlugin):
             if plugin.leaving and message.incarnation not in self._told:
@@ -79,24 +78,27 @@ class Judge:
     def _starts(self, plugin: Plugin, registry: Registry) -> None:
         for name in plugin.manifest.metadata.dependencies:
             other = registry.plugins.get(name)
-            is_there = other is not None and other.state is State.READY
+            is_there = other is not None and other.state in {State.READY, State.SUSPECT}
             self._require(is_there, f"{plugin.id} is started before {name}, which it needs")
 
     def _stops(self, plugin: Plugin, registry: Registry) -> None:
-        now = self._world.hours.now
         for other in registry.plugins.values():
             if plugin.id not in other.manifest.metadata.dependencies:
                 continue
-            # One that was started while the order was being written down is not seen.
-            is_new = now - max(self._started.get(other.id, 0.0), self._daemon_since) < ORDER_S
             needs = f"{plugin.id} is unloaded before {other.id}, which needs it"
-            self._require(is_new or other.state not in RUNNING, needs)
+            self._require(not other.lifecycle.has_worker, needs)
 
     # --- what workers go through ------------------------------------------------------------------
 
     def spawned(self, node: "Node", worker: "Worker") -> None:
         """A node starts a worker."""
-        self.spawns[worker.plugin_id] += 1
+        name = worker.plugin_id
+        self.spawns[name] += 1
+        plugin = self._world.registry.plugins.get(name) if self._world.registry else None
+        policy = plugin.manifest.supervision.policy if plugin is not None else None
+        if policy is not None and policy.restart is Restart.TEMPORARY:
+            again = f"{name} is temporary, and started {self.spawns[name]} times"
+            self._require(self.spawns[name] <= self._allowed[name], again)
         for each in self._world.nodes:
             for other in each.workers.values():
                 if other.plugin_id == worker.plugin_id:
@@ -105,6 +107,8 @@ class Judge:
     def stopping(self, worker: "Worker") -> None:
         """A worker is asked to leave."""
         name = worker.plugin_id
+        if f'= "{OnLoss.RESTART.value}"' in self._world.code[name].supervision:
+            return  # it leaves with its provider
         self._stopped[name].add(worker.incarnation)
         why = f"{name} is stopped, and nobody has asked for it"
         asked = self._world.is_stopping or len(self._stopped[name]) <= self._asked_away[name]
@@ -114,17 +118,9 @@ class Judge:
         """A worker is dead, or could not be made."""
         self._deaths[worker.plugin_id] += 1
 
-    def daemon_started(self) -> None:
-        """A daemon begins."""
-        self._daemon_since = self._world.hours.now
-
     def daemon_killed(self) -> None:
         """The daemon is dead: it may have counted a crash that the next one hears of again."""
         self._slack = max(self._slack, 1)
-
-    def node_died(self) -> None:
-        """A node is dead, and with it every worker."""
-        self._slack += 1
 
     def look_at_loop(self, plugin_id: str) -> None:
         """Look at a plugin that has died whenever it loaded, until it was given up."""
@@ -138,6 +134,14 @@ class Judge:
         """Somebody gives an order."""
         if isinstance(order, RestartPlugin | UnloadPlugin):
             self._asked_away[order.plugin_id] += 1
+            self._allowed[order.plugin_id] += 1
+        elif isinstance(order, LoadPlugins):
+            self._allowed.update(place.path.rpartition("/")[2] for place in order.places)
+
+    def edited(self, plugin_id: str) -> None:
+        """Somebody writes a plugin's code anew."""
+        self._edited[plugin_id] = self._world.hours.now
+        self._allowed[plugin_id] += 1
 
     def replied(self, operator: "Operator", asked: "Asked | None", reply: Answer | Refusal) -> None:
         """Somebody has an answer."""
@@ -166,11 +170,14 @@ class Judge:
             self._world.note(f"daemon: {plugin.id} {state.value} {reason}")
             self._states[plugin.id] = state
             has_worker = f"{plugin.id} is {state.value} with incarnation {plugin.incarnation:#x}"
-            self._require(bool(plugin.incarnation) == (state in RUNNING), has_worker)
+            self._require(bool(plugin.incarnation) == plugin.lifecycle.has_worker, has_worker)
+            if state is State.QUARANTINED:
+                self._quarantined[plugin.id] = self._world.hours.now
             if state is State.QUARANTINED and reason.startswith("crashed"):
                 deaths = self._deaths[plugin.id]
                 too_soon = f"{plugin.id} is quarantined after {deaths} deaths"
-                self._require(deaths + self._slack >= BUDGET, too_soon)
+                budget = plugin.lifecycle.policy.threshold + 1
+                self._require(deaths + self._slack >= budget, too_soon)
         for name in self._states.keys() - registry.plugins.keys():
             del self._states[name]
 
@@ -201,16 +208,21 @@ class Judge:
 
     def _restless_plugin(self, plugin: Plugin, registry: Registry, node: "Node") -> Iterator[str]:
         state, reason = plugin.state, plugin.lifecycle.reason
-        if state not in SETTLED or plugin.leaving:
+        if not plugin.is_settled or plugin.leaving:
             yield f"{plugin.id} is {state.value}"
         elif state is State.READY:
             worker = node.workers.get(plugin.incarnation)
-            if worker is None or not worker.is_ready:
+            if worker is None or not worker.is_ready or worker.silence:
                 yield f"{plugin.id} is said to be ready and is not"
         elif not reason:
             yield f"{plugin.id} is {state.value} for no reason"
         elif state is State.BLOCKED and registry.hindrance(plugin) is None:
             yield f"{plugin.id} is blocked and has what it needs"
+        elif state is State.QUARANTINED and self._edited[plugin.id] > self._seen(plugin.id):
+            yield f"{plugin.id} is quarantined for code that is there no more"
+
+    def _seen(self, plugin_id: str) -> float:
+        return self._quarantined.get(plugin_id, self._world.hours.now)
 
     def left(self) -> str:
         """Say what is left after an orderly stop, or nothing."""

@@ -1,7 +1,7 @@
 """The simulation sees what it is there for: each bug that is put in is found within a few seeds."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -12,6 +12,7 @@ from spiral_host import lifecycle, store
 from spiral_host.daemon import Daemon
 from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.orders import Orders
+from spiral_host.policy import CrashBudget, Policy, Restart
 from spiral_host.questions import Asker
 from spiral_host.registry import Plugin, Registry
 from spiral_host.supervisor import Supervisor
@@ -56,13 +57,13 @@ def a_transition_is_missing(patch: pytest.MonkeyPatch) -> None:
 
 @bug("is quarantined after . deaths")
 def crashes_weigh_double(patch: pytest.MonkeyPatch) -> None:
-    crashed = Lifecycle._crashed
+    crashed = CrashBudget.crashed
 
-    def twice(self: Lifecycle, *args: Any) -> Any:  # noqa: ANN401
-        self._crashes += 1.0
-        return crashed(self, *args)
+    def twice(self: CrashBudget, policy: Policy, now: float) -> bool:
+        crashed(self, policy, now)
+        return crashed(self, policy, now)
 
-    patch.setattr(Lifecycle, "_crashed", twice)
+    patch.setattr(CrashBudget, "crashed", twice)
 
 
 @bug("is started before ., which it needs")
@@ -90,7 +91,7 @@ def a_restart_is_refused(patch: pytest.MonkeyPatch) -> None:
 
 @bug("was not restarted")
 def a_restart_does_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Supervisor, "restart", lambda self, plugin_id: None)
+    patch.setattr(Supervisor, "restart", lambda self, plugin_id, manifest: None)
 
 
 @bug("is answered twice")
@@ -139,7 +140,7 @@ def what_is_wanted_stays_on_disk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(store, "forget", store.let_go)
 
 
-@bug("is blocked and has what it needs|not answered|no rest")
+@bug("is blocked and has what it needs|not answered|no time passes")
 def a_blocked_plugin_stays_so(patch: pytest.MonkeyPatch) -> None:
     try_start = Supervisor._try_start
 
@@ -158,6 +159,27 @@ def nobody_insists(patch: pytest.MonkeyPatch) -> None:
         return [] if self.state is State.DRAINING else expire(self, now)
 
     patch.setattr(Lifecycle, "expire", wait)
+
+
+@bug("said to be ready and is not")
+def silence_is_not_heard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "silent", lambda self, incarnation, why: None)
+
+
+@bug("is temporary, and started")
+def every_plugin_is_permanent(patch: pytest.MonkeyPatch) -> None:
+    fell = Lifecycle._fell
+
+    def permanent(self: Lifecycle, *args: Any) -> None:  # noqa: ANN401
+        self.policy = replace(self.policy, restart=Restart.PERMANENT)
+        fell(self, *args)
+
+    patch.setattr(Lifecycle, "_fell", permanent)
+
+
+@bug("is quarantined for code that is there no more")
+def nobody_looks_at_code(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "_watch_code", lambda self: None)
 
 
 @bug("1 nodes are left")
@@ -179,22 +201,21 @@ def _live_all(seeds: range, course: Callable[[World], None] = World.live) -> Non
         live(seed, course)
 
 
-@contextmanager
-def patience(threshold: float) -> Iterator[pytest.MonkeyPatch]:
-    """Forgive another number of crashes than the judge expects."""
-    with pytest.MonkeyPatch.context() as patch:
-        init = Supervisor.__init__
-
-        def other(self: Supervisor, *args: Any) -> None:  # noqa: ANN401
-            init(self, *args)
-            self._policy = lifecycle.Policy(threshold=threshold)
-
-        patch.setattr(Supervisor, "__init__", other)
-        yield patch
-
-
 @pytest.mark.parametrize("threshold", [2.5, 6.5])
-def test_a_wrong_budget_is_found(threshold: float) -> None:
+def test_a_wrong_budget_is_found(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash loop that is started too seldom or too often fails its world."""
-    with patience(threshold), pytest.raises(Violation, match="deaths|spawned"):
+    crashed = CrashBudget.crashed
+
+    def other(self: CrashBudget, policy: Policy, now: float) -> bool:
+        return crashed(self, replace(policy, threshold=threshold), now)
+
+    monkeypatch.setattr(CrashBudget, "crashed", other)
+    with pytest.raises(Violation, match="deaths|spawned"):
         _live_all(range(ENOUGH), World.loop_and_die)
+
+
+def test_a_stop_without_a_budget_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that ignore everything, one behind the other, take longer than they may."""
+    monkeypatch.setattr(Supervisor, "stop_in_time", lambda self: None)
+    with pytest.raises(Violation, match="not stopped in"):
+        live(0, World.stop_the_stubborn)

@@ -26,6 +26,11 @@ def test_crash_loops(seeds: range) -> None:
         live(seed, World.loop_and_die)
 
 
+def test_a_stop_ends_in_time() -> None:
+    """Plugins that ignore it, each needing the one before, are all gone when its budget is."""
+    live(0, World.stop_the_stubborn)
+
+
 def test_a_seed_says_everything() -> None:
     """The same seed is the same world, step by step, in another process too."""
     script = "import sys; from tests.simulation.world import live; print(*live(7), sep='\\n')"

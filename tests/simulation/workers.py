@@ -58,6 +58,7 @@ class Code:
         life: How long it lives on the average once it is ready, while there are faults.
         hang: How long until its loop turns no more, on the average, while there are faults.
         stubborn: Whether it heeds neither StopPlugin nor SIGTERM.
+        supervision: The manifest's table of that name.
     """
 
     load: str = "ready"
@@ -66,9 +67,25 @@ class Code:
     life: float | None = None
     hang: float | None = None
     stubborn: bool = False
+    supervision: str = ""
 
 
-def write_code(rng: Random) -> Code:
+def write_supervision(rng: Random, needs: list[str]) -> str:
+    """Say in a manifest how a plugin is to be supervised."""
+    restart = rng.choice(["permanent", "permanent", "permanent", "transient", "temporary"])
+    lines = [
+        f'restart = "{restart}"',
+        f"hang_s = {rng.choice([1, 5])}",
+        f"stop_s = {rng.choice([1, 5, 20])}",
+    ]
+    if restart != "temporary":
+        lines.append(f"crashes = {rng.choice([2, 5])}")
+    lines.append("[supervision.providers]")
+    ways = ["tell", "block"] if restart == "temporary" else ["tell", "block", "restart"]
+    return "\n".join([*lines, *(f'{need} = "{rng.choice(ways)}"' for need in needs)])
+
+
+def write_code(rng: Random, needs: list[str]) -> Code:
     """Write a plugin as people do: most are good."""
     load = rng.choices(["ready", "raises", "dies", "hangs", "lies"], [20, 1, 2, 0, 1])[0]
     return Code(
@@ -77,7 +94,8 @@ def write_code(rng: Random) -> Code:
         leave_s=rng.choice([0.0, 0.01, 1.0]),
         life=rng.choice([None, None, None, 20.0, 1.0]),
         hang=rng.choice([None, None, None, None, 10.0]),
-        stubborn=rng.random() < 0.1,
+        stubborn=rng.random() < 0.2,
+        supervision=write_supervision(rng, needs),
     )
 
 

@@ -7,6 +7,7 @@ The daemon is the real one; what it talks to is simulated. One `Random` decides 
 seed that fails does so again, step by step.
 """
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -43,8 +44,8 @@ REST_S: Final = 1500.0
 RESTED_S: Final = 5.0
 """What has been at rest for so long stays so."""
 
-STOP_S: Final = 60.0
-"""After SIGTERM nothing is left."""
+STOP_S: Final = 35.0
+"""After SIGTERM nothing is left: 30 s for the plugins, 5 for the node."""
 
 MAX_TURNS: Final = 1000
 """What happens at one moment is a handful of things."""
@@ -76,6 +77,7 @@ class World:
         self._config: DaemonConfig = run_config(folder)
         self._connected = 0
         self._pid = 100
+        self._writes = 0
         self.operators = [Operator(self, "ann"), Operator(self, "bob")]
         for number, name in enumerate(_OWN[: self.rng.randint(2, len(_OWN))]):
             earlier = _OWN[:number]
@@ -101,14 +103,23 @@ class World:
 
     def edit(self, name: str, code: Code | None = None) -> None:
         """Have somebody write a plugin's code anew."""
-        self.code[name] = code = code or write_code(self.rng)
+        self.code[name] = code = code or write_code(self.rng, self.needs[name])
         self.note(f"code of {name}: {code}")
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         needs = "".join(f'{other} = "*"\n' for other in self.needs[name])
         manifest = f'[plugin]\nid = "{name}"\nversion = "1.0.0"\nentry = "{name}:Plugin"\n'
-        (folder / "plugin.toml").write_text(f"{manifest}[plugin.dependencies]\n{needs}")
-        (folder / f"{name}.py").write_text(f"# {len(self.steps)} {code}\n")
+        declared = f"{manifest}[plugin.dependencies]\n{needs}[supervision]\n{code.supervision}\n"
+        self._write(folder / "plugin.toml", declared)
+        self._write(folder / f"{name}.py", f"# {code}\n")
+        self.judge.edited(name)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file, at a simulated time that is its own."""
+        path.write_text(text)
+        self._writes += 1
+        at = int(self.hours.now * 1e9) + self._writes
+        os.utime(path, ns=(at, at))
 
     def plugin_at(self, source: PluginSource) -> str:
         """Say which plugin lies at a place."""
@@ -126,7 +137,6 @@ class World:
             return
         self.daemon = SimulatedDaemon(self, self._config)
         self.note(f"daemon: started, epoch {self.daemon.epoch}")
-        self.judge.daemon_started()
         self.daemon.start()
         for node in self.nodes:
             node.reconnect()
@@ -177,7 +187,6 @@ class World:
     def node_died(self, node: Node) -> None:
         """Tell whoever watches it."""
         self.nodes.remove(node)
-        self.judge.node_died()
         watching = [tell for watched, tell in self.watchers if watched is node]
         self.watchers = [one for one in self.watchers if one[0] is not node]
         for tell in watching:
@@ -275,6 +284,24 @@ class World:
             self._pass(self.hours.now + 5.0, lambda: False)
             self._rest()
             self.judge.look_at_loop("a")
+            self._stop()
+
+    def stop_the_stubborn(self) -> None:
+        """Load plugins that never leave, each needing the one before, and stop the daemon.
+
+        Raises:
+            Violation: It took too long, or something is left.
+        """
+        self.has_faults = False
+        self.needs, self.code = {}, {}
+        for before, name in zip(["", *_OWN], _OWN, strict=False):
+            self.needs[name] = [before] if before else []
+            stop_s = self.rng.choice([5, 10, 20])
+            self.edit(name, Code(stubborn=True, supervision=f"stop_s = {stop_s}"))
+        with simulated(self):
+            self.start_daemon()
+            self.operators[0].load(*self.code)
+            self._rest()
             self._stop()
 
     def _rest(self) -> None:
