@@ -1,5 +1,6 @@
 """The real daemon, as it is built, around simulated sockets, a simulated disk and clock."""
 
+import collections
 import itertools
 import random
 import sqlite3
@@ -15,7 +16,7 @@ from unittest.mock import patch
 from protocol.events import PluginEvent
 from protocol.messages import ToNode
 from protocol.reactor import Reactor
-from spiral_host import daemon, nodes
+from spiral_host import nodes
 from spiral_host.config import DaemonConfig
 from spiral_host.crashes import Death
 from spiral_host.daemon import Daemon
@@ -24,6 +25,7 @@ from spiral_host.store import Statement, Store
 from tests.simulation.hours import Connection, Hours, Life
 
 if TYPE_CHECKING:
+    from spiral_host.crash_writer import CrashWriter
     from spiral_host.rundir import RunDir
     from tests.simulation.workers import Node
     from tests.simulation.world import World
@@ -46,7 +48,8 @@ class SimulatedStore(Store):
     def __init__(
         self, disk: Disk, life: Life, rng: random.Random, call_soon: Callable[..., None]
     ) -> None:
-        self.failure = self.loss = ""
+        self.loss = self._reason = ""
+        self._owed, self._lost = collections.deque(), 0
         self._database = disk.database
         self._life = life
         self._rng = rng
@@ -108,9 +111,6 @@ class Reports:
 
     failure = ""
 
-    def __init__(self, run_dir: Path, epoch: int) -> None:
-        pass
-
     def keep(self, death: Death) -> None:
         pass
 
@@ -128,10 +128,11 @@ class SimulatedDaemon(Daemon):
 
     def _take_over(self) -> None:
         self._reactor = self.life
-        where = SimpleNamespace(path=self._config.run_dir)
+        where = SimpleNamespace(path=self._config.run_dir, is_ours=True)
         self._run_dir = cast("RunDir", where)
         self._store = SimulatedStore(self._world.disk, self.life, self._world.rng, self.call_soon)
         self.epoch = self._store.epoch
+        self._crashes = cast("CrashWriter", Reports())
         self._endpoint = cast("Endpoint", SimulatedEndpoint(self._world))
 
     def start(self) -> None:
@@ -213,7 +214,6 @@ def simulated(world: "World") -> Iterator[None]:
             if hasattr(module, "token_hex"):
                 put_hex: Any = lambda size: f"{next(numbers):0{2 * size}x}"  # noqa: E731
                 stack.enter_context(patch.object(module, "token_hex", put_hex))
-        stack.enter_context(patch.object(daemon, "CrashWriter", Reports))
         stack.enter_context(patch.object(nodes, "start", world.start_node))
         stack.enter_context(patch.object(nodes, "find", world.find_node))
         stack.enter_context(patch.object(nodes, "start_time_of", lambda pid: pid))

@@ -47,6 +47,7 @@ class Judge:
         self._stopped: defaultdict[str, set[int]] = defaultdict(set)
         self._told: set[int] = set()
         self._slack = 0
+        self._followers: set[str] = set()
         self._allowed: Counter[str] = Counter()
         self._edited: dict[str, float] = {}
         self._quarantined: dict[str, float] = {}
@@ -107,8 +108,8 @@ class Judge:
     def stopping(self, worker: "Worker") -> None:
         """A worker is asked to leave."""
         name = worker.plugin_id
-        if f'= "{OnLoss.RESTART.value}"' in self._world.code[name].supervision:
-            return  # it leaves with its provider
+        if name in self._followers:
+            return  # it may leave with its provider
         self._stopped[name].add(worker.incarnation)
         why = f"{name} is stopped, and nobody has asked for it"
         asked = self._world.is_stopping or len(self._stopped[name]) <= self._asked_away[name]
@@ -142,6 +143,8 @@ class Judge:
         """Somebody writes a plugin's code anew."""
         self._edited[plugin_id] = self._world.hours.now
         self._allowed[plugin_id] += 1
+        if f'= "{OnLoss.RESTART.value}"' in self._world.code[plugin_id].supervision:
+            self._followers.add(plugin_id)
 
     def replied(self, operator: "Operator", asked: "Asked | None", reply: Answer | Refusal) -> None:
         """Somebody has an answer."""
