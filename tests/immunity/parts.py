@@ -26,7 +26,15 @@ def wait_at(gate):
 
 
 class Service:
+    def __init__(self, ctx):
+        self.ctx = ctx
+
     def pid(self):
+        return os.getpid()
+
+    def wait(self):
+        (self.ctx.data_dir / "waits").touch()
+        wait_at(self.ctx.data_dir / "hold-call")
         return os.getpid()
 
 
@@ -39,7 +47,7 @@ class Made(Plugin):
         if (ctx.data_dir / "hold-reason").exists():
             raise ValueError("no reason")
         wait_at(ctx.data_dir / "hold-load")
-        ctx.register_service(ctx.plugin_id, Service())
+        ctx.register_service(ctx.plugin_id, Service(ctx))
 
     def on_unload(self, ctx):
         wait_at(ctx.data_dir / "hold-unload")
@@ -66,12 +74,17 @@ class Gated:
         self._data.mkdir(parents=True)
 
     def hold(self, hook: str) -> None:
-        """Let `load` or `unload` wait, ten seconds at most; at `birth` die, at `reason` raise."""
+        """Let `load`, `call` or `unload` wait, 10 s at most; at `birth` die, at `reason` raise."""
         (self._data / f"hold-{hook}").touch()
 
     def let_go(self, hook: str) -> None:
         """Let it go on."""
         (self._data / f"hold-{hook}").unlink()
+
+    @property
+    def is_called(self) -> bool:
+        """Whether a call has begun to wait."""
+        return (self._data / "waits").exists()
 
     @property
     def lives(self) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from spiral_host import PluginEvent
+from spiral_host import Host, PluginEvent
+from tests.actors import Aside
 from tests.hosts import DEADLINE, Run, Watch, all_ready, eventually
 from tests.immunity.parts import Gated, node_of, stopped, write_plugin
 
@@ -93,6 +94,25 @@ def test_a_stop_does_not_wait_for_the_dead(run: Run, tmp_path: Path) -> None:
     assert run.daemon.wait(DEADLINE) == 0
     assert time.monotonic() - began < PATIENCE_S
     assert [one.lives for one in crowd] == [1] * 4
+
+
+def test_a_planned_restart_drops_no_call(shared: Host, tmp_path: Path) -> None:
+    """benoitc/gunicorn#3394, #2296, #2529: a reload dropped requests between the old and the new
+    workers. Here the old life answers what it has begun before it leaves; then the new one serves.
+    """
+    gated = Gated(shared, tmp_path)
+    assert all_ready(shared.load(gated.path))
+    stub = shared.get_service("gated")
+    old = stub.pid()
+    gated.hold("call")
+    calling = stub.wait.submit()
+    eventually(lambda: gated.is_called)
+    restarting = Aside(lambda: shared.restart("gated"))
+    eventually(lambda: shared.get("gated").state == "draining")
+    gated.let_go("call")
+    assert calling.result(DEADLINE) == old
+    assert restarting.outcome().ok
+    assert stub.wait() == shared.get("gated").pid != old
 
 
 LEAVES = """
