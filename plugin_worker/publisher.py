@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 from plugin_worker.desk import Desk, report_name
+from protocol import failpoints
 from protocol.batches import Batches
 from protocol.interest import InterestReader
 from protocol.messages import Dropped
@@ -153,6 +154,8 @@ class Publisher:
             said = self._batches.take()
             self._last = said.events
             if said.body:
+                if failpoints.ARMED:
+                    failpoints.hit("publish.before")
                 self._window.sent(said.events, said.size)
                 self._desk.send(Kind.EVENTS, pack_publication(said))
             else:

@@ -27,7 +27,7 @@ from plugin_worker.desk import Desk
 from plugin_worker.plugin import Plugin
 from plugin_worker.presence import Presence, write_stacks_to
 from plugin_worker.publisher import Publisher
-from protocol import remote
+from protocol import failpoints, remote
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
 from protocol.crew import ServingThread
@@ -146,6 +146,8 @@ class Runtime:
         self._reactor.watch(self._wake, self._woken)
         details = WorkerDetails(tuple(self._spec["layers"]))
         self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
+        if failpoints.ARMED:
+            failpoints.hit("hello.after")
         self._reactor.run(self._step)
         self._publisher.flush()
         return 0
@@ -238,6 +240,8 @@ class Runtime:
 
     def _load(self, order: LoadPlugin) -> None:
         with self._reported("import") as stage:
+            if failpoints.ARMED:
+                failpoints.hit("load.before")
             self._open_environment(order.source)
             remote.set_root(order.source.root)
             plugin = loader.load(order.source)
@@ -245,13 +249,19 @@ class Runtime:
             declared = PluginMetadata.from_wire(order.metadata)
             loader.check_metadata(plugin, declared)
             stage.name = "on_load"
+            if failpoints.ARMED:
+                failpoints.hit("load.imported")
             self._context = PluginContext(self, declared.id, Path(order.data_dir))
             self._lanes.is_reentrant = order.reentrant
             self._crew = [self._hire(number, order) for number in range(1, order.concurrency)]
             plugin.on_load(self._context)
+            if failpoints.ARMED:
+                failpoints.hit("load.done")
             self._subscribe_plugin(plugin, self._context, order.events)
             self._plugin = plugin
             self._desk.state("state", Loaded())
+            if failpoints.ARMED:
+                failpoints.hit("load.told")
             return
         self._is_leaving = True
 
@@ -280,12 +290,18 @@ class Runtime:
 
     def _stop(self) -> None:
         """Finish what has reached us, accept nothing new, run `on_unload`, leave."""
+        if failpoints.ARMED:
+            failpoints.hit("drain.before")
         for _ in range(_LAST_CALLS):
             if not self._serve_waiting():
                 break
+        if failpoints.ARMED:
+            failpoints.hit("drain.after")
         if self._plugin is not None and self._context is not None:
             with self._reported("on_unload"):
                 self._plugin.on_unload(self._context)
+                if failpoints.ARMED:
+                    failpoints.hit("unload.after")
         self._is_leaving = True
 
     def _serve_waiting(self) -> bool:
@@ -425,7 +441,11 @@ class Runtime:
             return
         if isinstance(delivery, Run) and delivery.head.report:
             self._awaited.pop()
+        if failpoints.ARMED:
+            failpoints.hit("callback.before")
         ran = self._subscriptions.deliver(delivery)
+        if failpoints.ARMED:
+            failpoints.hit("callback.after")
         if isinstance(delivery, Run):
             head = delivery.head
             self._count(head.events)

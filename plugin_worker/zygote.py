@@ -32,6 +32,7 @@ from plugin_worker.clone import clone_sibling
 from plugin_worker.confine import Confinement, confine
 from plugin_worker.sandbox import kernel
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED, ConfinementError
+from protocol import failpoints
 from protocol.version import VERSION
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ def main(lib: str, fd: int, run: Run | None = None) -> None:
     _forget_inherited_signals()
     _prepare_standard_streams()
     sys.dont_write_bytecode = True
+    failpoints.arm("zygote")
     node = socket.socket(fileno=fd)
     zygote = _Zygote(node, run or _runtime(), _links(lib))
     gc.collect()
@@ -124,12 +126,16 @@ class _Zygote:
 
     def _fork(self, spawn: _Spawn) -> None:
         try:
+            if failpoints.ARMED:
+                failpoints.hit("fork.before")
             pid = clone_sibling()
         except OSError as error:
             self._answer({"incarnation": spawn.incarnation, "error": f"clone: {error}"})
             return
         if pid == 0:
             _become_worker(spawn, self._program, self._lib, self._run)
+        if failpoints.ARMED:
+            failpoints.hit("fork.after")
         self._answer({"incarnation": spawn.incarnation, "pid": pid})
 
     def _answer(self, answer: dict[str, object]) -> None:
@@ -141,9 +147,14 @@ def _become_worker(spawn: _Spawn, program: bytes, lib: tuple[str, ...], run: Run
     status = EXIT_RAISED
     try:
         _take_own_place(spawn)
+        failpoints.arm("worker", str(spawn.spec.get("plugin_id")))
+        if failpoints.ARMED:
+            failpoints.hit("confine.before")
         confinement = replace(spawn.confinement, read=(*spawn.confinement.read, *lib))
         kept = frozenset({spawn.umbilical, spawn.flight, spawn.interest})
-        confine(confinement, program, kept)
+        confine(confinement, program, kept | failpoints.descriptors())
+        if failpoints.ARMED:
+            failpoints.hit("confine.after")
         umbilical = socket.socket(fileno=spawn.umbilical)
         status = run(spawn.spec, umbilical, spawn.flight, spawn.interest)
     except ConfinementError as error:

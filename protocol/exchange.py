@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from protocol import failpoints
 from protocol.calls import BEGIN, ERROR, STREAM, VALUE, call_parts
 from protocol.codec import default
 from protocol.errors import LocalProtocolError, ServiceUnavailable
@@ -48,8 +49,12 @@ def begin(
     line.used = monotonic()
     line.is_calling = True
     try:
+        if failpoints.ARMED:
+            failpoints.hit("call.before")
         call = call_parts(number, service, method, arguments, keywords, deadline, chain)
-        return number, line.send(call)
+        has_left = line.send(call)
+        if failpoints.ARMED:
+            failpoints.hit("call.sent")
     except OSError:
         release(line, take_exported(line))
         raise CalleeGone from None
@@ -60,6 +65,8 @@ def begin(
     except BaseException:  # an argument that was asked for its content may raise anything
         release(line, take_exported(line))
         raise
+    else:
+        return number, has_left
     finally:
         line.is_calling = False
 

@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from protocol import failpoints
 from protocol.calls import CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
 from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded, SpiralHostError
 from protocol.flight import label_of
@@ -83,6 +84,8 @@ def run(line: "Line", call: Call, target: Target) -> None:
     current.slot = target.counter.enter(line.peer, number, deadline, target.label)
     token = CURRENT.set(current)
     try:
+        if failpoints.ARMED:
+            failpoints.hit("call.taken")
         if target.signature is not None:
             arguments, keywords = target.signature.prepare(arguments, keywords)
         value = target.function(*arguments, **keywords) if keywords else target.function(*arguments)
@@ -117,11 +120,15 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
     Raises:
         LocalProtocolError: The value cannot travel.
     """
+    if failpoints.ARMED:
+        failpoints.hit("reply.before")
     try:
         if not current.is_cancelled:
             line.say(current.number, VALUE, value)
     except _CANNOT_TRAVEL as error:
         raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
+    if failpoints.ARMED:
+        failpoints.hit("reply.after")
     _over(line, current, target, failed=False)
 
 
@@ -141,6 +148,8 @@ def try_item(line: "Line", current: Current, item: object) -> bool:
     Raises:
         LocalProtocolError: It cannot travel.
     """
+    if failpoints.ARMED:
+        failpoints.hit("item.before")
     try:
         if not current.is_cancelled:
             line.say(current.number, ITEM, item)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from protocol import failpoints
 from protocol.errors import RemoteProtocolError, UsageError
 from protocol.events import PluginEvent
 from protocol.feed import (
@@ -103,9 +104,13 @@ class Bus:
             if len(frames) != 1:
                 raise RemoteProtocolError("neither a run nor a message")
             if is_run(frames[0]):
+                if failpoints.ARMED:
+                    failpoints.hit("hub.before")
                 self._ask_to_join(peer)
                 head = unpack_head(frames[0])
                 self._carry_out(self._hub.arrive(peer, head, frames[0], time.monotonic()))
+                if failpoints.ARMED:
+                    failpoints.hit("hub.after")
             else:
                 self._told(peer, TO_HUB.decode(frames[0]))
         except (RemoteProtocolError, UsageError):

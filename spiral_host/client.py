@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import zmq
 
+from protocol import failpoints
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
 from protocol.errors import (
@@ -86,6 +87,7 @@ class Connection:
     """
 
     def __init__(self, run_dir: Path, name: str, timeout: float) -> None:
+        failpoints.arm("client")
         check_run_dir(run_dir)
         _knock(run_dir)
         self.run_dir = run_dir

@@ -22,6 +22,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
+from protocol import failpoints
 from protocol.errors import SpiralHostError, UsageError
 from protocol.events import PluginEvent
 from protocol.messages import (
@@ -239,6 +240,8 @@ class Daemon:
         self._orders.shut_down()
 
     def _close(self) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("close.before")
         if not self._run_dir.is_ours:
             # SQLite and ZeroMQ, when closed, remove files by their paths. Ours are gone; what lies
             # there now is another daemon's.
@@ -250,6 +253,8 @@ class Daemon:
         signal.set_wakeup_fd(-1)
         self._wake_in.close()
         self._wake_out.close()
+        if failpoints.ARMED:
+            failpoints.hit("close.after")
         if self._leaves_all_behind:
             self._run_dir.let_go()
         else:
@@ -294,6 +299,8 @@ class Daemon:
 
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us: take over what it runs; what its workers stated follows."""
+        if failpoints.ARMED:
+            failpoints.hit("adopt.before")
         self._node.arrived(details.name, details.pid)
         hindrance = sandbox_hindrance(self._config.sandbox, details)
         if hindrance:
@@ -308,7 +315,11 @@ class Daemon:
         """The node has told what its workers had stated: go on, and let clients in."""
         if self._node_details is None:
             return
+        if failpoints.ARMED:
+            failpoints.hit("adopt.told")
         self._supervisor.resume(self._alive)
+        if failpoints.ARMED:
+            failpoints.hit("adopt.after")
         self._reactor.call_later(ADOPTING_S, self._bus.open)
         self._sessions.let_clients_in()
         if not self._serves:
@@ -351,6 +362,8 @@ class Daemon:
         self._status, self._over = 1, True
 
     def _leave(self) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("leave.before")
         self._node.is_wanted = False
         if not self._node.is_alive:
             self._over = True
@@ -426,6 +439,7 @@ def run(config: DaemonConfig) -> int:
     """
     raise_descriptor_limit()
     try:
+        failpoints.arm("daemon")
         return Daemon(config).run()
     except SpiralHostError as error:
         _say(str(error))

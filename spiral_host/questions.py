@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from protocol import failpoints
 from protocol.errors import Overloaded, ServiceUnavailable, SpiralHostError, UsageError, to_wire
 from protocol.messages import (
     Answer,
@@ -188,6 +189,8 @@ class Questions:
                 idempotent=provider.idempotent,
             )
         )
+        if failpoints.ARMED:
+            failpoints.hit("lane.ordered")
 
     def lane_failed(self, failed: LaneFailed) -> None:
         """A lane that was granted could not be made: its callee went away in between, mostly."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from protocol import failpoints
 from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.plugin import PluginMetadata
@@ -182,6 +183,8 @@ class Store:
             else:
                 self._lost += 1
             self._pay()
+            if failpoints.ARMED:
+                failpoints.hit("store.after")
             if then is not None:
                 self._call_in_loop(then)
         self._database.close()
@@ -201,13 +204,15 @@ class Store:
             try:
                 self._execute(self._owed[0])
                 self._reason = ""
-            except sqlite3.Error as error:
+            except (sqlite3.Error, failpoints.FailpointError) as error:
                 self._reason = str(error)
-                if _code(error) in _PASSING:
+                if _code(error) in _PASSING or isinstance(error, failpoints.FailpointError):
                     return
             self._owed.popleft()
 
     def _execute(self, statements: list[Statement]) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("store.before")
         with self._database:
             for statement, values in statements:
                 self._database.execute(statement, values)

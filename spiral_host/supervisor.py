@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
+from protocol import failpoints
 from protocol.errors import UsageError
 from protocol.events import PluginEvent, PluginLoaded, PluginUnloaded
 from protocol.messages import (
@@ -188,6 +189,8 @@ class Supervisor:
 
     def exited(self, exit_: Exited) -> None:
         """A worker is gone. Said again and again until it is acknowledged, so done only once."""
+        if failpoints.ARMED:
+            failpoints.hit("exit.heard")
         lost = f"its process ended while it was asked for its metadata: {exit_.cause}"
         self._describing.answered(
             exit_.incarnation, Broken(stage="metadata", error=lost, traceback="")
@@ -197,7 +200,13 @@ class Supervisor:
             is_normal = exit_.cause.kind == "exit" and not exit_.cause.code
             event = lifecycle.Exited(str(exit_.cause), is_normal=is_normal)
             self._ended(plugin, event, exit_.cause)
-        self._outside.write([], lambda: self._node.tell_node(ExitSeen(exit_.incarnation)))
+
+        def acknowledge() -> None:
+            if failpoints.ARMED:
+                failpoints.hit("exit.written")
+            self._node.tell_node(ExitSeen(exit_.incarnation))
+
+        self._outside.write([], acknowledge)
 
     def _missed(self, exit_: Exited) -> Plugin | None:
         """Find the plugin whose worker ended, by itself, while no daemon was there."""
@@ -245,6 +254,8 @@ class Supervisor:
         """A plugin's `on_load` has returned."""
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None and plugin.state in _COMING_OR_GOING:
+            if failpoints.ARMED:
+                failpoints.hit("load.heard")
             self._handle(plugin, lifecycle.Loaded())
 
     def broken(self, incarnation: int, broken: Broken) -> None:
@@ -283,6 +294,8 @@ class Supervisor:
             plugin.pid, plugin.layers = report.pid, report.layers
             plugin.confined = report.confined
             kept.append(report)
+            if failpoints.ARMED:
+                failpoints.hit("adopt.worker")
         return kept
 
     def resume(self, alive: Iterable[WorkerReport]) -> None:
@@ -415,6 +428,8 @@ class Supervisor:
                 # From now on nobody is sent there; those who are there are still served.
                 self._registry.withdraw_all(plugin.incarnation)
                 self._tell(plugin.incarnation, StopPlugin())
+                if failpoints.ARMED:
+                    failpoints.hit("stop.ordered")
             elif isinstance(action, Terminate):
                 self._node.tell_node(EndWorker(plugin.incarnation, action.rule, force=False))
             elif isinstance(action, Kill):
@@ -456,6 +471,8 @@ class Supervisor:
                 concurrency=manifest.concurrency,
             )
         )
+        if failpoints.ARMED:
+            failpoints.hit("spawn.ordered")
 
     def _spawn_to_ask(self, incarnation: int, source: PluginSource) -> None:
         name = f"describe.{incarnation & 0xFFFF_FFFF}"
@@ -477,6 +494,8 @@ class Supervisor:
                 reentrant=manifest.reentrant,
             ),
         )
+        if failpoints.ARMED:
+            failpoints.hit("load.ordered")
 
     def _tell(self, incarnation: int, message: ToWorker | DescribePlugin) -> None:
         self._node.tell_node(Relay(incarnation, TO_WORKER.encode(message)))

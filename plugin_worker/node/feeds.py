@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from plugin_worker.node.interest import NodeInterest
+from protocol import failpoints
 from protocol.backlog import Backlog
 from protocol.errors import RemoteProtocolError
 from protocol.events import RESERVED
@@ -233,6 +234,8 @@ class Feeds:
                 while len(reader.owes) >= MAX_OWED:
                     del reader.owes[next(iter(reader.owes))]
                 reader.owes[head.incarnation, head.report] = None
+            if failpoints.ARMED:
+                failpoints.hit("deliver.before")
             reader.wire.send(frame)
         else:
             reader.last.append(delivery)
@@ -365,7 +368,11 @@ class Feeds:
             self.peer.outbox.skip(reader.name, incarnation, said.topic, said.events)
             return
         publish = self.peer.publish if keep else self.peer.publish_here
+        if failpoints.ARMED:
+            failpoints.hit("publish.heard")
         publish(reader.name, incarnation, said)
+        if failpoints.ARMED:
+            failpoints.hit("publish.numbered")
         told = reader.receipts.took(said.events, said.size)
         if told is not None:
             self._send(incarnation, Published(*told))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from protocol import failpoints
 from protocol.messages import GrantLane, LaneFailed, LaneOpened, ToEndpoint
 from protocol.process import check_room
 
@@ -55,6 +56,8 @@ class Lanes:
             return
         try:
             check_room()
+            if failpoints.ARMED:
+                failpoints.hit("lane.before")
             caller_end, callee_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
             self._failed(LaneFailed(grant.lane, f"the node has no room: {error}", gone=False))
@@ -74,6 +77,8 @@ class Lanes:
             if not self._send(grant.callee, to_callee, (callee_end.fileno(),)):
                 self._failed(LaneFailed(grant.lane, "its process is leaving", gone=True))
                 return
+            if failpoints.ARMED:
+                failpoints.hit("lane.half")
             self._keep(grant)
             self._send(grant.caller, to_caller, (caller_end.fileno(),))
 

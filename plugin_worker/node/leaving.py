@@ -11,6 +11,7 @@ from typing import Final
 
 from plugin_worker.node.saying import say
 from plugin_worker.node.workers import Workers
+from protocol import failpoints
 from protocol.messages import TO_WORKER, EndWorker, StopPlugin
 from protocol.reactor import Reactor, Timer
 
@@ -53,6 +54,8 @@ class Leaving:
 
     def at_once(self) -> None:
         """End every worker by force, then the node."""
+        if failpoints.ARMED:
+            failpoints.hit("leave.heard")
         self.is_begun = True
         self._timer.cancel()
         self._workers.end_all("the node stops")

@@ -32,6 +32,7 @@ from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox import seccomp
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.probe import probe
+from protocol import failpoints
 from protocol.errors import RemoteProtocolError
 from protocol.link import DaemonLink
 from protocol.messages import (
@@ -172,6 +173,8 @@ class Node:
         self._link.close()
         self._reactor.close()
         self._context.destroy(linger=0)
+        if failpoints.ARMED:
+            failpoints.hit("leave.after")
         for folder in ("tmp", "lib"):
             shutil.rmtree(self._here / folder, ignore_errors=True)
 
@@ -183,6 +186,8 @@ class Node:
             self._greet_again()
 
     def _greet(self) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("greet.before")
         details = NodeDetails(
             name=self._name,
             pid=os.getpid(),
@@ -198,6 +203,8 @@ class Node:
         self._has_greeted = all(self._link.send(body) for body in self._told(details))
         if not self._has_greeted:
             self._greet_again()
+        if failpoints.ARMED:
+            failpoints.hit("greet.after")
 
     def _told(self, details: NodeDetails) -> Iterator[bytes]:
         """Give the greeting, every fact, what the dead left, and the word that these were all."""
@@ -334,6 +341,7 @@ class Node:
 def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
     run_dir, name, sandbox, alone_s, *owner = arguments
+    failpoints.arm("node")
     if not _may_begin():
         return 0
     raise_descriptor_limit()

@@ -18,6 +18,7 @@ from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import Order, ZygoteLink
+from protocol import failpoints
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
 from protocol.flight import read_flight
 from protocol.messages import (
@@ -114,6 +115,8 @@ class Workers:
         if order.incarnation in self.living:
             return
         try:
+            if failpoints.ARMED:
+                failpoints.hit("spawn.before")
             worker, theirs = self._spawner.prepare(order)
         except OSError as error:
             self._outside.tell_daemon(SpawnFailed(order.incarnation, str(error)))
@@ -148,6 +151,8 @@ class Workers:
             self._bury(worker)
             self._outside.tell_daemon(SpawnFailed(worker.incarnation, error))
             return
+        if failpoints.ARMED:
+            failpoints.hit("fork.heard")
         worker.pid = pid
         try:
             worker.pidfd = os.pidfd_open(pid)
@@ -159,6 +164,8 @@ class Workers:
         self._reactor.watch(worker.pidfd, lambda: self._died(worker))
         self._health.born(worker)
         self._outside.tell_daemon(Spawned(worker.incarnation, pid))
+        if failpoints.ARMED:
+            failpoints.hit("fork.told")
         if worker.rule:
             worker.kill(worker.rule)  # ordered while nobody knew its number yet
         self._check(worker)
@@ -178,6 +185,8 @@ class Workers:
         worker.layers, worker.confined = self._layers, True
         self._send(worker, Greeted(worker.incarnation), ())
         self._outside.tell_daemon(Confined(worker.incarnation, worker.layers))
+        if failpoints.ARMED:
+            failpoints.hit("confined.told")
 
     # --- what workers say -------------------------------------------------------------------------
 
@@ -232,6 +241,8 @@ class Workers:
         details = accept(body, "worker", FROM_ENDPOINT)
         if not isinstance(details, WorkerDetails):
             raise RemoteProtocolError("a greeting without details")
+        if failpoints.ARMED:
+            failpoints.hit("hello.heard")
         worker.said_hello = True
         self._check(worker)
 
@@ -343,11 +354,15 @@ class Workers:
     # --- death ------------------------------------------------------------------------------------
 
     def _died(self, worker: WorkerProcess) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("exit.seen")
         self._hear_out(worker)
         cause = self._health.explain(worker.reap())
         exit_ = Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
         del self.living[worker.incarnation]
         self._outside.ended(exit_, lambda names: self._remains(worker, cause, names))
+        if failpoints.ARMED:
+            failpoints.hit("exit.told")
         if exit_.cause.kind != "exit" or exit_.cause.code:
             worker.log.drain_all()
             running = len(read_flight(worker.flight_fd).running)

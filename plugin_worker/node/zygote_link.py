@@ -17,6 +17,7 @@ import msgpack
 
 from plugin_worker.confine import scrubbed_environment
 from plugin_worker.zygote import BOOT, MAX_PACKET
+from protocol import failpoints
 from protocol.reactor import Reactor
 from protocol.version import VERSION
 
@@ -99,7 +100,8 @@ class ZygoteLink:
                     [sys.executable, "-I", "-S", "-c", BOOT, str(self._lib), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
-                    env=scrubbed_environment(str(self._tmp), str(self._tmp)),
+                    env=scrubbed_environment(str(self._tmp), str(self._tmp))
+                    | failpoints.handed_on(),
                 )
             except OSError:
                 ours.close()
@@ -122,6 +124,8 @@ class ZygoteLink:
             self._orders.popleft()
             self._asked[order.incarnation] = order
             order.taken()
+            if failpoints.ARMED:
+                failpoints.hit("spawn.asked")
         if sending is not None:
             self._reactor.forget_writable(sending.fileno())
 
