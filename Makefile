@@ -26,7 +26,7 @@ chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for al
 	$(BIN)/pytest tests/chaos -o faulthandler_timeout=3600 \
 	    --chaos-events $(or $(EVENTS),10000000) --chaos-kills $(or $(KILLS),20) \
 	    --worker-kills $(or $(WORKER_KILLS),2000) --daemon-kills $(or $(DAEMON_KILLS),200) \
-	    --crash-cycles $(or $(CYCLES),1000) --stop-s 5 --idle-s 20 $(if $(SEED),--seed $(SEED))
+	    --crash-cycles $(or $(CYCLES),1000) --stop-s 5 --idle-s 20 --failpoints all $(if $(SEED),--seed $(SEED))
 	$(BIN)/pytest tests/simulation --seeds $(or $(SEEDS),5000)
 
 check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds

@@ -52,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, what in _HELP.items():
         option = f"--{name.replace('_', '-')}"
         group.addoption(option, type=int, help=f"{what} (default {getattr(usual, name):,})")
+    group.addoption(
+        "--failpoints", help="some (default), all, or one: worker:back/reply.before=2*off->1*kill"
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,219 @@
+"""Whatever fails at whichever step: every call has its outcome, and what is wanted runs again."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Final
+
+import pytest
+
+from protocol.failpoints import FAIL, POINTS, SPEC
+from spiral_host import Host, LoadResult
+from tests.chaos.scene import PLUGINS, Outcome, place_of
+from tests.chaos.trial import Passage, Trial, numbered
+from tests.hosts import DEADLINE, Run, eventually
+
+SOME: Final = 40
+"""Trials in a run of all tests; it should take a minute at most."""
+
+AT_ONCE: Final = 4
+"""Trials at the same time: a trial waits more than it works."""
+
+ADOPTING: Final = frozenset(name for name in POINTS if name.split(".")[0] in {"adopt", "greet"})
+"""Points for whose sake the daemon is killed in the middle of every trial."""
+
+_ACTIONS: Final = ("kill", "stop", "delay(200)", "error")
+
+
+def attempt(spec: str) -> tuple[bool, str]:
+    """Try one failure; say whether it was come by, and what was not as promised."""
+    name = spec.partition("=")[0].rpartition("/")[2]
+    trial = Trial(spec, adopts=name in ADOPTING)
+    try:
+        trial.run()
+    except AssertionError as error:
+        return True, str(error)
+    return trial.has_failed, ""
+
+
+def attempt_until_not_reached(where: str, action: str) -> Iterator[str]:
+    """Try the first passage of a point, the second, and so on."""
+    for number in count(1):
+        was_reached, complaint = attempt(Passage(where, number).failing(action))
+        yield complaint
+        if not was_reached:
+            return
+
+
+def actions_at(where: str) -> Iterator[str]:
+    """Give what may happen at a point."""
+    return (one for one in _ACTIONS if one != "error" or where.rpartition("/")[2] in FAIL)
+
+
+def passages() -> list[Passage]:
+    """Give every passage of scenes in which nothing fails."""
+    found: dict[Passage, None] = {}
+    for adopts in (False, True):
+        trial = Trial("", adopts=adopts)
+        trial.run()
+        known = numbered(trial.passed)
+        found |= dict.fromkeys(one for one in known if (one.name in ADOPTING) == adopts)
+    return list(found)
+
+
+def some(seed: int) -> list[str]:
+    """Try so many of all passages and actions, picked by chance."""
+    every = [one.failing(act) for one in passages() for act in actions_at(one.where)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [said for _, said in pool.map(attempt, random.Random(seed).sample(every, SOME))]
+
+
+def every() -> list[str]:
+    """Try every action at every passage of every point."""
+    places = dict.fromkeys(one.where for one in passages())
+    assert {where.rpartition("/")[2] for where in places} == set(POINTS), "no scene leads there"
+    pairs = [(where, action) for where in places for action in actions_at(where)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda pair: list(attempt_until_not_reached(*pair)), pairs)
+        return [complaint for complaints in found for complaint in complaints]
+
+
+def test_every_failure_ends_well(
+    pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    """Every outcome in time, everything ready again, nothing run twice, nothing left behind."""
+    wanted, seed = pytestconfig.getoption("failpoints", default=None) or "some", 0
+    if wanted == "all":
+        complaints = every()
+    elif wanted == "some":
+        asked = pytestconfig.getoption("seed", default=None)
+        seed = random.randrange(1 << 32) if asked is None else asked
+        complaints = some(seed)
+    else:
+        complaints = [attempt(wanted)[1]]
+    record_property("trials", len(complaints))
+    failed = [complaint for complaint in complaints if complaint]
+    assert not failed, f"{len(failed)} of {len(complaints)} (--seed {seed}):\n\n" + "\n\n".join(
+        failed
+    )
+
+
+class TestEveryLife:
+    """What fails again and again is given up, and says why."""
+
+    @pytest.mark.parametrize(
+        ("spec", "why"),
+        [
+            ("worker:back/confine.before=kill", "SIGKILL"),
+            ("worker:back/load.done=error", "failpoint load.done"),
+            ("node/spawn.before=error", "failpoint spawn.before"),
+            ("zygote/fork.before=kill", "the zygote died"),
+        ],
+    )
+    def test_a_plugin(self, run: Run, monkeypatch: pytest.MonkeyPatch, spec: str, why: str) -> None:
+        """It is in quarantine, with the cause; what depends on it is blocked."""
+        monkeypatch.setenv(SPEC, spec)
+        host = run.start()
+        results = {one.id: one for one in load_both(host)}
+        assert results["back"].state == "quarantined"
+        assert why in results["back"].reason
+        assert results["front"].state == "blocked"
+        assert "back" in results["front"].reason
+
+    def test_the_node(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The daemon ends and says so."""
+        monkeypatch.setenv(SPEC, "node/greet.before=kill")
+        daemon = run.start_daemon()
+        assert daemon.wait(DEADLINE) == 1
+        assert "the node ends as soon as it starts" in daemon.last_words()
+        eventually(lambda: not run.processes())
+        assert not run.files()
+
+
+def load_both(host: Host) -> Sequence[LoadResult]:
+    return host.load([place_of(name) for name in PLUGINS])
+
+
+def test_what_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the daemon, before it does anything."""
+    monkeypatch.setenv(SPEC, "store.before=kill; spawn.sometime=kill")
+    daemon = run.start_daemon()
+    assert daemon.wait(DEADLINE) == 2
+    assert daemon.last_words().startswith(f"spiral-host: {SPEC}, entry 2, 'spawn.sometime=kill'")
+    (run.run_dir / "logs" / "daemon.log").unlink()
+    (run.run_dir / "logs").rmdir()
+    run.run_dir.rmdir()
+
+
+class Judged(Trial):
+    """A trial of which the end is told, not tried."""
+
+    def __init__(self, done: Sequence[int], outcome: Outcome, left: str = "") -> None:
+        super().__init__("")
+        data = self._run.data_dir / "back"
+        data.mkdir(parents=True)
+        (data / "done").write_text("".join(f"{number}\n" for number in done))
+        self.outcomes = [outcome]
+        if left:
+            (self._run.run_dir / left).mkdir(parents=True)
+
+    def judge(self) -> None:
+        """Say whether it ended well."""
+        try:
+            self._judge()
+        finally:
+            self._clear_away()
+
+
+class TestTheJudge:
+    """It would notice."""
+
+    def test_what_is_right_is_right(self) -> None:
+        """Acknowledged and carried out once."""
+        Judged([1, 7], Outcome("call 1", "value", ["value", 1], 0.1)).judge()
+
+    @pytest.mark.parametrize(
+        ("done", "kind", "complaint"),
+        [
+            ([], "value", "acknowledged and not carried out"),
+            ([1, 1], "value", "carried out more than once"),
+            ([1], "ServiceUnavailable", "said that it was not"),
+        ],
+    )
+    def test_a_call(self, done: Sequence[int], kind: str, complaint: str) -> None:
+        """One that was lost, doubled, or denied."""
+        with pytest.raises(AssertionError, match=complaint):
+            Judged(done, Outcome("call 1", "value", [kind, 1], 0.1)).judge()
+
+    def test_what_is_left(self) -> None:
+        """A file of the run."""
+        with pytest.raises(AssertionError, match="left behind"):
+            Judged([1], Outcome("call 1", "value", ["value", 1], 0.1), left="tmp").judge()
+
+    def test_a_daemon_that_does_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody starts it again: the application waits in vain."""
+        monkeypatch.setattr(Trial, "_start_again", lambda *_: None)
+        monkeypatch.setattr("tests.chaos.scene.READY_S", 1.0)
+        trial = Trial("daemon/load.heard=1*kill")
+        with pytest.raises(AssertionError, match="no daemon|the plugins do not settle|NoDaemon"):
+            trial.run()
+
+
+def test_a_scene_leads_past_every_point() -> None:
+    """Else there would be points that nothing tries."""
+    assert {one.name for one in passages()} == set(POINTS)
+
+
+def test_passages_are_numbered_as_processes_count() -> None:
+    """Each plugin's workers by themselves."""
+    passed = ["node/a", "worker:x/b", "worker:y/b", "node/a", "worker:x/b"]
+    assert [(one.where, one.number) for one in numbered(passed)] == [
+        ("node/a", 1),
+        ("worker:x/b", 1),
+        ("worker:y/b", 1),
+        ("node/a", 2),
+        ("worker:x/b", 2),
+    ]
+    assert Passage("node/a", 1).failing("kill") == "node/a=1*kill"
+    assert Passage("node/a", 3).failing("kill") == "node/a=2*off->1*kill"
