@@ -45,11 +45,22 @@ class Outcome:
 
 
 class Scene:
-    """One application on one run directory."""
+    """One application on one run directory.
 
-    def __init__(self, run_dir: Path, kill_daemon: Callable[[], None] | None) -> None:
+    Args:
+        kill_daemon: Called half way.
+        stopping: Called before the end is asked for.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        kill_daemon: Callable[[], None] | None = None,
+        stopping: Callable[[], None] | None = None,
+    ) -> None:
         self._run_dir = run_dir
         self._kill_daemon = kill_daemon
+        self._stopping = stopping
         self.outcomes: list[Outcome] = []
 
     def play(self) -> None:
@@ -70,6 +81,8 @@ class Scene:
             self._try("call 2", lambda: front.ask(2))
             self._ready_again(host)
             self._answers_again(front)
+            if self._stopping is not None:
+                self._stopping()
             self._try("stop", host.shutdown)
 
     def _try(self, what: str, attempt: Callable[[], Any]) -> Outcome:
@@ -142,7 +155,7 @@ def _until(seconds: float, complaint: str) -> Iterator[None]:
 
 def main() -> None:
     """Be the application, as a process of its own."""
-    scene = Scene(Path(sys.argv[1]), None)
+    scene = Scene(Path(sys.argv[1]))
     scene.play()
     print(json.dumps([asdict(outcome) for outcome in scene.outcomes]))  # noqa: T201
 

@@ -77,8 +77,9 @@ class Trial:
         self._environment = {LOG: str(self._log)} | ({SPEC: spec} if spec else {})
         self._kept = ""
         self._continued = 0
-        self._stops = False
+        self._stops = threading.Event()
         self._is_over = False
+        self._starting = threading.Lock()
         self._complaints: list[str] = []
         self._keeper = threading.Thread(target=self._keep, name="keeper")
 
@@ -119,7 +120,8 @@ class Trial:
         if self._spec.startswith("client/"):
             self._play_outside()
             return
-        scene = Scene(self._run.run_dir, self._run.kill_daemon if self._adopts else None)
+        kill = self._run.kill_daemon if self._adopts else None
+        scene = Scene(self._run.run_dir, kill, self._stop_looking)
         try:
             scene.play()
         finally:
@@ -140,9 +142,10 @@ class Trial:
             self.outcomes = [Outcome(**fields) for fields in json.loads(done.stdout)]
 
     def _end(self) -> None:
-        """The application has asked for the end, unless it was killed before it could."""
-        self._stops = True
-        if self._spec.startswith("client/"):
+        """The application has asked for the end; one that is killed cannot, and we do."""
+        if not self._stops.is_set():
+            self._stop_looking()
+            eventually(self._serves_or_ends)
             self._run.daemon.terminate()
         until = time.monotonic() + STOP_S
         while (status := self._run.daemon.wait_ended(until - time.monotonic())) == _KILLED:
@@ -150,8 +153,14 @@ class Trial:
             eventually(self._serves_or_ends)
             self._run.daemon.terminate()
         assert status is not None, f"the daemon does not end within {STOP_S:g} s"
-        assert status == 0, f"the daemon ended with {status}"
+        # A second word comes too late for one whose interpreter is just leaving.
+        assert status in {0, -signal.SIGTERM}, f"the daemon ended with {status}"
         eventually(lambda: not self._run.processes(), 2.0)
+
+    def _stop_looking(self) -> None:
+        """From here on a daemon that is killed is not started again at once."""
+        with self._starting:
+            self._stops.set()
 
     def _serves_or_ends(self) -> bool:
         daemon = self._run.daemon
@@ -173,8 +182,9 @@ class Trial:
             while waiting and waiting[0][0] < time.monotonic():
                 with suppress(ProcessLookupError):
                     waiting.pop(0)[1].kill(signal.SIGCONT)
-            if not self._stops:
-                self._start_again(self._run.daemon)
+            with self._starting:
+                if not self._stops.is_set():
+                    self._start_again(self._run.daemon)
             time.sleep(_LOOK_S)
 
     def _new_stops(self) -> list[list[str]]:
@@ -184,7 +194,7 @@ class Trial:
 
     def _start_again(self, daemon: DaemonProcess) -> None:
         status = daemon.poll()
-        if status == _KILLED and not self._stops:
+        if status == _KILLED:
             self._start_daemon()
         elif status not in {None, 0, _KILLED}:
             self._complaints.append(f"a daemon ended with {status}: {daemon.last_words()}")
