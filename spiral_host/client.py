@@ -44,6 +44,7 @@ from protocol.messages import (
     Deadlock,
     FromClient,
     FromEndpoint,
+    Greeted,
     LaneClosed,
     LaneOpened,
     Refusal,
@@ -268,10 +269,14 @@ class Connection:
             self._greeted, self.epoch = False, welcome.epoch
             self.bus.joined(self._incarnation)
             self._peer.join(f"client:{self._incarnation}")
-            for name in tuple(self._pending):
-                self._send(name)
+            self._ask_again()
+        self._node.look()  # another node may welcome us before we have seen the last one's end
         if not self._node.is_open:
             self._node.open(welcome)
+
+    def _ask_again(self) -> None:
+        for name in tuple(self._pending):
+            self._send(name)
 
     def _finish(self, request: str, value: object) -> bool:
         _, future = self._pending.pop(request, (b"", None))
@@ -296,6 +301,9 @@ class Connection:
             self.attendant.wake()
         elif not self._ready.done():
             self._ready.set_result(None)
+        elif isinstance(message, Greeted):
+            # By another node: a lane that we wait for may have died with the last.
+            self._ask_again()
 
     def _lane_closed(self, number: int) -> None:
         with contextlib.suppress(NoDaemon):

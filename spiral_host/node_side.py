@@ -99,6 +99,11 @@ class NodeSide:
         self._node = node
         self._reactor.watch(node.fd, lambda: self._read(node))
 
+    def look(self) -> None:
+        """Take in what has come, and be it its end."""
+        if self._node is not None:
+            self._read(self._node)
+
     def close(self) -> None:
         """Let go of it; whoever waits for an answer is told."""
         node, self._node = self._node, None

@@ -1,7 +1,7 @@
 """Whatever fails at whichever step: every call has its outcome, and what is wanted runs again."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Final
@@ -14,8 +14,8 @@ from tests.chaos.scene import PLUGINS, Outcome, place_of
 from tests.chaos.trial import Passage, Trial, numbered
 from tests.hosts import DEADLINE, Run, eventually
 
-SOME: Final = 40
-"""Trials in a run of all tests; it should take a minute at most."""
+SOME: Final = 10
+"""Trials of each action in a run of all tests; together they should take a minute at most."""
 
 AT_ONCE: Final = 4
 """Trials at the same time: a trial waits more than it works."""
@@ -24,6 +24,34 @@ ADOPTING: Final = frozenset(name for name in POINTS if name.split(".")[0] in {"a
 """Points for whose sake the daemon is killed in the middle of every trial."""
 
 _ACTIONS: Final = ("kill", "stop", "delay(200)", "error")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test of each action; or of each step and action, if all are to be tried."""
+    if "step" not in metafunc.fixturenames:
+        return
+    steps = [""]
+    if metafunc.config.getoption("failpoints", default=None) == "all":
+        steps = list(dict.fromkeys(name.partition(".")[0] for name in POINTS))
+    shares = [
+        (step, action)
+        for step in steps
+        for action in _ACTIONS
+        if action != "error" or any(name.startswith(step) for name in FAIL)
+    ]
+    metafunc.parametrize(("step", "action"), shares)
+
+
+@pytest.fixture(scope="module")
+def passages() -> list[Passage]:
+    """Every passage of scenes in which nothing fails."""
+    found: dict[Passage, None] = {}
+    for adopts in (False, True):
+        trial = Trial("", adopts=adopts)
+        trial.run()
+        known = numbered(trial.passed)
+        found |= dict.fromkeys(one for one in known if (one.name in ADOPTING) == adopts)
+    return list(found)
 
 
 def attempt(spec: str) -> tuple[bool, str]:
@@ -37,66 +65,36 @@ def attempt(spec: str) -> tuple[bool, str]:
     return trial.has_failed, ""
 
 
-def attempt_until_not_reached(where: str, action: str) -> Iterator[str]:
-    """Try the first passage of a point, the second, and so on."""
+def attempt_until_not_reached(where: str, action: str) -> list[str]:
+    """Try the first passage of a point, the second, and so on; give what was not as promised."""
+    complaints = []
     for number in count(1):
         was_reached, complaint = attempt(Passage(where, number).failing(action))
-        yield complaint
+        complaints.append(complaint)
         if not was_reached:
-            return
+            break
+    return complaints
 
 
-def actions_at(where: str) -> Iterator[str]:
-    """Give what may happen at a point."""
-    return (one for one in _ACTIONS if one != "error" or where.rpartition("/")[2] in FAIL)
-
-
-def passages() -> list[Passage]:
-    """Give every passage of scenes in which nothing fails."""
-    found: dict[Passage, None] = {}
-    for adopts in (False, True):
-        trial = Trial("", adopts=adopts)
-        trial.run()
-        known = numbered(trial.passed)
-        found |= dict.fromkeys(one for one in known if (one.name in ADOPTING) == adopts)
-    return list(found)
-
-
-def some(seed: int) -> list[str]:
-    """Try so many of all passages and actions, picked by chance."""
-    every = [one.failing(act) for one in passages() for act in actions_at(one.where)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [said for _, said in pool.map(attempt, random.Random(seed).sample(every, SOME))]
-
-
-def every() -> list[str]:
-    """Try every action at every passage of every point."""
-    places = dict.fromkeys(one.where for one in passages())
-    assert {where.rpartition("/")[2] for where in places} == set(POINTS), "no scene leads there"
-    pairs = [(where, action) for where in places for action in actions_at(where)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda pair: list(attempt_until_not_reached(*pair)), pairs)
-        return [complaint for complaints in found for complaint in complaints]
-
-
-def test_every_failure_ends_well(
-    pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+def test_a_failure_ends_well(
+    passages: list[Passage], pytestconfig: pytest.Config, step: str, action: str
 ) -> None:
     """Every outcome in time, everything ready again, nothing run twice, nothing left behind."""
-    wanted, seed = pytestconfig.getoption("failpoints", default=None) or "some", 0
-    if wanted == "all":
-        complaints = every()
-    elif wanted == "some":
-        asked = pytestconfig.getoption("seed", default=None)
-        seed = random.randrange(1 << 32) if asked is None else asked
-        complaints = some(seed)
-    else:
-        complaints = [attempt(wanted)[1]]
-    record_property("trials", len(complaints))
+    asked = pytestconfig.getoption("seed", default=None)
+    seed = random.randrange(1 << 32) if asked is None else asked
+    here = [one for one in passages if action != "error" or one.name in FAIL]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        if step:
+            places = dict.fromkeys(one.where for one in here if one.name.partition(".")[0] == step)
+            assert places, f"no scene leads past {step}"
+            tried = pool.map(lambda where: attempt_until_not_reached(where, action), places)
+            complaints = [complaint for several in tried for complaint in several]
+        else:
+            some = [one.failing(action) for one in random.Random(seed).sample(here, SOME)]
+            complaints = [complaint for _, complaint in pool.map(attempt, some)]
     failed = [complaint for complaint in complaints if complaint]
-    assert not failed, f"{len(failed)} of {len(complaints)} (--seed {seed}):\n\n" + "\n\n".join(
-        failed
-    )
+    said = "\n\n".join(failed)
+    assert not failed, f"{len(failed)} of {len(complaints)} (--seed {seed}):\n\n{said}"
 
 
 class TestEveryLife:
@@ -200,9 +198,9 @@ class TestTheJudge:
             trial.run()
 
 
-def test_a_scene_leads_past_every_point() -> None:
+def test_a_scene_leads_past_every_point(passages: list[Passage]) -> None:
     """Else there would be points that nothing tries."""
-    assert {one.name for one in passages()} == set(POINTS)
+    assert {one.name for one in passages} == set(POINTS)
 
 
 def test_passages_are_numbered_as_processes_count() -> None:

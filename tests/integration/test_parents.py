@@ -5,6 +5,7 @@ import os
 import psutil
 import pytest
 
+from protocol.failpoints import LOG, SPEC
 from spiral_host import Host, WorkerLost, nodes
 from spiral_host.config import DaemonConfig
 from tests.hosts import (
@@ -84,6 +85,16 @@ def test_no_worker_outlives_its_node(run: Run) -> None:
     assert not set(after.values()) & set(before.values())
     assert polite.pid() == after["polite"]
     assert relay.call("polite", "pid") == {"value": after["polite"]}
+
+
+def test_a_lane_under_way_when_the_node_dies(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it gets one of the next node's."""
+    monkeypatch.setenv(SPEC, "node/lane.before=1*kill")
+    monkeypatch.setenv(LOG, str(run.run_dir.with_name("passages")))  # or the next would die, too
+    host = run.start("polite")
+    old = node_pid(host)
+    assert host.wait_service("polite", DEADLINE).add(1, 1) == 2
+    assert node_pid(host) != old
 
 
 def test_calls_under_way_when_the_node_dies(run: Run) -> None:

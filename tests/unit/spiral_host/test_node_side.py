@@ -1,0 +1,38 @@
+"""A client's connection to its node: opened with a ticket, and given up when the node has gone."""
+
+import socket
+from pathlib import Path
+
+from protocol.messages import ClientWelcome
+from protocol.reactor import Reactor
+from spiral_host.node_side import NodeSide
+
+
+def test_an_end_that_nobody_has_read_yet_is_found_by_looking(tmp_path: Path) -> None:
+    """Whoever is welcomed by another node is not misled by the last one's connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(str(tmp_path / "door"))
+        door.listen()
+        side = NodeSide(Reactor(), NoThread(), "run", lambda *_: None)
+        side.look()  # there is none yet
+        side.open(
+            ClientWelcome(epoch=1, incarnation=2, ticket=b"", node_socket=str(tmp_path / "door"))
+        )
+        side.look()  # it says nothing
+        assert side.is_open
+        door.accept()[0].close()
+        assert side.is_open
+        side.look()
+        assert not side.is_open
+
+
+class NoThread:
+    """Has nothing to do."""
+
+    def do(self, job: object) -> None:
+        """Not called."""
+        raise AssertionError
+
+    def do_soon(self, job: object) -> None:
+        """Not called."""
+        raise AssertionError
