@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[2]
 WALL_CLOCKS = {"time.time", "time.time_ns", "time.localtime", "datetime.now", "datetime.utcnow"}
 
 WALL_CLOCK_READ = {
-    "plugin_worker/node/node.py": "a line of the node's log",
+    "plugin_worker/node/saying.py": "a line of the node's log",
     "protocol/peer.py": "the stamp of an event",
     "spiral_host/bus.py": "the stamp of an event",
+    "spiral_host/crash_writer.py": "when somebody died, for whoever reads the report",
     "spiral_host/store.py": "a number for what follows a lost store; only has to be large",
 }
 """Where it is read, and for what: people and stamps. Whoever waits, waits by `time.monotonic`."""

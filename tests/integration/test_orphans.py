@@ -11,7 +11,7 @@ from secrets import token_hex
 import psutil
 import pytest
 
-from spiral_host import Host
+from spiral_host import Host, WorkerLost
 from tests.hosts import DEADLINE, Run, eventually, kill
 
 
@@ -152,6 +152,17 @@ class TestOrphans:
 
         assert host.get("forker").state == host.get("polite").state == "ready"
         assert host.get("polite").restarts == 0
+
+    def test_a_plugin_that_closes_its_umbilical_is_ended(self, host: Host, mark: str) -> None:
+        """It is started again, its report says why, and what it had started is gone."""
+        host.get_service("forker").child(mark)
+        with pytest.raises(WorkerLost):
+            host.get_service("forker").hang_up()
+
+        assert eventually(lambda: host.get("forker").restarts == 1)
+        assert eventually(lambda: host.get("forker").state == "ready")
+        assert eventually(lambda: not marked(mark))
+        assert "it closed its umbilical" in str(host.report("forker"))
 
     def test_status_says_what_becomes_of_them(self, host: Host) -> None:
         """By the subreaper where they can be made at all."""
