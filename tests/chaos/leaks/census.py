@@ -38,13 +38,14 @@ class Census:
         return dict(self.counts - before.counts)
 
 
-def take(lasting: dict[str, int], folder: Path) -> Census:
+def take(lasting: dict[str, int], folder: Path, *kept: str) -> Census:
     """Count.
 
     Args:
         lasting: The processes that go on, by the part they play; everything that descends from
             them is counted too.
         folder: The run directory.
+        kept: What in it is kept on purpose, and has bounds of its own.
     """
     counts: Counter[str] = Counter()
     memory = {}
@@ -59,8 +60,9 @@ def take(lasting: dict[str, int], folder: Path) -> Census:
                 counts[f"{part}: {_state(child)}"] += 1
         for group in _cgroups(pid):
             counts[f"cgroup {group}"] += 1
-    for path in folder.rglob("*"):
-        counts[f"file {_NUMBER.sub('#', str(path.relative_to(folder)))}"] += 1
+    for path in (it.relative_to(folder) for it in folder.rglob("*")):
+        if path.parts[0] not in kept:
+            counts[f"file {_NUMBER.sub('#', str(path))}"] += 1
     return Census(counts, memory)
 
 

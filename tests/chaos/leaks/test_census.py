@@ -105,6 +105,9 @@ def test_a_file_is_found_under_a_name_without_numbers(tmp_path: Path) -> None:
     assert census(tmp_path).grown(before) == {}
     (tmp_path / "life-23").touch()
     assert census(tmp_path).grown(before) == {"file life-#": 1}
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "report").touch()
+    assert take({}, tmp_path, "kept").counts == {"file life-#": 2}
 
 
 def test_a_slope_is_found_among_noise() -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import pytest
 
 from spiral_host import Host, PluginInfo
+from spiral_host.crash_files import KEPT
+from spiral_host.rundir import CRASHES
 from tests.chaos.conftest import Scale, Tell
 from tests.chaos.copies import copies_of
 from tests.chaos.leaks.census import Census, marked, slope, take
@@ -22,7 +24,7 @@ WARM: Final = 12
 
 PATIENCE_S: Final = 30.0
 SETTLE_S: Final = 5.0
-MOST_BYTES: Final = 16384.0
+MOST_BYTES: Final = 65536.0
 """For each crash. What is kept of the last ones, and of the last events, is bounded: a short run
 sees it grow."""
 
@@ -39,7 +41,7 @@ def test_crashes_leave_nothing(
 
     def count() -> Census:
         status = host.status()
-        return take({"daemon": status["pid"], "node": status["node_pid"]}, run.run_dir)
+        return take({"daemon": status["pid"], "node": status["node_pid"]}, run.run_dir, CRASHES)
 
     for _ in range(WARM // PLUGINS):
         crash_all(host, stubs)
@@ -49,6 +51,7 @@ def test_crashes_leave_nothing(
         memory.append(count().memory)
     crashes, grown = len(memory) * PLUGINS, settled(count, before)
     slopes = {it: slope([float(one[it]) for one in memory]) / PLUGINS for it in before.memory}
+    reports = [len(list(folder.iterdir())) for folder in (run.run_dir / CRASHES).iterdir()]
     assert set(marked(mark)) >= {host.status()["pid"], host.status()["node_pid"]}
     host.close()
     run.daemon.terminate()
@@ -64,11 +67,13 @@ def test_crashes_leave_nothing(
                 Row(what=f"memory of the {part}, a crash", found=it, unit="bytes", most=MOST_BYTES)
                 for part, it in slopes.items()
             ),
+            Row(what="crash reports of one plugin", found=max(reports), most=KEPT),
             Row(what="orphans", found=len(orphans), of=crashes, most=0),
         ],
     )
     assert grown == {}
     assert orphans == []
+    assert max(reports) <= KEPT
     assert run.files() == []
     assert max(slopes.values()) < MOST_BYTES
 
