@@ -73,6 +73,7 @@ class Bus:
         self._reactor = reactor
         self._own = Outbox()
         self._strangers: set[bytes] = set()
+        self._dead: set[str] = set()
         self._timer: Timer | None = None
 
     # --- what the daemon does ---------------------------------------------------------------------
@@ -95,6 +96,11 @@ class Bus:
         if peer is not None:
             self._carry_out(self._interest.left(peer))
             self._carry_out(self._reports.left(peer))
+
+    def bury(self, name: str) -> None:
+        """Forget a peer whose process has ended, for good: its last words may be still to come."""
+        self._dead.add(name)
+        self.leave(name)
 
     # --- what peers send --------------------------------------------------------------------------
 
@@ -149,6 +155,8 @@ class Bus:
 
     def _join(self, peer: bytes, message: Join) -> None:
         self._strangers.discard(peer)
+        if message.name in self._dead:
+            return  # everybody would wait for what it never says
         before = self._hub.place_of(message.name)
         after, actions = self._hub.join(peer, message.name, time.monotonic())
         self._carry_out(actions)

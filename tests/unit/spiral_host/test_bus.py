@@ -276,6 +276,18 @@ class TestInterest:
 
         assert station.endpoint.fanned == [ECHO + b"token"]
 
+    def test_an_echo_waits_for_no_node_that_has_died(self, station: Station) -> None:
+        """
+        Its death may be known before its last words have come, and these make it no peer again.
+        """
+        station.bus.bury("node:b")
+        station.join(b"B", "node:b", filters=True)
+        station.subscribe(LOSS.encode() + b"\0")
+        station.subscribe(ECHO + b"me")
+
+        assert station.endpoint.fanned == [ECHO + b"me"]
+        assert station.endpoint.to(b"B", Joined) == []
+
     def test_an_echo_waits_until_every_node_has_written_its_page(self, station: Station) -> None:
         """
         Else a publisher there might still think that nobody wants it.
