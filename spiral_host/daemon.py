@@ -349,7 +349,7 @@ class Daemon:
 
     def _node_gone(self, name: str) -> None:
         self._node_details = None
-        self._sessions.node_lost()
+        self._sessions.node_lost(name)
         self._bus.bury(name)
         self._supervisor.node_lost()
         if self._orders.is_leaving:

@@ -128,6 +128,8 @@ class Sessions:
         self._workers = workers
         self._node_socket = str(node_socket)
         self._node: bytes = b""
+        self._dead: set[str | bytes] = set()
+        """Nodes that have ended, by name and connection: their last words may be still to come."""
         self._clients: dict[bytes, _Client] = {}
         self._waiting: list[tuple[bytes, bytes]] | None = []
         self._given = 0
@@ -137,8 +139,9 @@ class Sessions:
         if self._node and self._host.send_control(self._node, TO_NODE.encode(message)) is Sent.DEAF:
             self._host.node_deaf()
 
-    def node_lost(self) -> None:
-        """The node is gone; what it says from now on comes from another."""
+    def node_lost(self, name: str) -> None:
+        """The node is gone; what a node says from now on, another says."""
+        self._dead |= {name, self._node}
         self._node = b""
 
     def let_clients_in(self) -> None:
@@ -157,7 +160,7 @@ class Sessions:
                 self._from_node(FROM_NODE.decode(frames[0]))
             elif client is not None:
                 self._from_client(client, frames[0])
-            else:
+            elif peer not in self._dead:
                 self._greeted(peer, frames[0])
         except SpiralHostError as error:
             self._refuse(peer, error)
@@ -184,6 +187,9 @@ class Sessions:
     def _node_greeted(self, peer: bytes, details: FromNode) -> None:
         if not isinstance(details, NodeDetails):
             raise RemoteProtocolError("a greeting without details")
+        if details.name in self._dead:
+            self._dead.add(peer)  # taken for the node, it would have another one started beside
+            return
         self._node = peer
         self.tell_node(NodeWelcome(self._host.epoch))
         for client in self._clients.values():

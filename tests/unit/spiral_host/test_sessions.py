@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -123,8 +123,9 @@ class Lobby:
     def _stop(self) -> None:
         self.stopped += 1
 
-    def node_greets(self, peer: bytes = NODE) -> None:
-        self.sessions.received(peer, [greeting("node", FROM_NODE, details())])
+    def node_greets(self, peer: bytes = NODE, name: str = "node:a") -> None:
+        who = replace(details(), name=name)
+        self.sessions.received(peer, [greeting("node", FROM_NODE, who)])
 
     def node_says(self, message: FromNode) -> None:
         self.sessions.received(NODE, [FROM_NODE.encode(message)])
@@ -138,9 +139,9 @@ class Lobby:
     def client_says(self, peer: bytes, message: FromClient) -> None:
         self.sessions.received(peer, [FROM_CLIENT.encode(message)])
 
-    def to_node(self) -> list[ToNode]:
+    def to_node(self, peer: bytes = NODE) -> list[ToNode]:
         """Give what was sent to the node since the last look."""
-        return [TO_NODE.decode(body) for body in self._take(NODE)]
+        return [TO_NODE.decode(body) for body in self._take(peer)]
 
     def to_client(self, peer: bytes) -> list[ToClient]:
         """Give what was sent to a client since the last look."""
@@ -190,6 +191,19 @@ class TestGreeting:
 
         assert lobby.to_node() == [NodeWelcome(EPOCH)]
         assert lobby.daemon.arrived == [details()]
+
+    def test_the_last_words_of_a_node_that_has_died_are_nobodys(self, lobby: Lobby) -> None:
+        """
+        Its death may be known before they have come; they make it no node again, and are no fault.
+        """
+        lobby.sessions.node_lost("node:b")
+        lobby.node_greets(b"B", "node:b")
+        lobby.sessions.received(b"B", [FROM_NODE.encode(Spawned(1, 2))])
+        lobby.node_says(Spawned(1, 2))
+
+        assert lobby.daemon.arrived == [details()]
+        assert lobby.daemon.sent == []
+        assert lobby.sessions.violations == 0
 
     def test_a_client_is_welcomed_and_admitted(self, lobby: Lobby) -> None:
         """
@@ -280,10 +294,10 @@ class TestGreeting:
         lobby.client_greets(b"A")
         lobby.to_node()
         lobby.to_client(b"A")
-        lobby.sessions.node_lost()
-        lobby.node_greets()
+        lobby.sessions.node_lost("node:a")
+        lobby.node_greets(b"N", "node:b")
 
-        welcome, admit = lobby.to_node()
+        welcome, admit = lobby.to_node(b"N")
         assert welcome == NodeWelcome(EPOCH)
         assert isinstance(admit, AdmitClient)
         assert isinstance(lobby.to_client(b"A")[0], ClientWelcome)
@@ -463,7 +477,7 @@ class TestNode:
         """
         Orders to nobody are dropped; the next greeting sets all right.
         """
-        lobby.sessions.node_lost()
+        lobby.sessions.node_lost("node:a")
         lobby.sessions.tell_node(ExpelClient(1))
 
         assert lobby.to_node() == []
