@@ -82,6 +82,7 @@ class SimulatedEndpoint:
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self.is_open = True
         self.on_control: Callable[[bytes, list[bytes]], None] | None = None
 
     def watch(
@@ -139,6 +140,9 @@ class SimulatedDaemon(Daemon):
         """Begin to serve."""
         self._watch()
         self._node.find_or_start(self._store.node)
+
+    def _look_around(self) -> None:
+        """Look at nothing: folder and descriptors are the real machine's."""
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.life.call_later(0.0, callback)
