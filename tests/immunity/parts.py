@@ -55,21 +55,27 @@ class Made(Plugin):
 """Comes and goes as files in its folder let it, and counts its lives in another."""
 
 
-def write_plugin(folder: Path, plugin_id: str, code: str) -> str:
-    """Make a plugin whose class is called `Made`; give its path."""
+def write_plugin(folder: Path, plugin_id: str, code: str, supervision: str = "") -> str:
+    """Make a plugin whose class is called `Made`; give its path.
+
+    Args:
+        supervision: Lines of that table of its manifest.
+    """
     place = folder / plugin_id
     place.mkdir()
     (place / f"{plugin_id}.py").write_text(code)
-    (place / "plugin.toml").write_text(MANIFEST.format(id=plugin_id))
+    manifest = f"{MANIFEST.format(id=plugin_id)}[supervision]\n{supervision}\n"
+    (place / "plugin.toml").write_text(manifest)
     return str(place)
 
 
 class Gated:
     """One such plugin, and the files that it looks at."""
 
-    def __init__(self, host: Host, folder: Path, plugin_id: str = "gated") -> None:
-        self.id = plugin_id
-        self.path = write_plugin(folder, plugin_id, GATED)
+    def __init__(
+        self, host: Host, folder: Path, plugin_id: str = "gated", supervision: str = ""
+    ) -> None:
+        self.path = write_plugin(folder, plugin_id, GATED, supervision)
         self._data = data_of(host) / plugin_id
         self._data.mkdir(parents=True)
 
