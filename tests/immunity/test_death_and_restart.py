@@ -202,7 +202,7 @@ def test_a_crowd_that_falls_is_started_again_at_a_pace(monkeypatch: pytest.Monke
 
 
 def test_restarts_that_a_person_asks_for_are_never_refused(shared: Host, tmp_path: Path) -> None:
-    """owntone/owntone-server#968, opensvc/multipath-tools#100: what limits crashes counted a
+    """owntone#968, opensvc/multipath-tools#100: what limits crashes counted a
     person's restarts too, and refused the next. Here these count nothing, and free from quarantine.
     """
     gated = Gated(shared, tmp_path)

@@ -132,7 +132,7 @@ def test_dead_sockets_delay_no_start(run: Run) -> None:
 
 
 def test_no_process_has_a_port_to_lose(shared: Host) -> None:
-    """jupyter/jupyter_client#276, jupyter/kernel_gateway#131: a port was chosen, and somebody else
+    """jupyter/jupyter_client#276, kernel_gateway#131: a port was chosen, and somebody else
     took it before the child did. Here what workers speak over is inherited, and nobody has ports.
     """
     worker = shared.get("polite").pid

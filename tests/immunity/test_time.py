@@ -44,7 +44,7 @@ def wall_clocks() -> Iterator[tuple[str, int]]:
 
 
 def test_no_wait_is_measured_by_a_clock_that_can_be_set() -> None:
-    """SafirSDK/safir-sdk-core#54, sonic-net/sonic-buildimage#2589: time-outs were measured by the
+    """SafirSDK#54, sonic-buildimage#2589: time-outs were measured by the
     wall clock, and a step of it ended or prolonged them. Here it is read for stamps and people.
     """
     others = [place for place in wall_clocks() if place[0] not in WALL_CLOCK_READ]
@@ -54,7 +54,7 @@ def test_no_wait_is_measured_by_a_clock_that_can_be_set() -> None:
 
 @pytest.mark.parametrize("step_s", [-86_400.0, 86_400.0])
 def test_a_step_of_the_clock_loses_no_event(step_s: float) -> None:
-    """SafirSDK/safir-sdk-core#54: the same in one place, where it was our own bug. Here events that
+    """SafirSDK#54: the same in one place, where it was our own bug. Here events that
     wait for a daemon are kept as long as they are, whatever day their stamps say.
     """
     outbox = Outbox()
