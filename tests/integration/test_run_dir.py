@@ -1,6 +1,7 @@
 """The run directory may be removed under a living daemon: it says so, stops in order and leaves."""
 
 import shutil
+import signal
 
 from tests.hosts import DEADLINE, Run, Watch, eventually
 
@@ -24,9 +25,12 @@ class TestRemoved:
         first = run.start("polite")
         left, node = run.daemon, Watch(first.status()["node_pid"])
         first.close()  # or it would come back to whoever serves its path
+        daemon = Watch(left.pid)
+        daemon.kill(signal.SIGSTOP)  # so that it is the last to act
         run.run_dir.rename(run.run_dir.with_name("moved"))
         second = run.start("polite")
         files = set(run.files())
+        daemon.kill(signal.SIGCONT)
         before = second.get("polite")
 
         assert left.wait(DEADLINE) == 1
