@@ -16,6 +16,9 @@ from protocol.reactor import Reactor
 
 RECONNECT_MS: Final = 20
 RECONNECT_MAX_MS: Final = 200
+HEARTBEAT_MS: Final = 2000
+SILENT_MS: Final = 10_000
+"""How long the other end may be silent. ZeroMQ's own thread answers, so busy ends are heard."""
 _MAX_FRAME: Final = 2 * MAX_MESSAGE
 
 MAX_RUNS: Final = 1000
@@ -66,6 +69,13 @@ def _tune(socket: zmq.Socket[bytes]) -> None:
     socket.set(zmq.RCVHWM, 20_000)
 
 
+def watch_over(socket: zmq.Socket[bytes]) -> None:
+    """Have ZeroMQ end connections whose other end is stopped. What hangs, it cannot see."""
+    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
+    socket.set(zmq.HEARTBEAT_TTL, SILENT_MS)
+
+
 class DaemonLink:
     """The control connection of one node or client; lives as long as it does.
 
@@ -91,6 +101,7 @@ class DaemonLink:
         self._disconnected = disconnected
         self._received = received
         self._socket = _dealer(context)
+        watch_over(self._socket)
         self._monitor = self._socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )

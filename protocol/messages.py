@@ -124,6 +124,21 @@ class Place:
     entry: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Say that you are there; a worker answers in the thread that runs its handlers only."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to the ping of that number, and how many descriptors its sender has open."""
+
+    number: int
+    descriptors: int
+
+
 # --- daemon and node -----------------------------------------------------------------------------
 
 
@@ -422,6 +437,7 @@ ToNode: TypeAlias = (
     | ExpelClient
     | TakeSample
     | StopNode
+    | Ping
 )
 FromNode: TypeAlias = (
     Hello
@@ -439,6 +455,7 @@ FromNode: TypeAlias = (
     | Silent
     | Heard
     | Remains
+    | Pong
 )
 
 TO_NODE: Final[Conversation[ToNode]] = Conversation(
@@ -455,6 +472,7 @@ TO_NODE: Final[Conversation[ToNode]] = Conversation(
         9: ExpelClient,
         10: TakeSample,
         11: StopNode,
+        12: Ping,
     },
 )
 FROM_NODE: Final[Conversation[FromNode]] = Conversation(
@@ -475,6 +493,7 @@ FROM_NODE: Final[Conversation[FromNode]] = Conversation(
         12: Silent,
         13: Heard,
         14: Remains,
+        15: Pong,
     },
 )
 
@@ -947,21 +966,6 @@ class Unshared:
 
     lane: int
     segment: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """Say that you are there; answered by the thread that runs the handlers, and no other."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """The answer to the ping of that number, and how many descriptors the worker has open."""
-
-    number: int
-    descriptors: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from protocol.messages import (
     GetStatus,
     ListPlugins,
     NodeDetails,
+    Ping,
     Place,
     Samples,
     StopNode,
@@ -47,6 +48,7 @@ from spiral_host.crashes import Death
 from spiral_host.endpoint import Endpoint, Sent, is_crowded
 from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
+from spiral_host.node_watch import NodeWatch
 from spiral_host.nodes import ADOPTING_S, NodeKeeper
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
@@ -88,6 +90,8 @@ class Daemon:
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._signals = 0
         self._door_seen = 0.0
+        self._node_watch = NodeWatch(LOOK_AROUND_S)
+        self._node_silent_s = 0.0
         self._node_details: NodeDetails | None = None
         self._alive: list[WorkerReport] = []
         self._samples: dict[str, Callable[[], None]] = {}
@@ -189,6 +193,7 @@ class Daemon:
             self._status = 1
             self._orders.shut_down()
         self._watch_door()
+        self._look_at_node()
         self._reactor.call_later(LOOK_AROUND_S, self._look_around)
 
     def _control_said(self, peer: bytes, frames: list[bytes]) -> None:
@@ -296,6 +301,20 @@ class Daemon:
         self._bus.leave(f"client:{incarnation}")
 
     # --- the node ---------------------------------------------------------------------------------
+
+    def node_heard(self) -> None:
+        """The node has said something."""
+        self._node_watch.heard(time.monotonic())
+
+    def _look_at_node(self) -> None:
+        """Notice a node that does nothing any more, though its process is there."""
+        look = self._node_watch.look(time.monotonic())
+        self._node_silent_s = look.silent_s if self._node_details else 0.0
+        if look.is_to_be_asked:
+            self.tell_node(Ping(0))
+        if look.is_hopeless and self._node_details:
+            _say(f"the node has said nothing for {look.silent_s:.0f} s: it is ended")
+            self._node.kill()
 
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us: take over what it runs; what its workers stated follows."""
@@ -413,6 +432,11 @@ class Daemon:
 
     def _alarms(self) -> list[str]:
         alarms = []
+        if self._node_silent_s:
+            alarms.append(
+                f"the node has said nothing for {self._node_silent_s:.0f} s; "
+                "what it runs serves on, and nothing new can be started"
+            )
         if self._store.failure:
             alarms.append(f"the store cannot be written: {self._store.failure}")
         if self._crashes.failure:

@@ -11,7 +11,7 @@ from typing import Final
 import zmq
 
 from protocol.codec import MAX_MESSAGE
-from protocol.link import MAX_RUNS
+from protocol.link import MAX_RUNS, watch_over
 from protocol.reactor import Reactor
 from spiral_host.rundir import CONTROL, EVENTS_IN, EVENTS_OUT, RunDir
 
@@ -63,6 +63,7 @@ class Endpoint:
         socket.set(zmq.RCVHWM, _HIGH_WATER)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
+            watch_over(socket)
         else:
             socket.set(zmq.XPUB_VERBOSE, 1)
         socket.bind(address)

@@ -89,6 +89,9 @@ class Host(Protocol):
     def node_deaf(self) -> None:
         """The node has stopped reading: nothing that is told it counts any more."""
 
+    def node_heard(self) -> None:
+        """The node has said something."""
+
     def node_arrived(self, details: NodeDetails) -> None:
         """The node has greeted us."""
 
@@ -157,6 +160,7 @@ class Sessions:
             if len(frames) != 1:
                 raise RemoteProtocolError("a message of several frames")
             if peer == self._node:
+                self._host.node_heard()
                 self._from_node(FROM_NODE.decode(frames[0]))
             elif client is not None:
                 self._from_client(client, frames[0])

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from secrets import randbelow
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,6 +42,9 @@ CREATE TABLE IF NOT EXISTS request (id TEXT PRIMARY KEY, under_way TEXT NOT NULL
 
 KEPT: Final = 256
 """Requests that are remembered; a client asks again within seconds or never."""
+
+FIRST_EPOCHS: Final = 1 << 30
+"""A new store draws its first epoch among so many: less than the clock that follows a lost one."""
 
 _UNREADABLE: Final = (sqlite3.Error, UsageError, ValueError, TypeError, LookupError, AttributeError)
 """What reading raises when SQLite, JSON or a manifest inside cannot make sense of the file."""
@@ -110,7 +114,8 @@ class Store:
 
     def _read(self, path: Path) -> sqlite3.Connection:
         try:
-            return self._open(path, epoch=1)
+            # Clients and files of an earlier run must not meet their numbers again in this one.
+            return self._open(path, epoch=1 + randbelow(FIRST_EPOCHS))
         except _UNREADABLE as error:
             cure = _CURES.get(_code(error))
             if cure:

@@ -52,6 +52,8 @@ from protocol.messages import (
     Held,
     NodeDetails,
     NodeWelcome,
+    Ping,
+    Pong,
     Refused,
     Relay,
     Samples,
@@ -63,7 +65,7 @@ from protocol.messages import (
     WaitOver,
 )
 from protocol.peer import BusPeer
-from protocol.process import raise_descriptor_limit
+from protocol.process import descriptors, raise_descriptor_limit
 from protocol.reactor import Reactor
 from protocol.session import greeting
 
@@ -266,6 +268,8 @@ class Node:
             self._sample(message.request)
         elif isinstance(message, NodeWelcome):
             self._welcomed(message.epoch)
+        elif isinstance(message, Ping):
+            self.tell_daemon(Pong(message.number, descriptors()[0]))
         elif isinstance(message, StopNode | Refused):
             self._leaving.at_once()
 

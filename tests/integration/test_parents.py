@@ -1,6 +1,7 @@
 """Who is whose parent: workers outlive their zygote, end with their node, are reaped exactly."""
 
 import os
+import signal
 
 import psutil
 import pytest
@@ -137,3 +138,21 @@ def test_a_node_that_was_not_written_down_leaves(run: Run) -> None:
     os.close(process.pidfd)
     assert not (run.run_dir / "node.sock").exists()
     run.embed("polite")
+
+
+def test_a_stopped_node_is_named_and_taken_back(run: Run) -> None:
+    """Its workers serve on; `status` says that it is silent until it goes on."""
+    host = run.embed("polite", "relay")
+    pids, node = [info.pid for info in host.list_plugins()], node_pid(host)
+    relay = host.get_service("relay")
+    assert relay.call("polite", "add", 1, 2) == {"value": 3}
+    watch = Watch(node)
+    watch.kill(signal.SIGSTOP)
+    eventually(lambda: any("node has said nothing" in one for one in host.status()["alarms"]))
+    assert relay.call("polite", "add", 2, 2) == {"value": 4}
+    watch.kill(signal.SIGCONT)
+
+    eventually(lambda: not host.status()["alarms"])
+    eventually(lambda: all_ready(host.load(plugin("publisher"))))
+    assert [info.pid for info in host.list_plugins()[:2]] == pids
+    assert node_pid(host) == node

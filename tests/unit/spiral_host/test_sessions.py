@@ -65,6 +65,7 @@ class FakeDaemon:
     sent: list[tuple[bytes, bytes]] = field(default_factory=list)
     outcome: Sent = Sent.YES
     deaf: int = 0
+    heard: int = 0
     arrived: list[NodeDetails] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
@@ -78,6 +79,9 @@ class FakeDaemon:
 
     def node_deaf(self) -> None:
         self.deaf += 1
+
+    def node_heard(self) -> None:
+        self.heard += 1
 
     def node_arrived(self, details: NodeDetails) -> None:
         self.arrived.append(details)

@@ -157,7 +157,19 @@ class TestMemory:
         """
         Each start counts one further, whether or not anything else was written.
         """
-        assert [disk.open().epoch for _ in range(3)] == [1, 2, 3]
+        first, *others = [disk.open().epoch for _ in range(3)]
+        assert others == [first + 1, first + 2]
+
+    def test_a_new_store_does_not_repeat_an_earlier_ones_numbers(
+        self, disk: Disk, tmp_path: Path
+    ) -> None:
+        """
+        Whoever still knows the last run of a directory is nobody in the next one.
+        """
+        first = disk.open().epoch
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert abs(disk.open().epoch - first) > 1
 
 
 class TestKilled:
