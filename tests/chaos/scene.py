@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from spiral_host import Host, NoDaemon, SpiralHostError
+from spiral_host import Host, NoDaemon, ServiceUnavailable, SpiralHostError
 
 HERE: Final = Path(__file__).parent / "plugins"
 PLUGINS: Final = ("back", "front")
@@ -68,10 +68,7 @@ class Scene:
         places = [place_of(name) for name in PLUGINS]
         with self._connect() as host:
             self._try("load", lambda: [one.state for one in host.load(places)])
-            front = host.get_service("front", timeout=CALL_S)
-            if front is None:  # it is on its way, or in quarantine: then the calls say so
-                self._ready_again(host)
-                front = host.wait_service("front", CALL_S)
+            front = self._find(host)
             self._try("call 1", lambda: front.ask(1))
             self._try("stream", lambda: front.count(3))
             self._try("hear", lambda: self._hear(front))
@@ -102,6 +99,15 @@ class Scene:
                 return Host.connect(self._run_dir, READY_S)
             except NoDaemon:
                 continue
+        raise AssertionError
+
+    def _find(self, host: Host) -> Any:  # noqa: ANN401 - a stub
+        """Get the service, and bring its plugin back if that is out of service."""
+        for _ in _until(READY_S, "the service does not come"):
+            try:
+                return host.wait_service("front", CALL_S)
+            except (ServiceUnavailable, NoDaemon):
+                self._ready_again(host)
         raise AssertionError
 
     def _hear(self, front: Any) -> list[int]:  # noqa: ANN401 - a stub

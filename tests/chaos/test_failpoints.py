@@ -10,7 +10,9 @@ import pytest
 
 from protocol.failpoints import FAIL, POINTS, SPEC
 from spiral_host import Host, LoadResult
+from tests.chaos.conftest import Scale, Tell
 from tests.chaos.scene import PLUGINS, Outcome, place_of
+from tests.chaos.table import Row
 from tests.chaos.trial import Passage, Trial, numbered
 from tests.hosts import DEADLINE, Run, eventually
 
@@ -77,11 +79,9 @@ def attempt_until_not_reached(where: str, action: str) -> list[str]:
 
 
 def test_a_failure_ends_well(
-    passages: list[Passage], pytestconfig: pytest.Config, step: str, action: str
+    passages: list[Passage], scale: Scale, tell: Tell, step: str, action: str
 ) -> None:
     """Every outcome in time, everything ready again, nothing run twice, nothing left behind."""
-    asked = pytestconfig.getoption("seed", default=None)
-    seed = random.randrange(1 << 32) if asked is None else asked
     here = [one for one in passages if action != "error" or one.name in FAIL]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         if step:
@@ -90,11 +90,13 @@ def test_a_failure_ends_well(
             tried = pool.map(lambda where: attempt_until_not_reached(where, action), places)
             complaints = [complaint for several in tried for complaint in several]
         else:
-            some = [one.failing(action) for one in random.Random(seed).sample(here, SOME)]
+            some = [one.failing(action) for one in random.Random(scale.seed).sample(here, SOME)]
             complaints = [complaint for _, complaint in pool.map(attempt, some)]
     failed = [complaint for complaint in complaints if complaint]
+    told = Row(what="that did not end well", found=len(failed), of=len(complaints), most=0)
+    tell(f"failpoints: {action} at {step or 'some steps'}", [told])
     said = "\n\n".join(failed)
-    assert not failed, f"{len(failed)} of {len(complaints)} (--seed {seed}):\n\n{said}"
+    assert not failed, f"{len(failed)} of {len(complaints)} (--seed {scale.seed}):\n\n{said}"
 
 
 class TestEveryLife:
