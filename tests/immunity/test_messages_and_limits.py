@@ -33,6 +33,7 @@ BOMBS = {
     "bytes of 4 GiB": b"\xc6\xff\xff\xff\xff",
     "an extension of 4 GiB": b"\xc9\xff\xff\xff\xff\x01",
     "a list of 4 G behind a code": b"\x92\x01\xdd\xff\xff\xff\xff",
+    "a map whose key is a list": b"\x92\x01\x81\x90\x01",
     "lists in lists": b"\x91" * 10_000,
 }
 

@@ -40,13 +40,23 @@ class Made(Plugin):
 """
 
 
-def test_a_node_that_is_ended_by_force_takes_its_workers_along(run: Run) -> None:
+def spin(host: Host, folder: Path) -> Watch:
+    """Give a worker that spins, deaf to every signal that can be ignored."""
+    assert all_ready(host.load(write_plugin(folder, "spins", SPINS)))
+    spinning: list[object] = []
+    host.subscribe("Spinning", spinning.append)
+    host.get_service("spins").spin.submit()
+    eventually(lambda: spinning)
+    return Watch(host.get("spins").pid or 0)
+
+
+def test_a_node_that_is_ended_by_force_takes_its_workers_along(run: Run, tmp_path: Path) -> None:
     """erlang/otp#3670: a supervisor that did not stop in time was killed, and the processes below
     it ran on. Here the kernel ends the workers of a node that is gone.
     """
-    host = run.start("polite")
-    worker, pid = Watch(host.get("polite").pid or 0), node_of(host)
-    with stopped(pid) as node:
+    host = run.start()
+    worker = spin(host, tmp_path)
+    with stopped(node_of(host)) as node:
         began = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGINT):  # two of a kind may become one
             run.daemon.send_signal(number)
@@ -62,12 +72,7 @@ def test_a_spinning_worker_does_not_outlive_its_host(run: Run, tmp_path: Path) -
     their window was gone. Here one that spins and is deaf to every other signal is killed.
     """
     host = run.start()
-    assert all_ready(host.load(write_plugin(tmp_path, "spins", SPINS)))
-    spinning: list[object] = []
-    host.subscribe("Spinning", spinning.append)
-    host.get_service("spins").spin.submit()
-    eventually(lambda: spinning)
-    worker = Watch(host.get("spins").pid or 0)
+    worker = spin(host, tmp_path)
     began = time.monotonic()
     run.daemon.send_signal(signal.SIGINT)
     eventually(lambda: host.get("spins").state == "draining")
