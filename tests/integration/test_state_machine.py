@@ -101,7 +101,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        """Start a daemon, connect and listen."""
+        """Start a daemon, connect, listen, and load everything: most steps need something there."""
         for name in IDS:
             folder = self._plugins / name
             folder.mkdir()
@@ -111,6 +111,8 @@ class Machine(RuleBasedStateMachine):
         self._run.start_daemon()
         self._host = self._run.connect()
         self._host.subscribe("Number", self._hear)
+        for name in IDS:
+            self.load(name)
 
     def _hear(self, event: PluginEvent) -> None:
         self._seen.append(int(str(event.to_dict()["data"])))
