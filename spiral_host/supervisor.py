@@ -103,6 +103,8 @@ class Supervisor:
         self._timer: Timer | None = None
         self._watching_code: Timer | None = None
         self._is_advancing = self._has_moved = False
+        self._is_held_up = False
+        """Whether nothing but the pace of all restarts keeps some plugin from starting."""
 
     # --- what people want -------------------------------------------------------------------------
 
@@ -337,7 +339,7 @@ class Supervisor:
         self._is_advancing = True
         try:
             while self._has_moved:
-                self._has_moved = False
+                self._has_moved = self._is_held_up = False
                 for plugin in tuple(self._registry.plugins.values()):
                     self._look_at(plugin)
         finally:
@@ -378,7 +380,9 @@ class Supervisor:
             self._handle(plugin, lifecycle.StartAsked())
 
     def _may_start(self, plugin: Plugin) -> bool:
-        return not plugin.lifecycle.is_restart or self._pace.take(time.monotonic())
+        may = not plugin.lifecycle.is_restart or self._pace.take(time.monotonic())
+        self._is_held_up = self._is_held_up or not may
+        return may
 
     def _block(self, plugin: Plugin, why: str) -> None:
         if (plugin.state, plugin.lifecycle.reason) != (State.BLOCKED, why):
@@ -506,18 +510,12 @@ class Supervisor:
 
     def _arm(self) -> None:
         deadlines = [plugin.lifecycle.deadline for plugin in self._registry.plugins.values()]
-        if any(map(self._is_paced, self._registry.plugins.values())):
+        if self._is_held_up:
             deadlines.append(self._pace.next_at(time.monotonic()))
         soonest = min((when for when in deadlines if when is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if soonest is None else self._reactor.call_at(soonest, self._expire)
-
-    def _is_paced(self, plugin: Plugin) -> bool:
-        """Whether nothing but the pace of all restarts keeps a plugin from starting."""
-        is_waiting = plugin.state in _TO_BE_STARTED and plugin.lifecycle.is_restart
-        is_free = not plugin.lifecycle.has_worker and not plugin.leaving
-        return is_waiting and is_free and self._registry.hindrance(plugin) is None
 
     def _expire(self) -> None:
         now = time.monotonic()

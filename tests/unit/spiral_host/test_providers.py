@@ -149,6 +149,20 @@ class TestRestart:
         house.end("third")
         assert house.states()["base"] is State.DRAINING
 
+    def test_a_provider_that_dies_while_it_waits_is_patient(self, house: House) -> None:
+        """
+        It starts once its followers have left; until then nothing turns in a circle.
+        """
+        house_with(house, OnLoss.RESTART)
+        house.supervisor.restart("base")
+        house.end("base")
+        house.reactor.pass_time(1)
+        assert house.states() == {"base": State.DECLARED, "user": State.DRAINING}
+        assert house.reactor.due == [house.plugin("user").lifecycle.deadline]
+
+        house.end("user")
+        assert house.states()["base"] is State.STARTING
+
     def test_an_unload_ends_the_wait(self, house: House) -> None:
         """
         Who is to be forgotten waits for nobody.
