@@ -57,7 +57,7 @@ from spiral_host.relayed import WorkerFrames
 from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
-from spiral_host.supervisor import Supervisor
+from spiral_host.supervisor import STOP_S, Supervisor
 from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
 
 LOOK_AROUND_S: Final = 1.0
@@ -92,6 +92,7 @@ class Daemon:
         self._door_seen = 0.0
         self._node_watch = NodeWatch(LOOK_AROUND_S)
         self._node_silent_s = 0.0
+        self._leaving_since = self._started
         self._node_details: NodeDetails | None = None
         self._alive: list[WorkerReport] = []
         self._samples: dict[str, Callable[[], None]] = {}
@@ -194,7 +195,16 @@ class Daemon:
             self._orders.shut_down()
         self._watch_door()
         self._look_at_node()
+        self._look_at_stop()
         self._reactor.call_later(LOOK_AROUND_S, self._look_around)
+
+    def _look_at_stop(self) -> None:
+        """End a node that cannot end its workers: a stop has its time, whatever stands still."""
+        now = time.monotonic()
+        if not self._orders.is_leaving:
+            self._leaving_since = now
+        elif self._node_silent_s or now > self._leaving_since + STOP_S + LEAVING_S:
+            self._node.kill()
 
     def _control_said(self, peer: bytes, frames: list[bytes]) -> None:
         if time.monotonic() > self._door_seen + DOOR_S:  # newcomers can be faster than the timer

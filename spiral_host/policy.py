@@ -45,7 +45,7 @@ class Policy:
     start: float = 60.0
     hang: float = 10.0
     drain: float = 5.0
-    terminate: float = 2.0
+    terminate: float = 1.5
     threshold: float = 5.0
     half_life: float = 60.0
     backoff: float = 0.1

@@ -156,3 +156,13 @@ def test_a_stopped_node_is_named_and_taken_back(run: Run) -> None:
     eventually(lambda: all_ready(host.load(plugin("publisher"))))
     assert [info.pid for info in host.list_plugins()[:2]] == pids
     assert node_pid(host) == node
+
+
+def test_a_stopped_node_holds_up_no_stop(run: Run) -> None:
+    """Asked to stop, the daemon ends a node that says nothing, and leaves nothing behind."""
+    host = run.start("polite")
+    Watch(node_pid(host)).kill(signal.SIGSTOP)
+    daemon = Watch(run.daemon.pid)
+    daemon.kill(signal.SIGTERM)
+
+    assert daemon.has_ended()
