@@ -100,6 +100,8 @@ class Judge:
         if policy is not None and policy.restart is Restart.TEMPORARY:
             again = f"{name} is temporary, and started {self.spawns[name]} times"
             self._require(self.spawns[name] <= self._allowed[name], again)
+        else:
+            self._allowed[name] = max(self._allowed[name], self.spawns[name])
         for each in self._world.nodes:
             for other in each.workers.values():
                 if other.plugin_id == worker.plugin_id:
