@@ -57,7 +57,7 @@ from spiral_host.relayed import WorkerFrames
 from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
-from spiral_host.supervisor import STOP_S, Supervisor
+from spiral_host.supervisor import STOP_S, Restarting, Supervisor
 from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
 
 LOOK_AROUND_S: Final = 1.0
@@ -129,10 +129,11 @@ class Daemon:
         registry, reactor = self._registry, self._reactor
         self._supervisor = Supervisor(registry, self, self, reactor, self._config.data)
         self._supervisor.epoch = self.epoch
-        orders = self._store.requests.values()
-        self._supervisor.restarting = frozenset(
-            order["restarted"] for order in orders if order.get("restarted")
-        )
+        self._supervisor.restarting = {
+            order["id"]: Restarting(order["restarted"], order["counted"])
+            for order in self._store.requests.values()
+            if "restarted" in order
+        }
         config = self._store.config
         self._questions = Questions(registry, reactor, config, self.write, self.tell_node)
         self._questions.epoch = self.epoch

@@ -247,11 +247,14 @@ class Lifecycle:
         self.traceback = memory.traceback
         self.code = memory.code
         """What the driver notes of the code that is quarantined."""
+        self.counted, self.asked = memory.counted, memory.asked
+        """Lives that the driver notes; see `Memory`."""
         self.has_worker = False
         self.is_restart = False
         """Whether its next start is one that nobody has asked for."""
         self._budget = CrashBudget(memory)
         self._misfortunes = 0
+        self._up_since: float | None = None
         self._silence = ""
         self._broken: Broke | None = None
         self._again = False
@@ -264,6 +267,8 @@ class Lifecycle:
             restarts=self.restarts,
             crashes=self._budget.count,
             last_crash=self._budget.last,
+            counted=self.counted,
+            asked=self.asked,
             quarantine=self.reason if is_quarantined else "",
             stopped=self.reason if is_stopped else "",
             traceback=self.traceback if is_quarantined else "",
@@ -306,6 +311,11 @@ class Lifecycle:
         """Take over a worker that an earlier daemon started and that has not loaded yet."""
         self.state, self.deadline = State.STARTING, now + self.policy.start
         self.has_worker = True
+        self._up_since = self._budget.last  # nobody knows how long it took to come up
+
+    def count_missed(self, now: float) -> None:
+        """Count a crash of an earlier life, of which an earlier daemon had not been told."""
+        self._budget.crashed(self.policy, now, 0.0)
 
     # --- what happened ----------------------------------------------------------------------------
 
@@ -327,6 +337,7 @@ class Lifecycle:
                 self._ready()
         elif before is State.STARTING:  # loaded, which is a sign of life
             self._silence, self._misfortunes = "", 0
+            self._up_since = now if self._up_since is None else self._up_since
             self._ready()
 
     def _ready(self) -> None:
@@ -345,9 +356,10 @@ class Lifecycle:
         elif self._broken is not None and not self._broken.is_excused:
             self.state = State.QUARANTINED
         else:
-            self._fell(event, now, chance)
+            since = now if before is State.STARTING or self._up_since is None else self._up_since
+            self._fell(event, now, now - since, chance)
 
-    def _fell(self, event: Exited, now: float, chance: float) -> None:
+    def _fell(self, event: Exited, now: float, up_s: float, chance: float) -> None:
         """Nobody asked the worker to leave, and its own code did not raise while it started."""
         restart = self.policy.restart
         self.reason = self._broken.reason if self._broken else event.cause
@@ -361,7 +373,7 @@ class Lifecycle:
             else:
                 self.state = State.QUARANTINED
                 self.reason = f"could not start {MISFORTUNES} times in a row, last: {self.reason}"
-        elif self._budget.crashed(self.policy, now):
+        elif self._budget.crashed(self.policy, now, up_s):
             self._wait(now + backoff_s(self.policy, self._budget.count, chance))
         else:
             self.state = State.QUARANTINED
@@ -384,6 +396,7 @@ class Lifecycle:
         self.state, self.deadline = State.STARTING, now + self.policy.start
         self.reason = self.traceback = self.code = self._silence = ""
         self.has_worker, self.is_restart, self._again, self._broken = True, False, False, None
+        self._up_since = None
         return [Spawn()]
 
     def _leave(

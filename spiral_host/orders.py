@@ -167,7 +167,7 @@ class Orders:
 
     def _is_settled(self, plugin_id: str) -> bool:
         plugin = self._registry.plugins.get(plugin_id)
-        return plugin is None or plugin.is_settled
+        return plugin is None or (plugin.is_settled and not plugin.leaving)
 
     def _loaded(self, plugin_id: str) -> Row:
         plugin = self._registry.plugins.get(plugin_id)
@@ -185,12 +185,16 @@ class Orders:
 
     def _unload(self, asker: Asker, order: UnloadPlugin) -> None:
         plugin_id, known = order.plugin_id, self._remembered.get(order.request)
+        if known is not None and not self._is_leaving(plugin_id):
+            asker.reply(Answer(order.request, None))  # another one of this id may be there by now
+            return
         if known is None:
-            check_request(self._registry, plugin_id)
+            plugin = check_request(self._registry, plugin_id)
             needed = [plugin.id for plugin in self._registry.dependents(plugin_id)]
             if needed:
                 first = ", ".join(needed)
                 raise UsageError(f"plugin {plugin_id} is needed by {first}; unload {first} first")
+            plugin.leaving = True  # from now on nothing that needs it is started
         self._remembered[order.request] = done = {"id": plugin_id}
 
         def stop() -> None:
@@ -201,10 +205,18 @@ class Orders:
 
         self._write([store.let_go(plugin_id), *store.begin(order.request, done)], stop)
 
+    def _is_leaving(self, plugin_id: str) -> bool:
+        plugin = self._registry.plugins.get(plugin_id)
+        return plugin is not None and plugin.leaving
+
     def _restart(self, asker: Asker, order: RestartPlugin) -> None:
         plugin_id, known = order.plugin_id, self._remembered.get(order.request)
         plugin = check_request(self._registry, plugin_id)
-        done = known or {"restarted": plugin.incarnation}
+        done = known or {
+            "restarted": plugin.incarnation,
+            "id": plugin_id,
+            "counted": plugin.lifecycle.counted,
+        }
         self._remembered[order.request] = done
 
         changed = read_again(plugin.manifest)

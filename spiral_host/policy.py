@@ -1,7 +1,8 @@
 """How patient the supervisor is with one plugin, and what it remembers of its crashes. No clock.
 
-A crash weighs 1 and halves every half-life: a plugin that fails once an hour is never punished, and
-one that fails in a loop is caught within seconds.
+A crash weighs 1, and half as much after each half-life that the plugin has been up: one that fails
+once an hour is never punished, and one that fails in a loop is started as often as its budget says,
+however long each start takes.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Policy:
         drain: To finish what is running after a stop was asked.
         terminate: From SIGTERM to SIGKILL; both together leave 50 workers time within 8 s.
         threshold: Decayed crash count above which the plugin is quarantined.
-        half_life: Time in which a past crash loses half its weight.
+        half_life: Time up in which a past crash loses half its weight.
         backoff: Wait before the second restart; the first is at once, later ones double.
         backoff_max: Longest single wait, before jitter.
 
@@ -58,6 +59,8 @@ class Memory:
 
     Attributes:
         crashes: Decayed crash count as of `last_crash`, a time on the machine's monotonic clock.
+        counted: The last life whose end was counted.
+        asked: The last life that was asked to leave: its end, if nobody saw it, was planned.
         quarantine: Why it is in quarantine; empty when it is not.
         stopped: Why it has stopped for good though nobody unloaded it, or empty.
         code: What `fingerprint` gave for the code that was quarantined, or empty.
@@ -66,6 +69,8 @@ class Memory:
     restarts: int = 0
     crashes: float = 0.0
     last_crash: float = 0.0
+    counted: int = 0
+    asked: int = 0
     quarantine: str = ""
     stopped: str = ""
     traceback: str = ""
@@ -80,10 +85,14 @@ class CrashBudget:
         """As of the last crash, in crashes."""
         self.last = memory.last_crash
 
-    def crashed(self, policy: Policy, now: float) -> bool:
-        """Count a crash; say whether the plugin may be started again."""
-        age = max(0.0, now - self.last)  # the clock begins anew when the machine does
-        self.count = 1.0 + self.count * 0.5 ** (age / policy.half_life)
+    def crashed(self, policy: Policy, now: float, up_s: float) -> bool:
+        """Count a crash; say whether the plugin may be started again.
+
+        Args:
+            up_s: How long it had been up, seconds.
+        """
+        # The clock of an earlier daemon may have begun anew with the machine.
+        self.count = 1.0 + self.count * 0.5 ** (max(0.0, up_s) / policy.half_life)
         self.last = now
         return self.count <= policy.threshold
 

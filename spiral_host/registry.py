@@ -58,7 +58,14 @@ class Plugin:
     @property
     def is_up(self) -> bool:
         """Whether it can be depended on."""
-        return self.state in UP and not self.waits_to_restart
+        return self.state in UP and not self.waits_to_restart and not self.leaving
+
+    @property
+    def stands(self) -> str:
+        """Where it stands, in a word, for those who depend on it."""
+        if self.leaving or self.waits_to_restart:
+            return "leaving" if self.leaving else "restarting"
+        return self.state.value
 
     @property
     def is_settled(self) -> bool:
@@ -101,7 +108,7 @@ class Registry:
         for dependency in plugin.manifest.metadata.dependencies:
             provider = self.plugins[dependency]
             if provider.is_settled and not provider.is_up:
-                return f"its dependency {dependency} is {provider.state.value}; {_SEE}"
+                return f"its dependency {dependency} is {provider.stands}; {_SEE}"
             waits = waits or not provider.is_up
         return "" if waits else None
 
@@ -110,7 +117,7 @@ class Registry:
         for name, loss in plugin.manifest.supervision.providers.items():
             provider = self.plugins.get(name)
             if loss is OnLoss.BLOCK and not (provider is not None and provider.is_up):
-                state = "not there" if provider is None else provider.state.value
+                state = "not there" if provider is None else provider.stands
                 return f"its dependency {name} is {state}; {_SEE}"
         return ""
 

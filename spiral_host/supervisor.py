@@ -5,7 +5,8 @@ worker, keeps the store, and passes on what they report. One timer serves every 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final, Protocol
@@ -80,6 +81,25 @@ class Outside(Protocol):
         """Something moved that people or parked questions may wait for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Restarting:
+    """A plugin's life that an earlier daemon was told to end and begin anew.
+
+    Attributes:
+        incarnation: That life, or 0 when the plugin had no worker.
+        counted: The last life whose end had been counted then.
+    """
+
+    incarnation: int
+    counted: int
+
+    def is_due(self, plugin: Plugin) -> bool:
+        """Say whether that has not been done yet."""
+        if self.incarnation:
+            return plugin.incarnation == self.incarnation
+        return not plugin.lifecycle.has_worker and plugin.lifecycle.counted == self.counted
+
+
 class Supervisor:
     """Every lifecycle of one daemon; lives as long as the daemon."""
 
@@ -87,8 +107,8 @@ class Supervisor:
         self, registry: Registry, node: Node, outside: Outside, reactor: Reactor, data: Path
     ) -> None:
         self.epoch = 0
-        self.restarting: frozenset[int] = frozenset()
-        """Lives that an earlier daemon was told to end and begin anew."""
+        self.restarting: Mapping[str, Restarting] = {}
+        """What earlier daemons were told to restart, the last order of each plugin."""
         self._registry = registry
         self._node = node
         self._outside = outside
@@ -213,10 +233,25 @@ class Supervisor:
     def _missed(self, exit_: Exited) -> Plugin | None:
         """Find the plugin whose worker ended, by itself, while no daemon was there."""
         plugin = self._registry.plugins.get(exit_.plugin_id)
-        is_news = exit_.incarnation >> 32 < self.epoch and exit_.incarnation not in self.restarting
-        if plugin is None or plugin.leaving or plugin.state is not State.DECLARED or not is_news:
+        is_early = exit_.incarnation >> 32 < self.epoch
+        if plugin is None or plugin.leaving or not is_early:
+            return None
+        order = self.restarting.get(plugin.id)
+        if order is not None and order.incarnation == exit_.incarnation:
+            return None
+        known = plugin.lifecycle.counted, plugin.lifecycle.asked
+        if exit_.incarnation <= known[0] or exit_.incarnation == known[1]:
+            return None
+        if plugin.lifecycle.has_worker:  # it was started again, and that daemon could not say why
+            plugin.lifecycle.counted = exit_.incarnation
+            plugin.lifecycle.count_missed(time.monotonic())
+            self._keep_memory(plugin)
+            return None
+        if plugin.state not in {State.DECLARED, State.BACKOFF}:  # of several ends each counts
             return None
         plugin.lifecycle.adopt(time.monotonic())
+        if plugin.announced == exit_.incarnation:
+            plugin.lifecycle.handle(lifecycle.Loaded(), time.monotonic())
         plugin.incarnation, plugin.began = exit_.incarnation, 0.0
         return plugin
 
@@ -316,7 +351,7 @@ class Supervisor:
                 continue  # it was leaving, and has left with its worker
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
-            elif plugin.incarnation in self.restarting:
+            elif (order := self.restarting.get(plugin.id)) and order.is_due(plugin):
                 self._handle(plugin, lifecycle.RestartAsked())
         self._watch_code()
         self._announcer.learn(self._registry.services())  # an earlier daemon has told of them
@@ -431,6 +466,7 @@ class Supervisor:
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
                 self._registry.withdraw_all(plugin.incarnation)
+                plugin.lifecycle.asked = plugin.incarnation
                 self._tell(plugin.incarnation, StopPlugin())
                 if failpoints.ARMED:
                     failpoints.hit("stop.ordered")
@@ -450,6 +486,7 @@ class Supervisor:
         if not plugin.lifecycle.has_worker:
             return
         followers = self._registry.followers(plugin.id)
+        plugin.lifecycle.counted = life.incarnation
         self._handle(plugin, event)
         self._deaths.died(plugin, life, cause, event.cause, time.monotonic())
         for follower in followers:

@@ -46,7 +46,6 @@ class Judge:
         self._asked_away: Counter[str] = Counter()
         self._stopped: defaultdict[str, set[int]] = defaultdict(set)
         self._told: set[int] = set()
-        self._slack = 0
         self._followers: set[str] = set()
         self._allowed: Counter[str] = Counter()
         self._edited: dict[str, float] = {}
@@ -121,15 +120,11 @@ class Judge:
         """A worker is dead, or could not be made."""
         self._deaths[worker.plugin_id] += 1
 
-    def daemon_killed(self) -> None:
-        """The daemon is dead: it may have counted a crash that the next one hears of again."""
-        self._slack = max(self._slack, 1)
-
     def look_at_loop(self, plugin_id: str) -> None:
         """Look at a plugin that has died whenever it loaded, until it was given up."""
         spawns = self.spawns[plugin_id]
         wrong = f"{plugin_id} is spawned {spawns} times, and its budget says {BUDGET}"
-        self._require(abs(spawns - BUDGET) <= self._slack, wrong)
+        self._require(spawns == BUDGET, wrong)
 
     # --- what people are told ---------------------------------------------------------------------
 
@@ -170,7 +165,8 @@ class Judge:
             return
         for plugin in registry.plugins.values():
             state, reason = plugin.state, plugin.lifecycle.reason
-            if state is self._states.get(plugin.id):
+            seen = self._states.get(plugin.id)
+            if state is seen:
                 continue
             self._world.note(f"daemon: {plugin.id} {state.value} {reason}")
             self._states[plugin.id] = state
@@ -178,11 +174,11 @@ class Judge:
             self._require(bool(plugin.incarnation) == plugin.lifecycle.has_worker, has_worker)
             if state is State.QUARANTINED:
                 self._quarantined[plugin.id] = self._world.hours.now
-            if state is State.QUARANTINED and reason.startswith("crashed"):
+            if seen and state is State.QUARANTINED and reason.startswith("crashed"):
                 deaths = self._deaths[plugin.id]
                 too_soon = f"{plugin.id} is quarantined after {deaths} deaths"
                 budget = plugin.lifecycle.policy.threshold + 1
-                self._require(deaths + self._slack >= budget, too_soon)
+                self._require(deaths >= budget, too_soon)
         for name in self._states.keys() - registry.plugins.keys():
             del self._states[name]
 

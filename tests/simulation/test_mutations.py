@@ -19,7 +19,7 @@ from spiral_host.supervisor import Supervisor
 from tests.simulation.judge import Violation
 from tests.simulation.world import World, live
 
-ENOUGH: Final = 60
+ENOUGH: Final = 120
 """Seeds within which every one of these bugs shows, most within three."""
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -59,9 +59,9 @@ def a_transition_is_missing(patch: pytest.MonkeyPatch) -> None:
 def crashes_weigh_double(patch: pytest.MonkeyPatch) -> None:
     crashed = CrashBudget.crashed
 
-    def twice(self: CrashBudget, policy: Policy, now: float) -> bool:
-        crashed(self, policy, now)
-        return crashed(self, policy, now)
+    def twice(self: CrashBudget, policy: Policy, now: float, up_s: float) -> bool:
+        crashed(self, policy, now, up_s)
+        return crashed(self, policy, now, 0.0)
 
     patch.setattr(CrashBudget, "crashed", twice)
 
@@ -206,8 +206,8 @@ def test_a_wrong_budget_is_found(threshold: float, monkeypatch: pytest.MonkeyPat
     """A crash loop that is started too seldom or too often fails its world."""
     crashed = CrashBudget.crashed
 
-    def other(self: CrashBudget, policy: Policy, now: float) -> bool:
-        return crashed(self, replace(policy, threshold=threshold), now)
+    def other(self: CrashBudget, policy: Policy, now: float, up_s: float) -> bool:
+        return crashed(self, replace(policy, threshold=threshold), now, up_s)
 
     monkeypatch.setattr(CrashBudget, "crashed", other)
     with pytest.raises(Violation, match="deaths|spawned"):

@@ -25,7 +25,6 @@ from protocol.messages import (
     Loaded,
     LoadPlugin,
     NodeDetails,
-    NodeWelcome,
     Offer,
     Refused,
     Relay,
@@ -87,7 +86,7 @@ def write_supervision(rng: Random, needs: list[str]) -> str:
 
 def write_code(rng: Random, needs: list[str]) -> Code:
     """Write a plugin as people do: most are good."""
-    load = rng.choices(["ready", "raises", "dies", "hangs", "lies"], [20, 1, 2, 0, 1])[0]
+    load = rng.choices(["ready", "raises", "dies", "hangs", "lies"], [20, 1, 2, 1, 1])[0]
     return Code(
         load=load,
         load_s=rng.choice([0.001, 0.05, 0.05, 1.0, 6.0]),
@@ -311,7 +310,6 @@ class Node:
         self.has_begun = False
         self._life = Life(world.hours)
         self._stopping = False
-        self._epoch = 0
         self._link: Connection | None = None
 
     def begin(self) -> None:
@@ -352,21 +350,19 @@ class Node:
         link.say(FROM_NODE.encode(AllTold()))
 
     def _daemon_lost(self) -> None:
-        self._link, self._epoch = None, 0
+        self._link = None
         self.reconnect()
 
     def tell_daemon(self, message: FromNode) -> None:
-        """Send to the daemon that has welcomed it; what that misses stands in the greeting."""
-        if self._epoch and self._link is not None:
+        """Send to the daemon that it has greeted; what that misses stands in the greeting."""
+        if self._link is not None:
             self._link.say(FROM_NODE.encode(message))
 
     def _received(self, body: bytes) -> None:
         if not self.is_alive:
             return
         message = TO_NODE.decode(body)
-        if isinstance(message, NodeWelcome):
-            self._epoch = message.epoch
-        elif isinstance(message, SpawnWorker):
+        if isinstance(message, SpawnWorker):
             self._spawn(message)
         elif isinstance(message, Relay | EndWorker):
             if message.incarnation in self.workers:

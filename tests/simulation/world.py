@@ -147,7 +147,6 @@ class World:
         """Kill the daemon; everything else lives on."""
         if self.daemon is not None:
             self.note("daemon: killed")
-            self.judge.daemon_killed()
             self._daemon_ended(self.daemon)
 
     def _daemon_ended(self, daemon: SimulatedDaemon) -> None:

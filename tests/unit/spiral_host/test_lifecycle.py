@@ -186,8 +186,22 @@ class TestCrash:
         plugin = ready(Policy(threshold=2.0, half_life=30.0))
         for hour in range(1, 100):
             crash(plugin, 3600.0 * hour)
+            plugin.handle(Loaded(), now=3600.0 * hour + 10.0)
 
-        assert plugin.state is State.STARTING
+        assert plugin.state is State.READY
+
+    def test_only_being_up_heals(self) -> None:
+        """
+        A plugin whose starts time out is given up like any other, however long they take.
+        """
+        plugin, now = Lifecycle(Policy(start=3600.0, half_life=60.0, threshold=5.0)), 0.0
+        plugin.handle(StartAsked(), now)
+        for _ in range(6):
+            assert plugin.state is State.STARTING
+            now = (plugin.deadline or 0.0) + 1.0
+            crash(plugin, now)
+
+        assert stands(plugin)[0] is State.QUARANTINED
 
     def test_a_reason_ends_when_the_plugin_is_ready(self) -> None:
         """
@@ -282,9 +296,9 @@ class TestRestartPolicy:
         """
         One start, and one more for each crash that is forgiven.
         """
-        for budget in (0, 1, 5):
+        for budget in (0, 1, 5, 30):
             plugin, starts, now = ready(Policy(threshold=float(budget))), 1, 0.0
-            for _ in range(10):
+            for _ in range(100):
                 plugin.handle(CRASH, now)
                 if plugin.state is State.QUARANTINED:
                     break

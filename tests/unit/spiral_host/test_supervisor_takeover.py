@@ -20,6 +20,7 @@ from spiral_host import store
 from spiral_host.lifecycle import State
 from spiral_host.policy import Memory
 from spiral_host.store import Wanted
+from spiral_host.supervisor import Restarting
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
 
 BASE = manifest("base")
@@ -98,6 +99,87 @@ class TestNodeLost:
 
         assert [spawn.incarnation for spawn in house.node.take(SpawnWorker)] == [life]
         assert house.plugin("base").lifecycle.restarts == 0
+
+
+def missed(house: House, life: int) -> None:
+    """The node tells of an end that no daemon has acknowledged."""
+    house.supervisor.exited(Exited(incarnation=life, plugin_id="base", cause=SEGV))
+
+
+class TestRestarting:
+    @pytest.mark.parametrize(("counted", "state"), [(7, State.STARTING), (8, State.QUARANTINED)])
+    def test_a_restart_of_what_had_no_worker_is_done_once(
+        self, house: House, counted: int, state: State
+    ) -> None:
+        """
+        Ordered before the daemon was killed: done, unless the plugin has had another end since.
+        """
+        remember(house, Memory(quarantine="crashed", counted=counted))
+        house.supervisor.restarting = {"base": Restarting(0, 7)}
+        greet(house)
+
+        assert house.states() == {"base": state}
+
+
+class TestMissed:
+    def test_an_end_is_counted_once(self, house: House) -> None:
+        """
+        The daemon that was killed had counted it, and not yet said so to the node.
+        """
+        remember(house, Memory(restarts=1, crashes=2.0, counted=EARLIER))
+        missed(house, EARLIER)
+        greet(house)
+
+        assert house.plugin("base").lifecycle.memory.crashes == 2.0
+        assert house.node.spawned() == ["base"]
+
+    def test_an_end_behind_which_it_was_started_again_is_counted_too(self, house: House) -> None:
+        """
+        The daemon that was killed had acted on it, and not yet written it down.
+        """
+        remember(house, Memory(crashes=2.0, counted=EARLIER - 1))
+        kept = house.supervisor.adopt([house.report("base", EARLIER + 1)])
+        missed(house, EARLIER)
+        missed(house, EARLIER)
+        house.supervisor.resume(kept)
+
+        assert house.plugin("base").lifecycle.memory.crashes == 3.0
+        assert house.incarnation("base") == EARLIER + 1
+
+    def test_each_of_several_ends_is_counted(self, house: House) -> None:
+        """
+        The last of them may have been the one too many.
+        """
+        remember(house, Memory(crashes=3.5))
+        missed(house, EARLIER)
+        assert house.states() == {"base": State.BACKOFF}
+        missed(house, EARLIER + 1)
+
+        assert house.plugin("base").lifecycle.memory.crashes == 5.5
+        assert house.states() == {"base": State.QUARANTINED}
+
+    def test_an_end_that_was_planned_is_not_counted(self, house: House) -> None:
+        """
+        It had been asked to leave; it starts again, and nothing is held against it.
+        """
+        remember(house, Memory(asked=EARLIER))
+        missed(house, EARLIER)
+        greet(house)
+
+        assert house.plugin("base").lifecycle.memory.crashes == 0.0
+        assert house.node.spawned() == ["base"]
+        assert house.outside.deaths == []
+
+    def test_a_life_that_had_come_up_heals(self, house: House) -> None:
+        """
+        How long it had been up nobody knows better than since the crash before.
+        """
+        memory = Memory(crashes=4.0, last_crash=house.clock.now - 60.0)
+        house.supervisor.remember(Wanted(BASE, memory, EARLIER, leaving=False))
+        missed(house, EARLIER)
+
+        assert house.plugin("base").lifecycle.memory.crashes == 3.0
+        assert house.outside.deaths[0].state == "ready"
 
 
 class TestAdopt:
@@ -200,7 +282,7 @@ class TestAdopt:
         The last daemon was told to restart it: its exit is the first half, not a failure.
         """
         remember(house)
-        house.supervisor.restarting = frozenset({EARLIER})
+        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
         house.supervisor.adopt([])
         house.supervisor.exited(Exited(incarnation=EARLIER, plugin_id="base", cause=SEGV))
         house.supervisor.resume([])
@@ -213,7 +295,7 @@ class TestAdopt:
         A worker that was to be restarted and still lives is asked to leave again.
         """
         remember(house)
-        house.supervisor.restarting = frozenset({EARLIER})
+        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
         kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.loaded(EARLIER)
         house.supervisor.resume(kept)
