@@ -12,7 +12,6 @@ import json
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -43,8 +42,9 @@ CREATE TABLE IF NOT EXISTS request (id TEXT PRIMARY KEY, under_way TEXT NOT NULL
 KEPT: Final = 256
 """Requests that are remembered; a client asks again within seconds or never."""
 
-FIRST_EPOCHS: Final = 1 << 30
-"""A new store draws its first epoch among so many: less than the clock that follows a lost one."""
+FIRST_EPOCHS: Final = 1 << 20
+"""A new store draws its first epoch among so many, one that follows a lost one among as many above:
+with 32 bits behind it, an incarnation is a number that JSON and flight pages hold exactly."""
 
 _UNREADABLE: Final = (sqlite3.Error, UsageError, ValueError, TypeError, LookupError, AttributeError)
 """What reading raises when SQLite, JSON or a manifest inside cannot make sense of the file."""
@@ -127,7 +127,7 @@ class Store:
             )
         try:
             # No number that the lost store gave may be given again: workers and events live on.
-            return self._open(path, epoch=int(time.time()))
+            return self._open(path, epoch=FIRST_EPOCHS + randbelow(FIRST_EPOCHS))
         except sqlite3.Error as error:
             raise UsageError(f"{path}: {error}; choose another --run-dir") from None
 

@@ -25,7 +25,6 @@ WALL_CLOCK_READ = {
     "protocol/peer.py": "the stamp of an event",
     "spiral_host/bus.py": "the stamp of an event",
     "spiral_host/crash_writer.py": "the moment of a crash, by both clocks",
-    "spiral_host/store.py": "a number for what follows a lost store; only has to be large",
 }
 """Where it is read, and for what: people and stamps. Whoever waits, waits by `time.monotonic`."""
 

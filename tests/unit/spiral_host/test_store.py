@@ -171,6 +171,20 @@ class TestMemory:
             file.unlink()
         assert abs(disk.open().epoch - first) > 1
 
+    def test_numbers_built_on_an_epoch_are_exact_everywhere(
+        self, disk: Disk, tmp_path: Path
+    ) -> None:
+        """
+        An incarnation is below 2**53, also of a daemon whose store was lost.
+        """
+        first = disk.open().epoch
+        disk.close()
+        disk.path.write_bytes(GARBAGE)
+        after = disk.open().epoch
+
+        assert first < after
+        assert (after << 32) < 1 << 53
+
 
 class TestKilled:
     def test_what_was_called_back_for_is_there(self, disk: Disk, tmp_path: Path) -> None:
