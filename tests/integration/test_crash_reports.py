@@ -282,7 +282,7 @@ class TestKept:
 
     def test_from_run_to_run(self, run: Run) -> None:
         """
-        A daemon that begins afresh adds to them, though it gives the same incarnations again.
+        A daemon that begins afresh adds to them, and gives no incarnation again.
         """
         for runs, status in enumerate((3, 4), start=1):
             host = run.start("doomed")
@@ -294,7 +294,7 @@ class TestKept:
 
         reports = [json.loads(path.read_text()) for path in files(run.run_dir)]
         assert [report["exit_status"] for report in reports] == [3, 4]
-        assert len({report["incarnation"] for report in reports}) == 1
+        assert len({report["incarnation"] for report in reports}) == 2
 
     def test_with_a_temporary_run_directory(self) -> None:
         """

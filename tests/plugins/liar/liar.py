@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from plugin_worker import Plugin, PluginContext, SpiralHostError
 from protocol.errors import UsageError
-from protocol.flight import SIZE
+from protocol.flight import SIZE, STACKS
 
 
 class Service:
@@ -57,7 +57,7 @@ class Service:
         return [
             outcome(lambda: os.ftruncate(page, 0)),
             outcome(lambda: os.ftruncate(page, 1 << 30)),
-            outcome(lambda: os.pwrite(page, beyond, SIZE)),
+            outcome(lambda: os.pwrite(page, beyond, SIZE + STACKS)),
         ]
 
     def scribble(self) -> None:
@@ -119,7 +119,7 @@ def flight_page() -> int:
             status = os.fstat(name)
         except OSError:
             continue
-        if stat.S_ISREG(status.st_mode) and status.st_size == SIZE:
+        if stat.S_ISREG(status.st_mode) and status.st_size == SIZE + STACKS:
             return name
     raise FileNotFoundError
 

@@ -8,6 +8,14 @@ from plugin_worker.sandbox import kernel
 from protocol.messages import Ping, Pong
 
 
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 class TestPresence:
     def test_the_last_ping_is_answered_once(self) -> None:
         """
@@ -69,4 +77,4 @@ class TestDescriptors:
         Both ways agree as far as the one that is bounded looks.
         """
         assert kernel.count_open(0) == 0
-        assert kernel.count_open(1024) == open_descriptors()
+        assert kernel.count_open(1024) == sum(map(is_open, range(1024)))
