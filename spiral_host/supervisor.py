@@ -125,6 +125,7 @@ class Supervisor:
         self._is_advancing = self._has_moved = False
         self._is_held_up = False
         """Whether nothing but the pace of all restarts keeps some plugin from starting."""
+        self._is_taking_over, self._is_new = False, True
 
     # --- what people want -------------------------------------------------------------------------
 
@@ -173,9 +174,16 @@ class Supervisor:
         plugin.lifecycle.policy = manifest.supervision.policy
 
     def stop_unneeded(self) -> None:
-        """Stop every plugin that no running plugin depends on: one step of an orderly shutdown."""
-        for plugin in tuple(self._registry.plugins.values()):
-            if not plugin.leaving and not self._registry.dependents(plugin.id):
+        """Stop every plugin that no running plugin depends on: one step of an orderly shutdown.
+
+        Where that is none, and none is leaving, they depend on each other: then all are stopped.
+        """
+        plugins = tuple(self._registry.plugins.values())
+        unneeded = [plugin for plugin in plugins if not self._registry.dependents(plugin.id)]
+        if not any(plugin.leaving for plugin in plugins):
+            unneeded = unneeded or list(plugins)
+        for plugin in unneeded:
+            if not plugin.leaving:
                 self.stop(plugin.id)
 
     def stop_in_time(self) -> None:
@@ -183,7 +191,9 @@ class Supervisor:
         self._reactor.call_later(STOP_S, self._end_the_rest)
 
     def _end_the_rest(self) -> None:
-        for plugin in self._registry.plugins.values():
+        for plugin in tuple(self._registry.plugins.values()):
+            if not plugin.leaving:
+                self.stop(plugin.id)
             if plugin.incarnation:
                 self._end(plugin.incarnation, "the time for a stop is over", stacks=True)
         self._reactor.call_later(1.0, self._end_the_rest)  # some may have been starting
@@ -313,7 +323,11 @@ class Supervisor:
         self._end(incarnation, f"protocol violation: {reason}")
 
     def adopt(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
-        """Take over living workers; give those that are wanted, and end the others."""
+        """Take over living workers; give those that are wanted, and end the others.
+
+        Until `resume` nothing is started: what is wanted may run, or its death be told yet.
+        """
+        self._is_taking_over = True
         kept = []
         for report in reports:
             if report.incarnation in self._describing:
@@ -338,6 +352,9 @@ class Supervisor:
     def resume(self, alive: Iterable[WorkerReport]) -> None:
         """After adoption: count who is missing as lost, go on with what was under way."""
         living = {report.incarnation: report for report in alive}
+        if self._is_new:
+            self._announcer.learn(self._registry.services())  # an earlier daemon has told of them
+        self._is_new = False
         self._describing.resume(set(living))
         for plugin in tuple(self._registry.plugins.values()):
             report = living.get(plugin.incarnation)
@@ -352,14 +369,17 @@ class Supervisor:
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
             elif (order := self.restarting.get(plugin.id)) and order.is_due(plugin):
-                self._handle(plugin, lifecycle.RestartAsked())
+                self.restart(plugin.id)
+        self._is_taking_over = False
         self._watch_code()
-        self._announcer.learn(self._registry.services())  # an earlier daemon has told of them
         self.advance()
 
     def _miss(self, plugin: Plugin) -> None:
         if plugin.state is State.STARTING and not plugin.pid:
             # Nobody was there to hear the order when it was given.
+            now = time.monotonic()
+            plugin.lifecycle.adopt(now)
+            plugin.began = now
             self._spawn(plugin.incarnation, plugin)
         else:
             self._ended(plugin, lifecycle.Exited("unknown cause"))
@@ -373,7 +393,7 @@ class Supervisor:
             return  # whoever is at it looks again
         self._is_advancing = True
         try:
-            while self._has_moved:
+            while self._has_moved and not self._is_taking_over:
                 self._has_moved = self._is_held_up = False
                 for plugin in tuple(self._registry.plugins.values()):
                     self._look_at(plugin)
@@ -385,6 +405,8 @@ class Supervisor:
 
     def announce(self) -> None:
         """Publish which services can be called now, and which no longer."""
+        if self._is_taking_over:
+            return
         for event in self._announcer.news(self._registry.services()):
             self._outside.publish(event)
 
@@ -415,9 +437,10 @@ class Supervisor:
             self._handle(plugin, lifecycle.StartAsked())
 
     def _may_start(self, plugin: Plugin) -> bool:
-        may = not plugin.lifecycle.is_restart or self._pace.take(time.monotonic())
-        self._is_held_up = self._is_held_up or not may
-        return may
+        if not plugin.lifecycle.is_restart or self._pace.take(time.monotonic()):
+            return True
+        self._is_held_up = True
+        return False
 
     def _block(self, plugin: Plugin, why: str) -> None:
         if (plugin.state, plugin.lifecycle.reason) != (State.BLOCKED, why):

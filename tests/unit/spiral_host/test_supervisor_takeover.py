@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.events import PluginLoaded
+from protocol.events import PluginLoaded, ServiceDown, ServiceUp
 from protocol.messages import (
     Broken,
     Cause,
@@ -18,15 +18,18 @@ from protocol.messages import (
 )
 from spiral_host import store
 from spiral_host.lifecycle import State
-from spiral_host.policy import Memory
+from spiral_host.policy import Memory, Policy
+from spiral_host.registry import Offered
 from spiral_host.store import Wanted
 from spiral_host.supervisor import Restarting
+from spiral_host.supervision import OnLoss, Supervision
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
 
 BASE = manifest("base")
 USER = manifest("user", {"base": ">=1.0"})
 LEFT = Cause(kind="exit")
 EARLIER = (EPOCH - 1) << 32 | 5
+POLICY = Policy()
 SOURCE = PluginSource(root="/plugins", entry="single.py")
 
 
@@ -39,6 +42,11 @@ def greet(house: House, *living: int, confined: bool = True) -> None:
     reports = [house.report("base", life, confined=confined) for life in living]
     kept = house.supervisor.adopt(reports)
     house.supervisor.resume(kept)
+
+
+def services(house: House) -> list[ServiceUp | ServiceDown]:
+    """Give what was said of services."""
+    return [event for event in house.outside.events if isinstance(event, ServiceUp | ServiceDown)]
 
 
 class TestNodeLost:
@@ -85,6 +93,21 @@ class TestNodeLost:
         greet(house)
 
         assert house.states() == {"other": State.BACKOFF}
+
+    def test_the_time_to_start_begins_with_the_order_that_is_heard(self, house: House) -> None:
+        """
+        However long there was no node: a plugin is not ended for that.
+        """
+        house.node.deaf = True
+        house.add(BASE)
+        house.reactor.pass_time(POLICY.start - 1.0)
+        house.node.deaf = False
+        greet(house)
+
+        house.reactor.pass_time(POLICY.start - 1.0)
+        assert house.node.take(EndWorker) == []
+        house.reactor.pass_time(1.0)
+        assert len(house.node.take(EndWorker)) == 1
 
     def test_orders_that_nobody_heard_are_given_again(self, house: House) -> None:
         """
@@ -277,6 +300,48 @@ class TestAdopt:
         assert house.node.spawned() == ["base"]
         assert house.node.take(ExitSeen) == [ExitSeen(EARLIER)]
 
+    def test_every_crash_that_no_daemon_saw_is_counted(self, house: House) -> None:
+        """
+        The news of one death does not start the next plugin before its own is heard.
+        """
+        for one in (BASE, manifest("other")):
+            house.supervisor.remember(Wanted(one, Memory(), 0, leaving=False))
+        house.supervisor.adopt([])
+        for life, name in enumerate(("base", "other"), EARLIER):
+            house.supervisor.exited(Exited(incarnation=life, plugin_id=name, cause=SEGV))
+        house.supervisor.resume([])
+        house.reactor.pass_time(0)
+
+        assert [death.plugin_id for death in house.outside.deaths] == ["base", "other"]
+        assert {p.lifecycle.restarts for p in house.registry.plugins.values()} == {1}
+
+    def test_nothing_is_started_before_it_is_known_what_runs(self, house: House) -> None:
+        """
+        What the node tells between its greeting and its last word starts no second worker.
+        """
+        remember(house)
+        house.supervisor.adopt([])
+        house.supervisor.advance()
+        assert house.node.spawned() == []
+
+        house.supervisor.resume([])
+        assert house.node.spawned() == ["base"]
+
+    def test_services_that_were_there_are_no_news(self, house: House) -> None:
+        """
+        An earlier daemon has told of them; that one of them goes now is told.
+        """
+        remember(house)
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
+        house.registry.offer(Offered("base.service", (), EARLIER, "base"))
+        house.supervisor.announce()
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume(kept)
+        assert services(house) == []
+
+        house.end("base")
+        assert services(house) == [ServiceDown("base.service", "base")]
+
     def test_an_end_that_was_ordered_is_no_crash(self, house: House) -> None:
         """
         The last daemon was told to restart it: its exit is the first half, not a failure.
@@ -303,6 +368,25 @@ class TestAdopt:
         assert house.node.relayed() == [(EARLIER, StopPlugin())]
         house.end("base", LEFT)
         assert house.node.spawned() == ["base"]
+
+    def test_who_is_restarted_with_it_leaves_before_it(self, house: House) -> None:
+        """
+        A restart that is carried on is the whole of it.
+        """
+        remember(house)
+        follower = Supervision(providers={"base": OnLoss.RESTART})
+        user = manifest("user", {"base": "*"}, supervision=follower)
+        house.supervisor.remember(Wanted(user, Memory(), 0, leaving=False))
+        house.supervisor.restarting = frozenset({EARLIER})
+        reports = [house.report("base", EARLIER), house.report("user", EARLIER + 1)]
+        kept = house.supervisor.adopt(reports)
+        for life in (EARLIER, EARLIER + 1):
+            house.supervisor.loaded(life)
+        house.supervisor.resume(kept)
+        assert house.node.relayed() == [(EARLIER + 1, StopPlugin())]
+
+        house.end("user", LEFT)
+        assert house.node.relayed() == [(EARLIER, StopPlugin())]
 
     def test_one_that_was_leaving_is_asked_again(self, house: House) -> None:
         """
@@ -342,6 +426,17 @@ class TestGreetedAgain:
 
         assert house.plugin("base").lifecycle.reason == "unknown cause"
         assert house.states() == {"base": State.BACKOFF}
+
+    def test_what_it_had_offered_is_said_to_be_gone(self, house: House) -> None:
+        """
+        A second greeting hides no news: this daemon has told of the service itself.
+        """
+        house.add_ready(BASE)
+        house.registry.offer(Offered("base.service", (), house.incarnation("base"), "base"))
+        house.supervisor.announce()
+        greet(house)
+
+        assert services(house)[-1] == ServiceDown("base.service", "base")
 
     def test_what_is_as_it_was_stays_so(self, house: House) -> None:
         """

@@ -6,6 +6,7 @@ from spiral_host.describing import DESCRIBE_S
 from spiral_host.lifecycle import State
 from spiral_host.policy import Policy
 from spiral_host.registry import Offered
+from spiral_host.supervision import OnLoss, Supervision
 from tests.unit.spiral_host.fakes import LAYERS, SEGV, House, manifest
 
 POLICY = Policy()
@@ -51,6 +52,21 @@ class TestTime:
         house.add(BASE, manifest("b"), manifest("c"))
 
         assert len(house.reactor.due) == 1
+
+    def test_a_fallen_plugin_whose_restart_waits_for_others_keeps_nobody_awake(
+        self, house: House
+    ) -> None:
+        """
+        It has fallen, a person restarts it, and one that is restarted with it takes its time.
+        """
+        follower = Supervision(providers={"base": OnLoss.RESTART})
+        house.add_ready(BASE, manifest("user", {"base": "*"}, supervision=follower))
+        house.end("base")
+        house.supervisor.restart("base")
+        house.reactor.pass_time(0)
+
+        assert house.states() == {"base": State.DECLARED, "user": State.DRAINING}
+        assert all(when > house.clock.now for when in house.reactor.due)
 
     def test_nothing_is_due_when_everything_is_settled(self, house: House) -> None:
         """
