@@ -275,6 +275,11 @@ class Lifecycle:
             code=self.code if is_quarantined else "",
         )
 
+    @property
+    def forgiven(self) -> Memory:
+        """What another daemon has to know of it once a person has said "again"."""
+        return Memory(restarts=self.restarts, last_crash=self._budget.last)
+
     def handle(self, event: Event, now: float, chance: float = 0.5) -> list[Action]:
         """Take in one event and say what to do about it.
 

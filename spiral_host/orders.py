@@ -6,7 +6,7 @@ written down before it is carried out, and the second time it only waits for the
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from protocol.errors import SpiralHostError, UsageError, to_wire
 from protocol.events import PluginEvent, SystemInit, SystemShutdown
@@ -29,6 +29,8 @@ from spiral_host.questions import Asker
 from spiral_host.registry import Registry
 from spiral_host.store import Statement
 from spiral_host.supervisor import Supervisor, check_request
+
+_STOPPING: Final = "the daemon is stopping; start it again first"
 
 Order: TypeAlias = LoadPlugins | UnloadPlugin | RestartPlugin | InitializeAll | ShutDown
 Row: TypeAlias = dict[str, object]
@@ -70,7 +72,7 @@ class Orders:
         """Carry out an order and answer it at its end, or refuse it."""
         try:
             if self.is_leaving and not isinstance(order, ShutDown):
-                raise UsageError("the daemon is stopping; start it again first")
+                raise UsageError(_STOPPING)
             self._begin(asker, order)
         except SpiralHostError as error:
             asker.reply(Refusal(order.request, *to_wire(error)))
@@ -146,6 +148,9 @@ class Orders:
 
     def _gathered(self, asker: Asker, order: LoadPlugins, result: Gathered) -> None:
         ids = [manifest.id for manifest in result.manifests]
+        if self.is_leaving:
+            self._too_late(asker, order)
+            return
         refused = [_refused(asdict(one)) for one in result.refused]
         self._remembered[order.request] = done = {"ids": ids, "refused": refused}
         wanted = [store.want(manifest) for manifest in result.manifests]
@@ -154,10 +159,18 @@ class Orders:
             self._gathering.discard(order.request)
             for plugin_id in ids:
                 del self._claimed[plugin_id]
+            if self.is_leaving:
+                self._write([store.forget(plugin_id) for plugin_id in ids], None)
+                self._too_late(asker, order)
+                return
             self._supervisor.add(result.manifests)
             self._answer_load(asker, order.request, ids, refused)
 
         self._write([*wanted, *store.begin(order.request, done)], start)
+
+    def _too_late(self, asker: Asker, order: LoadPlugins) -> None:
+        """Refuse what was found while the daemon began to stop."""
+        asker.reply(Refusal(order.request, *to_wire(UsageError(_STOPPING))))
 
     def _answer_load(self, asker: Asker, request: str, ids: list[str], refused: list[Row]) -> None:
         def answer() -> None:
@@ -220,6 +233,7 @@ class Orders:
         self._remembered[order.request] = done
 
         changed = read_again(plugin.manifest)
+        forgiven = store.keep_memory(plugin_id, plugin.lifecycle.forgiven)
 
         def restart() -> None:
             if known is None and plugin_id in self._registry.plugins:
@@ -229,7 +243,9 @@ class Orders:
                 lambda: asker.reply(Answer(order.request, self._loaded(plugin_id))),
             )
 
-        self._write([store.want(changed), *store.begin(order.request, done)], restart)
+        # Kept with the order: where there is no worker, nothing else tells the next daemon of it.
+        written = [store.want(changed), *store.begin(order.request, done)]
+        self._write([*written, forgiven] if known is None else written, restart)
 
     def _initialize(self, asker: Asker, order: InitializeAll) -> None:
         known = order.request in self._remembered
@@ -256,15 +272,13 @@ class Orders:
         self._stop_next()
 
     def _stop_next(self) -> None:
-        if not self._registry.plugins:
-            self._leave()
-            return
-        before = len(self._registry.plugins)
-        self._supervisor.stop_unneeded()
-        if len(self._registry.plugins) < before:
-            self._stop_next()
-            return
-        self.wait(lambda: len(self._registry.plugins) < before, self._stop_next)
+        while self._registry.plugins:
+            before = len(self._registry.plugins)
+            self._supervisor.stop_unneeded()
+            if len(self._registry.plugins) == before:
+                self.wait(lambda: len(self._registry.plugins) < before, self._stop_next)
+                return
+        self._leave()
 
 
 def _refused(fields: dict[str, Any]) -> Row:

@@ -91,7 +91,7 @@ def a_restart_is_refused(patch: pytest.MonkeyPatch) -> None:
 
 @bug("was not restarted")
 def a_restart_does_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Supervisor, "restart", lambda self, plugin_id, manifest: None)
+    patch.setattr(Supervisor, "restart", lambda self, plugin_id, manifest=None: None)
 
 
 @bug("is answered twice")

@@ -8,6 +8,7 @@ from protocol.messages import (
     Broken,
     Cause,
     Described,
+    EndWorker,
     InitializeAll,
     LoadPlugins,
     Place,
@@ -19,6 +20,8 @@ from protocol.messages import (
 from spiral_host import store
 from spiral_host.lifecycle import State
 from spiral_host.orders import Orders
+from spiral_host.policy import Memory
+from spiral_host.supervisor import STOP_S
 from tests.unit.spiral_host.fakes import LAYERS, Desk, House, manifest
 
 BASE = manifest("base")
@@ -373,6 +376,19 @@ class TestRestart:
 
         assert office.house.states() == {"base": State.STARTING}
 
+    def test_the_next_daemon_forgives_too(self, office: Office) -> None:
+        """
+        One that is killed before it can restart what has no worker leaves no quarantine behind.
+        """
+        office.house.add(BASE)
+        office.house.confine("base")
+        office.house.break_("base")
+        office.house.outside.is_slow = True
+        office.restart("base")
+
+        forgiven = Memory(last_crash=office.house.plugin("base").lifecycle.memory.last_crash)
+        assert store.keep_memory("base", forgiven) in office.house.outside.statements
+
     def test_a_blocked_plugin_is_answered_too(self, office: Office) -> None:
         """
         What still cannot start is settled, and its reason is the answer.
@@ -526,6 +542,73 @@ class TestShutDown:
         office.orders.give(office.desk.asker, ShutDown("d2"))
 
         assert office.desk.value() is None
+
+    def test_what_is_found_too_late_is_not_started(self, office: Office, tmp_path: Path) -> None:
+        """
+        A load that was being written down when the stop came starts nothing, and is answered.
+        """
+        office.house.add_ready(BASE)
+        office.house.outside.is_slow = True
+        office.load(write_plugin(tmp_path, "a"))
+        office.orders.shut_down()
+        office.house.outside.write_all()
+        assert office.house.states() == {"base": State.DRAINING}
+        assert "the daemon is stopping" in office.desk.refusal()
+        assert office.house.outside.statements[-1] == store.forget("a")
+
+        office.house.end("base", LEFT)
+        assert office.left == 1
+
+    def test_what_is_described_too_late_is_not_even_wanted(
+        self, office: Office, tmp_path: Path
+    ) -> None:
+        """
+        Its metadata comes after the stop was ordered.
+        """
+        (tmp_path / "a.py").write_text("")
+        office.house.add_ready(BASE)
+        office.load(tmp_path / "a.py")
+        (spawn,) = (s for s in office.house.node.take(SpawnWorker) if s.plugin_id != "base")
+        office.orders.shut_down()
+        statements = list(office.house.outside.statements)
+        described = Described({"id": "a", "version": "1.0.0"})
+        office.house.supervisor.described(spawn.incarnation, described)
+
+        assert office.house.outside.statements == statements
+        assert "the daemon is stopping" in office.desk.refusal()
+
+    def test_a_circle_does_not_keep_it(self, office: Office, tmp_path: Path) -> None:
+        """
+        A manifest that changed while its plugin ran may close one; then nobody can be last.
+        """
+        place = write_plugin(tmp_path, "base")
+        user = manifest("user", {"base": "*"})
+        office.house.add_ready(manifest("base", path=str(place)), user)
+        with (place / "plugin.toml").open("a") as file:
+            file.write('[plugin.dependencies]\nuser = "*"\n')
+        office.restart("base")
+        office.orders.shut_down()
+        for name in ("base", "user"):
+            office.house.end(name, LEFT)
+
+        assert office.left == 1
+
+    def test_what_takes_too_long_ends_for_good(self, office: Office) -> None:
+        """
+        Once the time for a stop is over nothing is started again, nor reported as a crash.
+        """
+        office.house.add_ready(BASE, USER)
+        office.orders.shut_down()
+        office.house.node.take(SpawnWorker)
+        office.house.reactor.pass_time(STOP_S)
+        base = office.house.incarnation("base")
+        assert base in {end.incarnation for end in office.house.node.take(EndWorker)}
+        office.house.end("base", Cause(kind="signal", code=9))
+        office.house.end("user", Cause(kind="signal", code=9))
+
+        assert office.left == 1
+        assert office.house.node.take(SpawnWorker) == []
+        assert office.house.outside.deaths == []
 
     def test_a_lost_node_does_not_keep_it(self, office: Office) -> None:
         """
