@@ -207,7 +207,7 @@ class Orders:
             if needed:
                 first = ", ".join(needed)
                 raise UsageError(f"plugin {plugin_id} is needed by {first}; unload {first} first")
-            plugin.leaving = True  # from now on nothing that needs it is started
+            self._supervisor.let_go(plugin_id)
         self._remembered[order.request] = done = {"id": plugin_id}
 
         def stop() -> None:
@@ -272,13 +272,14 @@ class Orders:
         self._stop_next()
 
     def _stop_next(self) -> None:
-        while self._registry.plugins:
-            before = len(self._registry.plugins)
+        left = -1
+        while left != len(self._registry.plugins):  # what has no worker is gone at once
+            left = len(self._registry.plugins)
             self._supervisor.stop_unneeded()
-            if len(self._registry.plugins) == before:
-                self.wait(lambda: len(self._registry.plugins) < before, self._stop_next)
-                return
-        self._leave()
+        if left:
+            self.wait(lambda: len(self._registry.plugins) < left, self._stop_next)
+        else:
+            self._leave()
 
 
 def _refused(fields: dict[str, Any]) -> Row:

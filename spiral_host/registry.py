@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from protocol.messages import Sample
-from spiral_host.graph import dependents, problem
+from protocol.plugin import PluginMetadata
+from spiral_host.graph import dependents, free_of_circles, problem
 from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.manifest import Manifest
 from spiral_host.policy import Memory
@@ -70,7 +71,12 @@ class Plugin:
     @property
     def is_settled(self) -> bool:
         """Whether it stays where it is until something happens."""
-        return self.state in SETTLED and not self.waits_to_restart
+        return self.state in SETTLED and not self.waits_to_restart and not self.leaving
+
+    @property
+    def needs_providers(self) -> bool:
+        """Whether it has a worker or will have one again without anybody asking."""
+        return self.lifecycle.has_worker or self.lifecycle.is_restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,32 @@ class Registry:
     """Everything the daemon knows of plugins and services; lives as long as the daemon."""
 
     plugins: dict[str, Plugin] = field(default_factory=dict)
+    """To be read; `take_in`, `renew` and `drop` change it."""
+    _known: dict[str, PluginMetadata] = field(default_factory=dict)
+    _free: set[str] | None = None
     _offers: dict[str, list[Offered]] = field(default_factory=dict)
     _last_owner: dict[str, str] = field(default_factory=dict)
+
+    def take_in(self, plugin: Plugin) -> None:
+        """Know a plugin from now on."""
+        self.plugins[plugin.id] = plugin
+        self._declare(plugin)
+
+    def renew(self, plugin: Plugin, manifest: Manifest) -> None:
+        """Know of a plugin what it declares now."""
+        plugin.manifest = manifest
+        plugin.lifecycle.policy = manifest.supervision.policy
+        self._declare(plugin)
+
+    def drop(self, plugin: Plugin) -> None:
+        """Know nothing of a plugin any more."""
+        del self.plugins[plugin.id], self._known[plugin.id]
+        self._free = None
+        self.forget_owner(plugin.id)
+
+    def _declare(self, plugin: Plugin) -> None:
+        self._known[plugin.id] = plugin.manifest.metadata
+        self._free = None
 
     def by_incarnation(self, incarnation: int) -> Plugin | None:
         """Find the plugin whose worker this is."""
@@ -100,8 +130,9 @@ class Registry:
 
     def hindrance(self, plugin: Plugin) -> str | None:
         """Say why a plugin cannot start, `""` when it has only to wait, None when it can."""
-        known = {other.id: other.manifest.metadata for other in self.plugins.values()}
-        wrong = problem(plugin.manifest.metadata, known)
+        if self._free is None:
+            self._free = free_of_circles(self._known)
+        wrong = problem(plugin.manifest.metadata, self._known, self._free)
         if wrong:
             return wrong
         waits = False
@@ -141,13 +172,19 @@ class Registry:
 
     def dependents(self, plugin_id: str) -> list[Plugin]:
         """Give the plugins that depend on one directly and have a worker or will have one again."""
-        metadata = (plugin.manifest.metadata for plugin in self.plugins.values())
-        plugins = (self.plugins[name] for name in dependents(plugin_id, metadata))
-        return [
-            plugin
+        plugins = (self.plugins[name] for name in dependents(plugin_id, self._known.values()))
+        return [plugin for plugin in plugins if plugin.needs_providers]
+
+    def unneeded(self) -> list[Plugin]:
+        """Give the plugins without such dependents."""
+        plugins = self.plugins.values()
+        needed = {
+            name
             for plugin in plugins
-            if plugin.lifecycle.has_worker or plugin.lifecycle.is_restart
-        ]
+            if plugin.needs_providers
+            for name in plugin.manifest.metadata.dependencies
+        }
+        return [plugin for plugin in plugins if plugin.id not in needed]
 
     def settled(self) -> bool:
         """Say whether every plugin is where it stays until something happens."""

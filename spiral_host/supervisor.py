@@ -5,7 +5,8 @@ worker, keeps the store, and passes on what they report. One timer serves every 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -126,25 +127,30 @@ class Supervisor:
         self._is_held_up = False
         """Whether nothing but the pace of all restarts keeps some plugin from starting."""
         self._is_taking_over, self._is_new = False, True
+        self._starts_nothing = False
 
     # --- what people want -------------------------------------------------------------------------
 
     def add(self, manifests: Iterable[Manifest]) -> None:
         """Want these plugins; they start as soon as what they depend on is ready."""
         for manifest in manifests:
-            plugin = Plugin(manifest, Lifecycle(manifest.supervision.policy))
-            self._registry.plugins[manifest.id] = plugin
+            self._registry.take_in(Plugin(manifest, Lifecycle(manifest.supervision.policy)))
         self.advance()
 
     def remember(self, wanted: Wanted) -> None:
         """Want again what an earlier daemon was told to want."""
-        self._registry.plugins[wanted.manifest.id] = Plugin(
+        plugin = Plugin(
             wanted.manifest,
             Lifecycle(wanted.manifest.supervision.policy, wanted.memory),
             announced=wanted.announced,
             remembered=wanted.memory,
             leaving=wanted.leaving,
         )
+        self._registry.take_in(plugin)
+
+    def let_go(self, plugin_id: str) -> None:
+        """Start nobody who needs this plugin: it is to be stopped once that is written down."""
+        self._registry.plugins[plugin_id].leaving = True
 
     def stop(self, plugin_id: str) -> None:
         """Stop a plugin and forget it once its worker is gone."""
@@ -162,16 +168,12 @@ class Supervisor:
         if plugin.leaving:
             return
         if manifest is not None:
-            self._renew(plugin, manifest)
+            self._registry.renew(plugin, manifest)
         plugin.waits_to_restart = True
         for follower in self._registry.followers(plugin_id):
             if follower.state not in {State.DRAINING, State.STOPPING}:
                 self._handle(follower, lifecycle.ProviderLeft())
         self.advance()
-
-    def _renew(self, plugin: Plugin, manifest: Manifest) -> None:
-        plugin.manifest = manifest
-        plugin.lifecycle.policy = manifest.supervision.policy
 
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown.
@@ -179,24 +181,24 @@ class Supervisor:
         Where that is none, and none is leaving, they depend on each other: then all are stopped.
         """
         plugins = tuple(self._registry.plugins.values())
-        unneeded = [plugin for plugin in plugins if not self._registry.dependents(plugin.id)]
-        if not any(plugin.leaving for plugin in plugins):
-            unneeded = unneeded or list(plugins)
-        for plugin in unneeded:
-            if not plugin.leaving:
-                self.stop(plugin.id)
+        unneeded = self._registry.unneeded()
+        if not unneeded and not any(plugin.leaving for plugin in plugins):
+            unneeded = list(plugins)
+        with self._in_one_go():
+            for plugin in unneeded:
+                if not plugin.leaving:
+                    self.stop(plugin.id)
 
     def stop_in_time(self) -> None:
         """Once `STOP_S` have passed, end whatever still runs."""
         self._reactor.call_later(STOP_S, self._end_the_rest)
 
     def _end_the_rest(self) -> None:
-        for plugin in tuple(self._registry.plugins.values()):
-            if not plugin.leaving:
-                self.stop(plugin.id)
+        self._starts_nothing = True
+        for plugin in self._registry.plugins.values():
             if plugin.incarnation:
                 self._end(plugin.incarnation, "the time for a stop is over", stacks=True)
-        self._reactor.call_later(1.0, self._end_the_rest)  # some may have been starting
+        self._reactor.call_later(1.0, self._end_the_rest)  # the order may be lost
 
     def describe(self, source: PluginSource, then: Callable[[Described | Broken], None]) -> None:
         """Have a worker import a plugin only to say its metadata."""
@@ -276,9 +278,10 @@ class Supervisor:
     def node_lost(self) -> None:
         """The node is gone, and with it every worker."""
         self._describing.all_lost("the node was lost")
-        for plugin in tuple(self._registry.plugins.values()):
-            if plugin.incarnation:
-                self._ended(plugin, lifecycle.Exited("the node was lost", is_excused=True))
+        with self._in_one_go():
+            for plugin in tuple(self._registry.plugins.values()):
+                if plugin.incarnation:
+                    self._ended(plugin, lifecycle.Exited("the node was lost", is_excused=True))
 
     def left(self, remains: Remains) -> None:
         """A worker has left this behind; the news of its death follows."""
@@ -393,7 +396,7 @@ class Supervisor:
             return  # whoever is at it looks again
         self._is_advancing = True
         try:
-            while self._has_moved and not self._is_taking_over:
+            while self._has_moved and not (self._is_taking_over or self._starts_nothing):
                 self._has_moved = self._is_held_up = False
                 for plugin in tuple(self._registry.plugins.values()):
                     self._look_at(plugin)
@@ -402,6 +405,16 @@ class Supervisor:
         self._arm()
         self.announce()
         self._outside.changed()
+
+    @contextmanager
+    def _in_one_go(self) -> Iterator[None]:
+        """Look at everybody once, behind what is done here to many of them."""
+        is_outermost, self._is_advancing = not self._is_advancing, True
+        try:
+            yield
+        finally:
+            self._is_advancing = not is_outermost
+        self.advance()
 
     def announce(self) -> None:
         """Publish which services can be called now, and which no longer."""
@@ -517,8 +530,7 @@ class Supervisor:
                 self._handle(follower, lifecycle.ProviderLeft())
 
     def _forget(self, plugin: Plugin) -> None:
-        del self._registry.plugins[plugin.id]
-        self._registry.forget_owner(plugin.id)
+        self._registry.drop(plugin)
         self._deaths.forget(plugin.id)
         self._outside.write([store.forget(plugin.id)])
         if plugin.ready_at:
@@ -600,7 +612,7 @@ class Supervisor:
                 continue
             if fingerprint(plugin.manifest.source) == plugin.lifecycle.code:
                 continue
-            self._renew(plugin, read_again(plugin.manifest))
+            self._registry.renew(plugin, read_again(plugin.manifest))
             self._outside.write([store.want(plugin.manifest)])
             self._handle(plugin, lifecycle.CodeChanged())
         self._watch_code()

@@ -1,7 +1,7 @@
 import pytest
 
 from protocol.plugin import PluginMetadata
-from spiral_host.graph import cycle_through, dependents, problem
+from spiral_host.graph import cycle_through, dependents, free_of_circles, problem
 
 
 def plugins(**dependencies: dict[str, str]) -> dict[str, PluginMetadata]:
@@ -92,3 +92,14 @@ class TestDependents:
         known = plugins(c={"b": "*"}, b={"a": "*"}, d={"a": "*"}, a={})
 
         assert dependents("a", known.values()) == ["b", "d"]
+
+
+class TestFreeOfCircles:
+    def test_who_cannot_reach_a_circle_is_free(self) -> None:
+        """
+        Those on a circle and those that depend on it are looked at one by one; nobody else is.
+        """
+        known = plugins(a={"b": "*"}, b={"a": "*"}, c={"a": "*"}, d={}, e={"d": "*", "ghost": "*"})
+
+        assert free_of_circles(known) == {"d", "e"}
+        assert free_of_circles({}) == set()

@@ -295,6 +295,20 @@ class TestUnload:
         assert "base is needed by user; unload user first" in office.desk.refusal()
         assert office.house.states()["base"] is State.READY
 
+    def test_nobody_starts_on_one_that_is_to_go(self, office: Office) -> None:
+        """
+        Its last user had no worker when it was asked; it gets none while the order is written.
+        """
+        office.house.add(BASE, USER)
+        office.house.outside.is_slow = True
+        office.unload("base")
+        office.house.load("base")
+        assert office.house.states()["user"] is State.DECLARED
+
+        office.house.outside.write_all()
+        office.house.end("base", LEFT)
+        assert office.house.states() == {"user": State.BLOCKED}
+
     def test_one_whose_user_has_failed_may_go(self, office: Office) -> None:
         """
         A plugin in quarantine needs nothing.
@@ -595,7 +609,7 @@ class TestShutDown:
 
     def test_what_takes_too_long_ends_for_good(self, office: Office) -> None:
         """
-        Once the time for a stop is over nothing is started again, nor reported as a crash.
+        Once the time for a stop is over what it ended is not started again.
         """
         office.house.add_ready(BASE, USER)
         office.orders.shut_down()
@@ -604,11 +618,11 @@ class TestShutDown:
         base = office.house.incarnation("base")
         assert base in {end.incarnation for end in office.house.node.take(EndWorker)}
         office.house.end("base", Cause(kind="signal", code=9))
+        office.house.reactor.pass_time(0)
         office.house.end("user", Cause(kind="signal", code=9))
 
         assert office.left == 1
         assert office.house.node.take(SpawnWorker) == []
-        assert office.house.outside.deaths == []
 
     def test_a_lost_node_does_not_keep_it(self, office: Office) -> None:
         """

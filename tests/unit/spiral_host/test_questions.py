@@ -131,7 +131,7 @@ class TestResolve:
         A service whose plugin is in quarantine is refused with its reason.
         """
         plugin = Plugin(manifest("calculator"), Lifecycle(Policy()))
-        desk.registry.plugins["calculator"] = plugin
+        desk.registry.take_in(plugin)
         desk.offer()
         desk.registry.withdraw_all(9)
         plugin.lifecycle.state, plugin.lifecycle.reason = State.QUARANTINED, "crashed"
@@ -240,7 +240,7 @@ class TestLookUp:
         """
         plugin = Plugin(manifest("a"), Lifecycle(Policy()))
         plugin.lifecycle.state = State.READY
-        desk.registry.plugins["a"] = plugin
+        desk.registry.take_in(plugin)
         desk.questions.ask(client.asker, FindByCapability("1", text))
 
         assert client.last == ["a"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from protocol.messages import PluginSource
@@ -18,7 +20,7 @@ def install(registry: Registry, name: str, *needs: str, state: State = State.REA
     plugin.lifecycle.state = state
     plugin.lifecycle.has_worker = state is State.READY
     plugin.lifecycle.is_restart = state is State.BACKOFF
-    registry.plugins[name] = plugin
+    registry.take_in(plugin)
     return plugin
 
 
@@ -28,6 +30,32 @@ def registry() -> Registry:
 
 
 class TestPlugins:
+    def test_circles_are_sought_once_for_all_that_wait(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        And again once somebody declares something else; who waits is asked about all the time.
+        """
+        sought: list[int] = []
+
+        def seek(known: dict[str, PluginMetadata]) -> set[str]:
+            sought.append(len(known))
+            return set()
+
+        monkeypatch.setattr("spiral_host.registry.free_of_circles", seek)
+        base = install(registry, "base", state=State.STARTING)
+        user = install(registry, "user", "base", state=State.DECLARED)
+        for _ in range(3):
+            assert registry.hindrance(user) == ""
+        assert sought == [2]
+
+        circle = PluginMetadata("base", "1.0.0", dependencies={"user": "*"})
+        registry.renew(base, replace(base.manifest, metadata=circle))
+        assert "depends on itself" in str(registry.hindrance(user))
+        assert sought == [2, 2]
+        registry.drop(base)
+        assert "base *, which is not there" in str(registry.hindrance(user))
+
     def test_a_worker_is_found_by_its_life(self, registry: Registry) -> None:
         """
         Reports name an incarnation; the registry knows whose it is.

@@ -63,6 +63,17 @@ class TestNodeLost:
         assert house.node.spawned() == ["base", "other"]
         assert {p.lifecycle.restarts for p in house.registry.plugins.values()} == {1}
 
+    def test_everybody_is_looked_at_once_for_all_of_them(self, house: House) -> None:
+        """
+        A thousand workers that are lost together are one thing that has happened.
+        """
+        house.add_ready(*(manifest(f"p{number}") for number in range(20)))
+        looks: list[int] = []
+        house.outside.look_again.append(lambda: looks.append(1))
+        house.supervisor.node_lost()
+
+        assert len(looks) == 1
+
     def test_settled_plugins_do_not_notice(self, house: House) -> None:
         """
         What had no worker has lost none.

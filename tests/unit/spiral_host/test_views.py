@@ -32,7 +32,7 @@ def plugin(registry: Registry, name: str, *, alive: bool) -> Plugin:
     plugin = Plugin(
         manifest(name, {"base": "*"}, capabilities=(f"custom:{name}",)), Lifecycle(Policy())
     )
-    registry.plugins[name] = plugin
+    registry.take_in(plugin)
     if alive:
         plugin.lifecycle.state, plugin.incarnation, plugin.pid = State.READY, 5, 1000
         plugin.ready_at, plugin.layers = time.monotonic(), ("landlock", "seccomp")
