@@ -197,28 +197,31 @@ class Orders:
     # --- the others -------------------------------------------------------------------------------
 
     def _unload(self, asker: Asker, order: UnloadPlugin) -> None:
-        plugin_id, known = order.plugin_id, self._remembered.get(order.request)
-        if known is not None and not self._is_leaving(plugin_id):
-            asker.reply(Answer(order.request, None))  # another one of this id may be there by now
-            return
-        if known is None:
-            plugin = check_request(self._registry, plugin_id)
-            needed = [plugin.id for plugin in self._registry.dependents(plugin_id)]
-            if needed:
-                first = ", ".join(needed)
-                raise UsageError(f"plugin {plugin_id} is needed by {first}; unload {first} first")
-            self._supervisor.let_go(plugin_id)
-        self._remembered[order.request] = done = {"id": plugin_id}
+        plugin_id = order.plugin_id
+
+        def wait() -> None:
+            gone = Answer(order.request, None)
+            self.wait(lambda: not self._is_leaving(plugin_id), lambda: asker.reply(gone))
 
         def stop() -> None:
-            if known is None and plugin_id in self._registry.plugins:
+            if self._is_leaving(plugin_id):
                 self._supervisor.stop(plugin_id)
-            gone = Answer(order.request, None)
-            self.wait(lambda: plugin_id not in self._registry.plugins, lambda: asker.reply(gone))
+            wait()
 
+        if order.request in self._remembered:
+            wait()
+            return
+        check_request(self._registry, plugin_id)
+        needed = [plugin.id for plugin in self._registry.dependents(plugin_id)]
+        if needed:
+            first = ", ".join(needed)
+            raise UsageError(f"plugin {plugin_id} is needed by {first}; unload {first} first")
+        self._supervisor.let_go(plugin_id)
+        self._remembered[order.request] = done = {"id": plugin_id}
         self._write([store.let_go(plugin_id), *store.begin(order.request, done)], stop)
 
     def _is_leaving(self, plugin_id: str) -> bool:
+        """Whether it is still to go; one of its name that was loaded since is another."""
         plugin = self._registry.plugins.get(plugin_id)
         return plugin is not None and plugin.leaving
 

@@ -295,6 +295,19 @@ class TestUnload:
         assert "base is needed by user; unload user first" in office.desk.refusal()
         assert office.house.states()["base"] is State.READY
 
+    def test_given_again_it_spares_what_was_loaded_since(self, office: Office) -> None:
+        """
+        Whoever asks again hears that it is gone; what bears its name now was not meant.
+        """
+        office.remembered["u1"] = {"id": "base"}
+        office.house.add_ready(BASE)
+        office.house.outside.statements.clear()
+        office.unload("base")
+
+        assert office.desk.value() is None
+        assert office.house.states() == {"base": State.READY}
+        assert office.house.outside.statements == []
+
     def test_nobody_starts_on_one_that_is_to_go(self, office: Office) -> None:
         """
         Its last user had no worker when it was asked; it gets none while the order is written.
