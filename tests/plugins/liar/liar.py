@@ -113,7 +113,7 @@ def sockets(wanted: socket.SocketKind) -> list[int]:
 
 
 def flight_page() -> int:
-    """Find the page of counters: the one regular file that has its size."""
+    """Find the flight page: the one regular file that has its size."""
     for name in range(3, 256):
         try:
             status = os.fstat(name)
