@@ -5,7 +5,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
-_STOPPED: Final = frozenset("Tt")
+_STOPPED: Final = [b"T"], [b"t"]
 """How a state is spelled there; `t` is stopped by a debugger."""
 
 _START_TIME: Final = 19
@@ -18,20 +18,22 @@ forked, a look into /proc, a log that is turned over."""
 
 def start_time_of(pid: int) -> int:
     """Give a process's start, in clock ticks since boot; 0 if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(stat.rpartition(")")[2].split()[_START_TIME])
+    stat = _stat(pid)
+    return int(stat[_START_TIME]) if stat else 0
 
 
 def is_stopped(pid: int) -> bool:
     """Say whether a process is stopped: it takes no signal but SIGCONT and SIGKILL."""
+    return _stat(pid)[:1] in _STOPPED
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Give what stands in /proc/PID/stat behind the name; nothing if it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # a process may have a name that is no text
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] in _STOPPED
+        return []
+    return stat.rpartition(b")")[2].split()
 
 
 def raise_descriptor_limit() -> None:

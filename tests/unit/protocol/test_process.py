@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from protocol.process import is_stopped, start_time_of
 
@@ -28,3 +29,17 @@ class TestProcess:
         """
         assert start_time_of(os.getpid()) > 0
         assert start_time_of(2**22 + 1) == 0
+
+    def test_a_name_that_is_no_text_hides_nothing(self) -> None:
+        """
+        A process may have the kernel call it anything, with brackets and states in it.
+        """
+        own = Path("/proc/self/comm")
+        name = own.read_bytes().rstrip()
+        before = start_time_of(os.getpid())
+        own.write_bytes(b"\xff) T 1\n\xfe")
+        try:
+            assert start_time_of(os.getpid()) == before
+            assert not is_stopped(os.getpid())
+        finally:
+            own.write_bytes(name)
