@@ -1071,6 +1071,7 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         13: CallbacksRan,
         14: Pong,
     },
+    longest=64,  # what a worker can say to its node must not take the others' time
 )
 
 HELLO: Final[Conversation[Hello]] = Conversation("handshake", {0: Hello})

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,7 +18,9 @@ from protocol.messages import (
     TO_ENDPOINT,
     TO_NODE,
     TO_WORKER,
+    CallbacksRan,
 )
+from protocol.subscriptions import MAX_FAILURES
 
 CONVERSATIONS: list[Conversation[Any]] = [
     FROM_CLIENT,
@@ -248,3 +250,30 @@ class TestConversation:
         """
         with pytest.raises(RemoteProtocolError, match="the limit is"):
             TALK.decode(bytes(MAX_MESSAGE + 1))
+
+
+class TestLength:
+    def test_a_list_that_nobody_needs_costs_nothing(self) -> None:
+        """
+        A conversation with those who are not trusted bounds its lists; they are not even built.
+        """
+        short = Conversation("short", {1: Row}, longest=3)
+        assert short.decode(short.encode(Row(("a", "b", "c")))) == Row(("a", "b", "c"))
+        with pytest.raises(RemoteProtocolError, match="exceeds max_array_len"):
+            short.decode(short.encode(Row(("a",) * 4)))
+        with pytest.raises(RemoteProtocolError, match="exceeds max_map_len"):
+            short.decode(pack_value([1, dict.fromkeys(range(4))]))
+
+    def test_what_a_worker_says_to_its_node_is_bounded(self) -> None:
+        """
+        The first failures of an event's callbacks are the longest list in it.
+        """
+        said = CallbacksRan(1, 2, MAX_FAILURES, MAX_FAILURES, ("failed",) * MAX_FAILURES)
+        assert FROM_ENDPOINT.decode(FROM_ENDPOINT.encode(said)) == said
+        with pytest.raises(RemoteProtocolError, match="exceeds"):
+            FROM_ENDPOINT.decode(FROM_ENDPOINT.encode(replace(said, failures=("",) * 1000)))
+
+
+@dataclass(frozen=True)
+class Row:
+    items: tuple[str, ...]
