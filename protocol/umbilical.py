@@ -8,6 +8,7 @@ import array
 import os
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from protocol.errors import RemoteProtocolError
@@ -96,6 +97,11 @@ class Umbilical:
             if message is not None:
                 descriptors, self._descriptors = self._descriptors, []
                 return *message, descriptors
+
+    def stop_hearing(self) -> None:
+        """Let nobody say more; what has been said can still be received, then the end is."""
+        with suppress(OSError):  # the other end is closed
+            self._socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Close this end and every descriptor that was still to leave or to be taken."""

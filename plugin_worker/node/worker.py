@@ -13,14 +13,16 @@ from plugin_worker.node.budget import Budget
 from plugin_worker.node.logs import Log
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.vitals import Measured, Vitals
+from protocol.codec import MAX_MESSAGE
 from protocol.errors import RemoteProtocolError
 from protocol.flight import DUMP, read_counters, read_events
 from protocol.messages import Cause, Sample, WorkerReport
 from protocol.umbilical import Umbilical
 
 MAX_FACTS: Final = 512
-MAX_FACT_BYTES: Final = 1 << 20
-"""A worker's facts are its services and one word on how it stands: far less than this."""
+MAX_FACT_BYTES: Final = MAX_MESSAGE - 64
+"""A worker's facts are its services and one word on how it stands: far less than this. Each, with
+what a relay adds to it, has to fit in a message: it is told to daemons that come later."""
 
 
 @dataclass(slots=True, kw_only=True)

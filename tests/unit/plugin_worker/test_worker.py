@@ -13,7 +13,7 @@ from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.worker import MAX_FACT_BYTES, MAX_FACTS, WorkerProcess
 from protocol.errors import RemoteProtocolError
 from protocol.flight import LIMIT, SIZE, FlightPage
-from protocol.messages import Cause
+from protocol.messages import FROM_NODE, Cause, Relay
 
 if TYPE_CHECKING:
     from protocol.umbilical import Umbilical
@@ -99,6 +99,8 @@ class TestFacts:
         Nor with few large ones.
         """
         worker.keep(fact(b"a", b"x" * MAX_FACT_BYTES))
+        for frame in worker.facts.values():  # a daemon that comes later is told it
+            assert FROM_NODE.encode(Relay(2**63, frame))
 
         with pytest.raises(RemoteProtocolError, match="too many facts"):
             worker.keep(fact(b"b", b"x"))

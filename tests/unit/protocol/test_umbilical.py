@@ -171,3 +171,21 @@ class TestUmbilical:
         with pytest.raises(LocalProtocolError):
             node.send(Kind.NODE, bytes(2 << 20))
         assert worker.receive() is None
+
+    def test_who_is_heard_no_more_has_been_heard_to_the_end(
+        self, pair: tuple[Umbilical, Umbilical]
+    ) -> None:
+        """
+        What was said before can be received; then it is over, whoever still has the other end.
+        """
+        node, worker = pair
+        worker.send(Kind.NODE, b"first")
+        worker.send(Kind.NODE, b"last")
+        node.stop_hearing()
+        with pytest.raises(BrokenPipeError):
+            worker.send(Kind.NODE, b"more")
+
+        assert node.receive() == (Kind.NODE, b"first", [])
+        assert node.receive() == (Kind.NODE, b"last", [])
+        with pytest.raises(EOFError):
+            node.receive()
