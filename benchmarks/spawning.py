@@ -19,6 +19,7 @@ from benchmarks.figures import Figure
 from benchmarks.hosts import PLUGINS
 from benchmarks.rounds import medians
 from plugin_worker.node.feeds import Feeds
+from plugin_worker.node.litter import Litter
 from plugin_worker.node.remains import Gathered
 from plugin_worker.node.segments import Request
 from plugin_worker.node.workers import Workers
@@ -66,7 +67,7 @@ class _Nursery:
         address = f"ipc://{folder}/nobody.sock"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         feeds.peer = BusPeer(self._reactor, self._context, (address, address), feeds)
-        self._workers = Workers(self._reactor, folder, self._zygote, layers, feeds, self)
+        self._workers = Workers(self._reactor, folder, self._zygote, layers, feeds, Litter(), self)
 
     def tell_daemon(self, message: FromNode) -> None:
         """Keep when what was waited for came."""

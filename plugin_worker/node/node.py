@@ -8,11 +8,11 @@ no daemon its workers and their lanes go on, exits are remembered and events are
 """
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import zmq
@@ -23,6 +23,7 @@ from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.folder import hold
 from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.leaving import Leaving
+from plugin_worker.node.litter import Litter
 from plugin_worker.node.orphans import Orphans
 from plugin_worker.node.remains import Gathered, KeptRemains
 from plugin_worker.node.saying import say
@@ -75,6 +76,9 @@ GREET_AGAIN_S: Final = 0.1
 ORPHANS_S: Final = 2.0
 """How long a node that leaves waits for the end of what its workers have left behind, seconds."""
 
+LITTER_S: Final = 5.0
+"""How long it then waits until what dead workers have left in their folders is removed, seconds."""
+
 MAX_EXITS: Final = 4096
 """Exits that are remembered while there is no daemon to be told."""
 
@@ -102,13 +106,17 @@ class Node:
         reactor, run_dir, here = self._reactor, self._run_dir, self._here
         layers = self._layers()
         program = seccomp.compile_program() if "seccomp" in layers else b""
-        shutil.rmtree(here / "tmp", ignore_errors=True)
         for folder in ("tmp", "logs"):
             (here / folder).mkdir(mode=0o700, exist_ok=True)
+        self._litter = Litter()
+        for left in (here / "tmp").iterdir():  # by an earlier node; a worker may get its name
+            self._litter.remove(left.rename(left.with_name(token_hex(8))))
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._orphans = Orphans(reactor, self._children)
-        self._workers = Workers(reactor, run_dir, self._zygote, layers, self._feeds, self)
+        self._workers = Workers(
+            reactor, run_dir, self._zygote, layers, self._feeds, self._litter, self
+        )
         self._leaving = Leaving(reactor, self._workers, self._alone_s)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
         self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
@@ -178,7 +186,8 @@ class Node:
         if failpoints.ARMED:
             failpoints.hit("leave.after")
         for folder in ("tmp", "lib"):
-            shutil.rmtree(self._here / folder, ignore_errors=True)
+            self._litter.remove(self._here / folder)
+        self._litter.close(LITTER_S)
 
     # --- the daemon -------------------------------------------------------------------------------
 

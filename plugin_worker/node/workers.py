@@ -1,7 +1,6 @@
 """Start, confine, signal and reap the workers of this machine, and pass on what they say."""
 
 import os
-import shutil
 import signal
 import time
 import traceback
@@ -12,6 +11,7 @@ from typing import Final, Protocol
 from plugin_worker.confine import in_force
 from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
+from plugin_worker.node.litter import Litter
 from plugin_worker.node.remains import Gathered, gather, leaves_remains
 from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request
@@ -96,6 +96,7 @@ class Workers:
         zygote: ZygoteLink,
         layers: tuple[str, ...],
         feeds: Feeds,
+        litter: Litter,
         outside: Outside,
     ) -> None:
         self.living: dict[int, WorkerProcess] = {}
@@ -104,6 +105,7 @@ class Workers:
         self._zygote = zygote
         self._layers = layers
         self._feeds = feeds
+        self._litter = litter
         self._outside = outside
         self._lib = run_dir / "lib"
         self._health = Health(reactor, self.living, self._ask, outside.tell_daemon)
@@ -381,6 +383,7 @@ class Workers:
 
     def _hear_out(self, worker: WorkerProcess) -> None:
         """Take what a worker had said before it died: it comes before the news of its death."""
+        worker.umbilical.stop_hearing()  # a process of its own may hold the other end and go on
         while worker.is_open:
             try:
                 message = worker.umbilical.receive()
@@ -400,7 +403,7 @@ class Workers:
         for fd in (worker.log.read_fd, worker.pidfd):
             self._reactor.forget(fd)
         worker.close()
-        shutil.rmtree(worker.tmp, ignore_errors=True)
+        self._litter.remove(worker.tmp)
 
     def end_all(self, rule: str) -> None:
         """End every worker by force."""

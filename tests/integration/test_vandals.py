@@ -1,0 +1,80 @@
+"""What a worker leaves or says to harm its node harms nobody but itself."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.messages import EndWorker, Exited, Ping, Pong
+from tests.hosts import eventually
+from tests.nodes import NodeRun, Worker, new_node
+from tests.unit.protocol.lines_parts import Peer
+
+FOREVER_S = 120.0
+HELD_UP_S = 0.5
+"""Nobody should wait as long for the node's loop; on a busy machine it takes some milliseconds."""
+
+
+@pytest.fixture
+def node() -> Iterator[NodeRun]:
+    """A node of this test's own, with the test as its daemon."""
+    with new_node() as run:
+        yield run
+
+
+def have(node: NodeRun, method: str, *arguments: object) -> tuple[Worker, Peer]:
+    """Start a vandal and call it; give it and the lane."""
+    worker = node.spawn("vandal")
+    node.wait_loaded(worker)
+    lane = node.lane(worker)
+    deadline = time.monotonic() + FOREVER_S
+    lane.call(1, method, *arguments, service="vandal", deadline=deadline)
+    return worker, lane
+
+
+def longest_wait(node: NodeRun, until: float) -> float:
+    """Ask the node for a sign of life again and again; give the longest time it took."""
+    longest, number, began = 0.0, 0, time.monotonic()
+    while began < until:
+        number += 1
+        node.daemon.tell(Ping(number))
+        node.daemon.first_of(Pong, 0)
+        longest, began = max(longest, time.monotonic() - began), time.monotonic()
+        node.daemon.heard = [one for one in node.daemon.heard if not isinstance(one, Pong)]
+    return longest
+
+
+class TestVandals:
+    def test_a_name_that_is_no_text(self, node: NodeRun) -> None:
+        """
+        The kernel shows it beside what the node looks for before it asks for stacks.
+        """
+        worker, lane = have(node, "rename", b"\xff\xfe)")
+        eventually(lane.hear)
+        node.daemon.tell(EndWorker(worker.incarnation, "hang", force=True, stacks=True))
+        left, exited = node.end_of(worker)
+        assert str(exited.cause) == "SIGKILL (hang)"
+        assert left is not None
+        assert "Current thread" in left.stacks
+
+    def test_folders_without_end_in_each_other(self, node: NodeRun) -> None:
+        """
+        They are removed with all that is in them, however deep.
+        """
+        worker, _ = have(node, "nest", 3000)
+        assert str(node.end_of(worker)[1].cause) == "exit status 3"
+        assert eventually(lambda: not self.folder_of(node, worker).exists())
+
+    def test_more_files_than_are_removed_in_a_moment(self, node: NodeRun) -> None:
+        """
+        The node's loop goes on while they are.
+        """
+        worker, _ = have(node, "litter", 60_000)
+        node.daemon.first_of(Exited, worker.incarnation, FOREVER_S)
+        assert longest_wait(node, time.monotonic() + 1.0) < HELD_UP_S
+        assert eventually(lambda: not list(self.folder_of(node, worker).parent.glob("[0-9]*")))
+
+    @staticmethod
+    def folder_of(node: NodeRun, worker: Worker) -> Path:
+        return node.run_dir / "tmp" / str(worker.incarnation)

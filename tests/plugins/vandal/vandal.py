@@ -1,0 +1,41 @@
+"""A plugin that leaves its node what no author would: a name, folders, files."""
+
+import ctypes
+import os
+from pathlib import Path
+
+from plugin_worker import Plugin, PluginContext
+
+PR_SET_NAME = 15
+
+
+class Service:
+    """Does harm."""
+
+    def rename(self, name: bytes) -> None:
+        """Have the kernel know this process by another name."""
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name, 0, 0, 0)
+
+    def nest(self, depth: int) -> None:
+        """Put folders into each other in the temporary one, with a file at the bottom, and end."""
+        os.chdir(os.environ["TMPDIR"])
+        for _ in range(depth):
+            Path("folder").mkdir()
+            os.chdir("folder")
+        os.close(os.open("file", os.O_CREAT, 0o600))
+        os._exit(3)
+
+    def litter(self, files: int) -> None:
+        """Fill the temporary folder, and end."""
+        os.chdir(os.environ["TMPDIR"])
+        for number in range(files):
+            os.close(os.open(str(number), os.O_CREAT, 0o600))
+        os._exit(3)
+
+
+class Vandal(Plugin):
+    """Offers to do harm."""
+
+    def on_load(self, ctx: PluginContext) -> None:
+        """Offer the service."""
+        ctx.register_service("vandal", Service())
