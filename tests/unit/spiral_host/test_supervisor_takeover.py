@@ -21,8 +21,8 @@ from spiral_host.lifecycle import State
 from spiral_host.policy import Memory, Policy
 from spiral_host.registry import Offered
 from spiral_host.store import Wanted
-from spiral_host.supervisor import Restarting
 from spiral_host.supervision import OnLoss, Supervision
+from spiral_host.supervisor import Restarting
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
 
 BASE = manifest("base")
@@ -388,7 +388,7 @@ class TestAdopt:
         follower = Supervision(providers={"base": OnLoss.RESTART})
         user = manifest("user", {"base": "*"}, supervision=follower)
         house.supervisor.remember(Wanted(user, Memory(), 0, leaving=False))
-        house.supervisor.restarting = frozenset({EARLIER})
+        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
         reports = [house.report("base", EARLIER), house.report("user", EARLIER + 1)]
         kept = house.supervisor.adopt(reports)
         for life in (EARLIER, EARLIER + 1):
