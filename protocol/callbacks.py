@@ -31,6 +31,9 @@ class Uncounted:
     def streams(self, slot: int) -> None:
         """Do nothing."""
 
+    def awaits(self, slot: int) -> None:
+        """Do nothing."""
+
     def leave(self, slot: int, *, failed: bool) -> None:
         """Do nothing."""
 

@@ -47,7 +47,8 @@ _BUSY_WORD: Final = 3
 _FIRST: Final = 64
 _SLOT: Final = struct.Struct(f"=QdQ{LABEL + 1}p")
 """Number, deadline, caller and name of the call that runs. A number of 0 is no call; the deadline
-of a stream stands there with a minus: between two items its thread does other things."""
+of a stream stands there with a minus: between two items its thread does other things. An `async
+def` has a bit in its caller: while it waits, its thread does other things too."""
 _STEP: Final = 64
 """Bytes from place to place: one cache line each, so that threads do not share any."""
 
@@ -55,6 +56,8 @@ _put_call: Final = _SLOT.pack_into
 _WORDS: Final = _STEP // 8
 _CALL_WORD: Final = _FIRST // 8
 _DEADLINE_WORD: Final = _CALL_WORD + 1
+_CALLER_WORD: Final = _CALL_WORD + 2
+_ASYNC: Final = 1 << 63
 
 
 def make_page(name: str) -> int:
@@ -107,6 +110,11 @@ class FlightWriter:
         if slot >= 0:
             self._moments[_DEADLINE_WORD + slot * _WORDS] *= -1.0
 
+    def awaits(self, slot: int) -> None:
+        """Note that a call is `async def`: others run in its thread while it waits."""
+        if slot >= 0:
+            self._words[_CALLER_WORD + slot * _WORDS] |= _ASYNC
+
     def leave(self, slot: int, *, failed: bool) -> None:
         """Note that the call has ended, and count it."""
         self._words[failed] += 1
@@ -128,6 +136,7 @@ class Running:
     Attributes:
         label: What is called, `service.method`, cut short: printable, and not to be trusted.
         is_stream: Whether its thread takes it up only now and then.
+        is_async: Whether others run in its thread while it waits.
     """
 
     slot: int
@@ -136,6 +145,7 @@ class Running:
     deadline: float
     label: str = ""
     is_stream: bool = False
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +181,12 @@ def _running(page: bytes, slot: int) -> Running:
     number, deadline, caller, label = _SLOT.unpack_from(page, _FIRST + slot * _STEP)
     return Running(
         slot=slot,
-        caller=_bounded(caller),
+        caller=_bounded(caller & ~_ASYNC),
         number=_bounded(number),
         deadline=_moment(abs(deadline)),
         label=_printable(label.decode("utf-8", "replace")),
         is_stream=deadline < 0.0,
+        is_async=bool(caller & _ASYNC),
     )
 
 

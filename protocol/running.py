@@ -39,6 +39,9 @@ class Counter(Protocol):
     def streams(self, slot: int) -> None:
         """Note that it is a stream, which its thread takes up now and then."""
 
+    def awaits(self, slot: int) -> None:
+        """Note that it is `async def`: others run in its thread while it waits."""
+
     def leave(self, slot: int, *, failed: bool) -> None:
         """Note that it has ended."""
 
@@ -192,6 +195,7 @@ def _go_on(line: "Line", current: Current, target: Target, work: Any) -> None:  
     if line.loop is None:
         work.close()
         raise TypeError(f"{target.name} is asynchronous, and this thread has no event loop")
+    target.counter.awaits(current.slot)
     loop = line.loop
     if type(work) is types.AsyncGeneratorType:
         work = _items(line, current, work)

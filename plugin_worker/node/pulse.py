@@ -126,9 +126,12 @@ class Pulse:
             self._since = self._late_from = now
             return ""
         inside = [one for one in page.running if now < one.deadline]
-        late = [one for one in page.running if not one.is_stream and self._is_late(one, now)]
-        # One thread is always in the innermost call: what waits below has not outstayed by itself.
-        if late and not (self._alone and inside):
+        late = [
+            one
+            for one in page.running
+            if self._is_late(one, now) and not (self._alone and _waits(one, inside))
+        ]
+        if late:
             return f"{late[0].label or 'a call'} goes on {OVERDUE_S:g} s after its deadline"
         if inside:
             self._since = now
@@ -138,4 +141,13 @@ class Pulse:
 
     def _is_late(self, one: Running, now: float) -> bool:
         """Say whether a call has had its time, and this long again since our own clock stood."""
-        return now - max(one.deadline, self._late_from) > OVERDUE_S
+        return not one.is_stream and now - max(one.deadline, self._late_from) > OVERDUE_S
+
+
+def _waits(late: Running, inside: list[Running]) -> bool:
+    """Say whether the one thread there is may be in another call, which has not outstayed.
+
+    It is in the innermost one. Below an `async def` it may be in any other; below a plain call in
+    none that is `async def`: these run when all plain ones have returned.
+    """
+    return any(late.is_async or not one.is_async for one in inside)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -188,6 +189,23 @@ class TestSilence:
         crew = Driver(alone=False)
         crew.go_on(60, page(crew.now + 1, crew.now + 90))
         assert crew.is_silent
+
+    def test_what_only_awaits_excuses_no_plain_call(self) -> None:
+        """
+        A plain call that is late has the thread; one that is `async def` may be kept from it.
+        """
+        plain = Running(slot=0, caller=7, number=1, deadline=1001.0, label="math.add")
+        parked = Running(slot=1, caller=7, number=2, deadline=2000.0, is_async=True)
+
+        def run(*running: Running) -> Driver:
+            driver = Driver()
+            driver.go_on(60, FlightPage(calls=0, errors=0, running=running))
+            return driver
+
+        assert "math.add goes on" in run(plain, parked).pulse.silence
+        late, computes = replace(plain, is_async=True), replace(parked, is_async=False)
+        assert run(late, computes).said == []
+        assert run(late, parked).said == []
 
     def test_a_stream_that_nobody_reads_is_not_late(self) -> None:
         """

@@ -44,6 +44,7 @@ class Counter:
         self.running: set[int] = set()
         self.labels: list[bytes] = []
         self.streaming: set[int] = set()
+        self.awaiting: set[int] = set()
         self._slots = count()
 
     def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
@@ -54,6 +55,9 @@ class Counter:
 
     def streams(self, slot: int) -> None:
         self.streaming.add(slot)
+
+    def awaits(self, slot: int) -> None:
+        self.awaiting.add(slot)
 
     def leave(self, slot: int, *, failed: bool) -> None:
         self.running.remove(slot)

@@ -156,6 +156,24 @@ class TestFlight:
         assert seen == {1.5: True, 2.5: False}
         os.close(fd)
 
+    def test_what_is_asynchronous_is_told_from_other_calls(self) -> None:
+        """
+        Its caller is the one it was entered with, and whoever has its place next is plain again.
+        """
+        fd = make_page("flight")
+        writer = FlightWriter(fd)
+        slot = writer.enter(7, 1, 1.5, NAME)
+        writer.awaits(slot)
+        writer.awaits(-1)
+        (seen,) = read_flight(fd).running
+        assert (seen.caller, seen.is_async) == (7, True)
+
+        writer.leave(slot, failed=False)
+        writer.enter(7, 2, 1.5, NAME)
+        (seen,) = read_flight(fd).running
+        assert (seen.caller, seen.is_async) == (7, False)
+        os.close(fd)
+
     def test_how_long_a_worker_is_busy(self) -> None:
         """
         It says so on the page, and takes it back; more than an hour ahead is not believed.

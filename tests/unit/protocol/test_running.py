@@ -229,6 +229,7 @@ class TestTask:
         callee.turn()
         peer.call(6, "add", 1)
         assert callee.answers(peer) == [(6, 2)]
+        assert callee.counter.awaiting == {0}
         math.gate.set()
 
         assert callee.answers(peer) == [(5, "done")]
