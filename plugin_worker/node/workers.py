@@ -223,7 +223,8 @@ class Workers:
     def _go_on(self, worker: WorkerProcess) -> None:
         if worker.is_open:
             self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
-            self._flush(worker)
+            if worker.umbilical.backlog:
+                self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
 
     def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> None:
         if not worker.said_hello:

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import EndWorker, Exited, Ping, Pong
+from protocol.messages import (
+    FROM_ENDPOINT,
+    TO_WORKER,
+    EndWorker,
+    Exited,
+    LoadPlugin,
+    Ping,
+    PluginSource,
+    Pong,
+    Relay,
+    StopPlugin,
+)
+from protocol.packets import Kind, cut
 from tests.hosts import eventually
 from tests.nodes import NodeRun, Worker, new_node
 from tests.unit.protocol.lines_parts import Peer
@@ -74,6 +86,33 @@ class TestVandals:
         node.daemon.first_of(Exited, worker.incarnation, FOREVER_S)
         assert longest_wait(node, time.monotonic() + 1.0) < HELD_UP_S
         assert eventually(lambda: not list(self.folder_of(node, worker).parent.glob("[0-9]*")))
+
+    def test_who_says_too_much_still_hears_what_it_is_told(self, node: NodeRun) -> None:
+        """
+        While it waits, what is for it waits too; none of that is forgotten.
+        """
+        (pong,) = cut(Kind.NODE, FROM_ENDPOINT.encode(Pong(0, 0)))
+        worker, lane = have(node, "talk", pong, 3.0)
+        node.daemon.listen(1.0)  # it will be asked for a sign of life behind all this
+        for _ in range(3):
+            node.daemon.tell(Relay(worker.incarnation, TO_WORKER.encode(self.large())))
+        node.daemon.tell(Relay(worker.incarnation, TO_WORKER.encode(StopPlugin())))
+        eventually(lane.hear)
+        returned = time.monotonic()
+        assert str(node.end_of(worker)[1].cause) == "exit status 0"
+        assert time.monotonic() - returned < 1.0  # not only with the next thing that it is told
+
+    @staticmethod
+    def large() -> LoadPlugin:
+        """Give an order that fills a socket, and that a worker which has loaded ignores."""
+        return LoadPlugin(
+            source=PluginSource(root="", entry="x" * 300_000),
+            metadata={},
+            data_dir="",
+            events=(),
+            concurrency=1,
+            reentrant=True,
+        )
 
     @staticmethod
     def folder_of(node: NodeRun, worker: Worker) -> Path:

@@ -1,7 +1,8 @@
-"""A plugin that leaves its node what no author would: a name, folders, files."""
+"""A plugin that leaves its node what no author would: words, a name, folders, files."""
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 from plugin_worker import Plugin, PluginContext
@@ -11,6 +12,18 @@ PR_SET_NAME = 15
 
 class Service:
     """Does harm."""
+
+    def __init__(self, ctx: PluginContext) -> None:
+        self._umbilical: int = ctx._host._desk.fd  # type: ignore[attr-defined]
+
+    def talk(self, packet: bytes, seconds: float) -> None:
+        """Say the same up the umbilical again and again, then nothing, and read none of it."""
+        os.set_blocking(self._umbilical, True)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            os.write(self._umbilical, packet)
+        os.set_blocking(self._umbilical, False)
+        time.sleep(1.0)
 
     def rename(self, name: bytes) -> None:
         """Have the kernel know this process by another name."""
@@ -38,4 +51,4 @@ class Vandal(Plugin):
 
     def on_load(self, ctx: PluginContext) -> None:
         """Offer the service."""
-        ctx.register_service("vandal", Service())
+        ctx.register_service("vandal", Service(ctx))
