@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import Final, TypeVar
 
 from protocol import failpoints
 from protocol.errors import SpiralHostError, UsageError
@@ -41,6 +41,7 @@ from protocol.messages import (
 from protocol.process import descriptors, raise_descriptor_limit
 from protocol.reactor import Reactor
 from spiral_host import nodes, store
+from spiral_host.background import Background
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
 from spiral_host.crash_writer import CrashWriter
@@ -76,6 +77,8 @@ STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAMPLE_S: Final = 1.0
 """How long a view waits for fresh figures before it shows the last ones, seconds."""
 
+T = TypeVar("T")
+
 
 class Daemon:
     """One daemon; lives as long as its run."""
@@ -83,6 +86,7 @@ class Daemon:
     def __init__(self, config: DaemonConfig) -> None:
         self._config = config
         self._started = time.monotonic()
+        self._background = Background(self.call_soon)
         self._status = 0
         self._over = False
         self._leaves_all_behind = self._is_homeless = False
@@ -297,6 +301,10 @@ class Daemon:
     def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
         """Change the store; `then` is called by the loop once the change is on disk."""
         self._store.write(statements, then)
+
+    def in_background(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Do this where it may wait for a disk, and have the loop called with what came of it."""
+        self._background.do(work, then)
 
     def died(self, death: Death) -> None:
         """Have a report written of a death that nobody had asked for."""

@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from protocol.messages import PluginSource
 
 MAX_FILES: Final = 2000
-"""How many are looked at; a plugin with more is judged by the first ones."""
+"""How many are looked at, folders among them; a plugin with more is judged by the first ones."""
 
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules"})
 
@@ -19,29 +22,35 @@ def fingerprint(source: PluginSource) -> str:
     Names, sizes and times of change count. What cannot be read counts as not there.
     """
     digest = hashlib.blake2b(digest_size=12)
-    for path, stat in _files(source):
-        digest.update(f"{path}\0{stat.st_mtime_ns}\0{stat.st_size}\0{stat.st_ino}\n".encode())
+    for path in _files(source):
+        try:
+            stat = Path(path).stat()
+        except OSError:
+            continue
+        digest.update(os.fsencode(path))  # a name may be no text
+        digest.update(f"\0{stat.st_mtime_ns}\0{stat.st_size}\0{stat.st_ino}\n".encode())
     return digest.hexdigest()
 
 
-def _files(source: PluginSource) -> list[tuple[str, os.stat_result]]:
+def _files(source: PluginSource) -> Iterator[str]:
+    """Give the paths of a plugin's files, as many as are looked at, nearest first."""
     if source.entry.endswith(".py"):
-        return _looked_at([str(Path(source.root) / source.entry)])
-    found: list[str] = []
-    for folder, folders, names in os.walk(source.root):
-        kept = (name for name in folders if name not in _SKIPPED and not name.startswith("."))
-        folders[:] = sorted(kept)
-        found += [str(Path(folder) / name) for name in sorted(names)]
-        if len(found) >= MAX_FILES:
-            break
-    return _looked_at(found[:MAX_FILES])
+        yield str(Path(source.root) / source.entry)
+        return
+    folders, left = deque([source.root]), MAX_FILES
+    while folders and left > 0:
+        for entry in _entries(folders.popleft(), left):
+            left -= 1
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry.path
+            elif entry.name not in _SKIPPED and not entry.name.startswith("."):
+                folders.append(entry.path)
 
 
-def _looked_at(paths: list[str]) -> list[tuple[str, os.stat_result]]:
-    looked = []
-    for path in paths:
-        try:
-            looked.append((path, Path(path).stat()))
-        except OSError:
-            continue
-    return looked
+def _entries(folder: str, most: int) -> list[os.DirEntry[str]]:
+    """Give what is in a folder, by name; of more than `most` those that the disk tells first."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(islice(entries, most), key=lambda entry: entry.name)
+    except OSError:
+        return []

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from protocol import failpoints
 from protocol.errors import UsageError
@@ -37,11 +37,10 @@ from protocol.messages import (
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.announcer import Announcer
+from spiral_host.code_watch import CodeWatch
 from spiral_host.crashes import Death
 from spiral_host.deaths import Deaths, Life
 from spiral_host.describing import Describing
-from spiral_host.discovery import read_again
-from spiral_host.fingerprint import fingerprint
 from spiral_host.lifecycle import Kill, Lifecycle, SendStop, Spawn, State, Terminate
 from spiral_host.manifest import Manifest
 from spiral_host.pace import Pace
@@ -51,8 +50,7 @@ from spiral_host.store import Statement, Wanted
 STOP_S: Final = 30.0
 """How long stopping everything may take, however deep the dependencies go, seconds."""
 
-CODE_S: Final = 1.0
-"""How often the files of what is quarantined are looked at, seconds."""
+T = TypeVar("T")
 
 _UNKNOWN: Final = Cause(kind="unknown")
 _TO_BE_STARTED: Final = frozenset({State.DECLARED, State.BLOCKED})
@@ -74,6 +72,9 @@ class Outside(Protocol):
 
     def write(self, statements: list[Statement], then: Callable[[], None] | None = None) -> None:
         """Change the store."""
+
+    def in_background(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Do this where it may wait for a disk, and have the loop called with what came of it."""
 
     def died(self, death: Death) -> None:
         """A worker has died that nobody had asked to leave."""
@@ -122,7 +123,9 @@ class Supervisor:
         self._chance = Random()  # noqa: S311 - jitter
         self._spawns = 0
         self._timer: Timer | None = None
-        self._watching_code: Timer | None = None
+        self._code_watch = CodeWatch(
+            registry, reactor, outside.in_background, self._keep_memory, self._code_changed
+        )
         self._is_advancing = self._has_moved = False
         self._is_held_up = False
         """Whether nothing but the pace of all restarts keeps some plugin from starting."""
@@ -374,7 +377,7 @@ class Supervisor:
             elif (order := self.restarting.get(plugin.id)) and order.is_due(plugin):
                 self.restart(plugin.id)
         self._is_taking_over = False
-        self._watch_code()
+        self._code_watch.look()
         self.advance()
 
     def _miss(self, plugin: Plugin) -> None:
@@ -471,12 +474,17 @@ class Supervisor:
             plugin.ready_at = now
             self._announce(plugin)  # before anybody is told that it is
         if plugin.state is State.QUARANTINED is not before:
-            plugin.lifecycle.code = fingerprint(plugin.manifest.source)
-            self._watch_code()
+            self._code_watch.look()
         if plugin.leaving and plugin.state is State.STOPPED:
             self._forget(plugin)
         else:
             self._keep_memory(plugin)
+
+    def _code_changed(self, plugin: Plugin, manifest: Manifest) -> None:
+        """Release what was quarantined for code that is there no more."""
+        self._registry.renew(plugin, manifest)
+        self._outside.write([store.want(manifest)])
+        self._handle(plugin, lifecycle.CodeChanged())
 
     def _announce(self, plugin: Plugin) -> None:
         """Publish PluginLoaded, once for each life, whichever daemon sees it begin."""
@@ -596,26 +604,6 @@ class Supervisor:
             self._carry_out(plugin, plugin.lifecycle.expire(now))
             self._moved(plugin, before, now)
         self.advance()
-
-    # --- changed code -----------------------------------------------------------------------------
-
-    def _watch_code(self) -> None:
-        states = {plugin.state for plugin in self._registry.plugins.values()}
-        if self._watching_code is None and State.QUARANTINED in states:
-            self._watching_code = self._reactor.call_later(CODE_S, self._look_at_code)
-
-    def _look_at_code(self) -> None:
-        """Release what was quarantined for code that is there no more."""
-        self._watching_code = None
-        for plugin in tuple(self._registry.plugins.values()):
-            if plugin.state is not State.QUARANTINED or plugin.leaving:
-                continue
-            if fingerprint(plugin.manifest.source) == plugin.lifecycle.code:
-                continue
-            self._registry.renew(plugin, read_again(plugin.manifest))
-            self._outside.write([store.want(plugin.manifest)])
-            self._handle(plugin, lifecycle.CodeChanged())
-        self._watch_code()
 
 
 def check_request(registry: Registry, plugin_id: str) -> Plugin:

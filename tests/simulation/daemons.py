@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest.mock import patch
 
 from protocol.events import PluginEvent
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from spiral_host.rundir import RunDir
     from tests.simulation.workers import Node
     from tests.simulation.world import World
+
+T = TypeVar("T")
 
 
 class Disk:
@@ -143,6 +145,10 @@ class SimulatedDaemon(Daemon):
 
     def _look_around(self) -> None:
         """Look at nothing: folder and descriptors are the real machine's."""
+
+    def in_background(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        result = work()
+        self.call_soon(lambda: then(result))
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.life.call_later(0.0, callback)

@@ -9,6 +9,7 @@ import pytest
 from protocol.errors import UsageError
 from protocol.messages import Answer, ExitSeen, RestartPlugin
 from spiral_host import lifecycle, store
+from spiral_host.code_watch import CodeWatch
 from spiral_host.daemon import Daemon
 from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.orders import Orders
@@ -181,7 +182,7 @@ def every_plugin_is_permanent(patch: pytest.MonkeyPatch) -> None:
 
 @bug("is quarantined for code that is there no more")
 def nobody_looks_at_code(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Supervisor, "_watch_code", lambda self: None)
+    patch.setattr(CodeWatch, "look", lambda self: None)
 
 
 @bug("1 nodes are left")

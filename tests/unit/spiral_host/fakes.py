@@ -93,12 +93,15 @@ class FakeOutside:
 
     Attributes:
         is_slow: Whether changes reach the disk only when the test says so.
+        is_away: Whether what is done in the background is only done when the test does it.
     """
 
     events: list[PluginEvent] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     deaths: list[Death] = field(default_factory=list)
     is_slow: bool = False
+    is_away: bool = False
+    begun: list[Callable[[], None]] = field(default_factory=list)
     look_again: list[Callable[[], None]] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
 
@@ -117,6 +120,13 @@ class FakeOutside:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
+
+    def in_background(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Nothing waits here, unless the test takes its time."""
+        if self.is_away:
+            self.begun.append(lambda: then(work()))
+        else:
+            then(work())
 
     def died(self, death: Death) -> None:
         self.deaths.append(death)

@@ -70,6 +70,10 @@ class FakeOutside:
         if then is not None:
             then()
 
+    def in_background(self, work: Callable[[], M], then: Callable[[M], None]) -> None:
+        """Do it at once."""
+        then(work())
+
     def died(self, death: Death) -> None:
         """Keep a death."""
         self.deaths.append(death)

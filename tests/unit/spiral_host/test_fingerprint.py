@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from protocol.messages import PluginSource
+from spiral_host.code_watch import CODE_S, REST
 from spiral_host.fingerprint import fingerprint
 from spiral_host.lifecycle import State
 from spiral_host.manifest import read_folder
-from spiral_host.supervisor import CODE_S
 from tests.unit.spiral_host.fakes import House
 
 DECLARED = '[plugin]\nid = "base"\nversion = "1.0.0"\nentry = "base:Base"\n'
@@ -63,6 +63,37 @@ class TestFingerprint:
         os.utime(folder / "base.py", ns=(1, 1))
         assert fingerprint(source) != before
 
+    def test_a_name_that_is_no_text_is_a_name(self, folder: Path) -> None:
+        """
+        A file that another alphabet's program has left behind ends nobody.
+        """
+        source = PluginSource(root=str(folder), entry="base:Base")
+        before = fingerprint(source)
+        (folder / os.fsdecode(b"\xff.py")).write_text("")
+
+        assert fingerprint(source) != before
+
+    def test_a_huge_folder_is_not_looked_through(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Neither many files nor many folders without files make a look longer than its bound.
+        """
+        for number in range(20):
+            (folder / f"folder{number}" / "deeper").mkdir(parents=True)
+        monkeypatch.setattr("spiral_host.fingerprint.MAX_FILES", 10)
+        looked: list[str] = []
+        scandir = os.scandir
+
+        def seen(path: str) -> object:
+            looked.append(path)
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", seen)
+        fingerprint(PluginSource(root=str(folder), entry="base:Base"))
+
+        assert looked == [str(folder)]
+
     def test_a_plugin_that_is_gone_has_one_too(self, tmp_path: Path) -> None:
         """
         What cannot be read is a change, and no error.
@@ -86,6 +117,63 @@ class TestRelease:
 
         assert house.states() == {"base": State.STARTING}
         assert house.plugin("base").manifest.metadata.version == "1.0.1"
+
+    def test_nobody_waits_for_a_disk_that_does_not_answer(self, house: House, folder: Path) -> None:
+        """
+        A look that takes long is the only one, and what it finds still counts.
+        """
+        house.outside.is_away = True
+        house.add(read_folder(folder))
+        house.confine("base")
+        house.break_("base")
+        house.reactor.pass_time(10 * CODE_S)
+        assert len(house.outside.begun) == 1
+        house.outside.begun.pop()()
+        house.reactor.pass_time(CODE_S)
+        (folder / "base.py").write_text("other words")
+
+        house.outside.begun.pop()()
+        assert house.states() == {"base": State.STARTING}
+
+    def test_a_plugin_that_was_tried_meanwhile_is_judged_by_the_next_look(
+        self, house: House, folder: Path
+    ) -> None:
+        """
+        What a look finds says nothing of a quarantine that came behind it.
+        """
+        house.add(read_folder(folder))
+        house.confine("base")
+        house.break_("base")
+        house.outside.is_away = True
+        house.reactor.pass_time(CODE_S)
+        (folder / "base.py").write_text("other words")
+        (look,) = house.outside.begun
+        house.outside.begun.clear()
+        house.supervisor.restart("base")
+        house.confine("base")
+        house.break_("base")
+        look()
+
+        assert house.states() == {"base": State.QUARANTINED}
+
+    def test_a_long_look_is_followed_by_a_long_rest(
+        self, house: House, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Whatever lies there, looking takes a fiftieth of the time.
+        """
+        took_s = 2.0
+
+        def slow(source: PluginSource) -> str:
+            house.clock.now += took_s
+            return source.root
+
+        monkeypatch.setattr("spiral_host.code_watch.fingerprint", slow)
+        house.add(read_folder(folder))
+        house.confine("base")
+        house.break_("base")
+
+        assert house.reactor.due == [house.clock.now + REST * took_s]
 
     def test_nothing_is_looked_at_while_nothing_is_quarantined(
         self, house: House, folder: Path
