@@ -1,4 +1,4 @@
-"""Notice that the files of what is quarantined have changed, so that it may be tried again.
+"""Notice that what is quarantined has other files than it was started with, and may be tried again.
 
 A folder may be huge, or lie on a server that does not answer: it is looked at in the background,
 one look at a time, and the rest of the daemon waits for none of them.
@@ -51,11 +51,12 @@ class _Seen:
 
 
 class CodeWatch:
-    """Looks at code as long as there is a plugin in quarantine; lives as long as the supervisor.
+    """Knows with what code plugins were started; lives as long as the supervisor.
 
     Args:
-        noted: Called when it is known what code a plugin was quarantined with.
-        changed: Called with the manifest as it is now when that code is there no more.
+        noted: Called when that is known of a plugin.
+        changed: Called, for one in quarantine, with its manifest as it is now when that code is
+            there no more.
     """
 
     def __init__(
@@ -72,42 +73,59 @@ class CodeWatch:
         self._noted = noted
         self._changed = changed
         self._timer: Timer | None = None
+        self._next = 0.0
+        """When what is in quarantine is looked at again."""
         self._is_looking = False
 
     def look(self) -> None:
-        """Look now, and again every `CODE_S`, until nothing is in quarantine."""
+        """Look at what has just been started, and again and again at what is in quarantine."""
         if self._is_looking:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            return  # what came meanwhile is looked at behind it
+        is_due = time.monotonic() >= self._next
         asked = [
             _Asked(plugin.id, plugin.manifest, plugin.lifecycle.code)
             for plugin in self._registry.plugins.values()
-            if plugin.state is State.QUARANTINED and not plugin.leaving
+            if _is_new(plugin) or (is_due and _is_given_up(plugin))
         ]
         if asked:
             self._is_looking = True
-            self._background(lambda: _look(asked), self._looked)
+            self._background(
+                lambda: _look(asked), lambda found: self._looked(*found, is_due=is_due)
+            )
+        elif self._timer is None and any(map(_is_given_up, self._registry.plugins.values())):
+            self._timer = self._reactor.call_at(self._next, self._look_again)
 
-    def _looked(self, found: tuple[list[_Seen], float]) -> None:
-        seen, took_s = found
+    def _look_again(self) -> None:
+        self._timer = None
+        self.look()
+
+    def _looked(self, seen: list[_Seen], took_s: float, *, is_due: bool) -> None:
         self._is_looking = False
-        self._timer = self._reactor.call_later(max(CODE_S, REST * took_s), self.look)
+        if is_due:
+            self._next = time.monotonic() + max(CODE_S, REST * took_s)
         for one in seen:
             self._take_in(one)
+        self.look()
 
     def _take_in(self, seen: _Seen) -> None:
         plugin = self._registry.plugins.get(seen.asked.plugin_id)
-        if plugin is None or plugin.state is not State.QUARANTINED or plugin.leaving:
-            return
-        if plugin.lifecycle.code != seen.asked.code:
+        if plugin is None or plugin.lifecycle.code != seen.asked.code:
             return  # it was tried meanwhile
-        if not seen.asked.code:
+        if _is_new(plugin):
             plugin.lifecycle.code = seen.code
             self._noted(plugin)
-        elif seen.code != seen.asked.code:
+        elif _is_given_up(plugin) and seen.code != seen.asked.code:
             self._changed(plugin, seen.manifest)
+
+
+def _is_new(plugin: Plugin) -> bool:
+    """Whether nobody has looked yet with what code it was started."""
+    is_known = bool(plugin.lifecycle.code) or plugin.leaving
+    return not is_known and (plugin.lifecycle.has_worker or _is_given_up(plugin))
+
+
+def _is_given_up(plugin: Plugin) -> bool:
+    return plugin.state is State.QUARANTINED and not plugin.leaving
 
 
 def _look(asked: list[_Asked]) -> tuple[list[_Seen], float]:

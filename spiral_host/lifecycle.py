@@ -246,7 +246,7 @@ class Lifecycle:
         """Why it is not ready, in one line, or empty."""
         self.traceback = memory.traceback
         self.code = memory.code
-        """What the driver notes of the code that is quarantined."""
+        """What the driver notes of the code that it was last started with."""
         self.counted, self.asked = memory.counted, memory.asked
         """Lives that the driver notes; see `Memory`."""
         self.has_worker = False

@@ -63,7 +63,7 @@ class Memory:
         asked: The last life that was asked to leave: its end, if nobody saw it, was planned.
         quarantine: Why it is in quarantine; empty when it is not.
         stopped: Why it has stopped for good though nobody unloaded it, or empty.
-        code: What `fingerprint` gave for the code that was quarantined, or empty.
+        code: What `fingerprint` gave for the code that is in quarantine, or empty.
     """
 
     restarts: int = 0

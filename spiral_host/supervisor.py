@@ -507,6 +507,7 @@ class Supervisor:
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
                 plugin.confined, plugin.began = False, time.monotonic()
                 self._spawn(plugin.incarnation, plugin)
+                self._code_watch.look()
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
                 self._registry.withdraw_all(plugin.incarnation)

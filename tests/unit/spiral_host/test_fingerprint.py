@@ -10,7 +10,7 @@ from spiral_host.code_watch import CODE_S, REST
 from spiral_host.fingerprint import fingerprint
 from spiral_host.lifecycle import State
 from spiral_host.manifest import read_folder
-from tests.unit.spiral_host.fakes import House
+from tests.unit.spiral_host.fakes import House, manifest
 
 DECLARED = '[plugin]\nid = "base"\nversion = "1.0.0"\nentry = "base:Base"\n'
 
@@ -117,6 +117,36 @@ class TestRelease:
 
         assert house.states() == {"base": State.STARTING}
         assert house.plugin("base").manifest.metadata.version == "1.0.1"
+
+    def test_code_that_is_saved_while_its_plugin_fails_is_tried(
+        self, house: House, folder: Path
+    ) -> None:
+        """
+        What was given up is what was started, not what lay there when it was given up.
+        """
+        house.add(read_folder(folder))
+        house.confine("base")
+        (folder / "base.py").write_text("other words")
+        house.break_("base")
+        house.reactor.pass_time(CODE_S)
+
+        assert house.states() == {"base": State.STARTING}
+
+    def test_others_that_start_all_the_time_do_not_put_it_off(
+        self, house: House, folder: Path
+    ) -> None:
+        """
+        To look at them is no look at what is in quarantine.
+        """
+        house.add(read_folder(folder))
+        house.confine("base")
+        house.break_("base")
+        (folder / "base.py").write_text("other words")
+        for number in range(4):
+            house.add(manifest(f"p{number}"))
+            house.reactor.pass_time(0.3 * CODE_S)
+
+        assert house.states()["base"] is State.STARTING
 
     def test_nobody_waits_for_a_disk_that_does_not_answer(self, house: House, folder: Path) -> None:
         """
