@@ -7,12 +7,12 @@ ours, and flock'ed for as long as the daemon lives.
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import Final
 
 from protocol.errors import UsageError
+from protocol.folders import remove_folder
 
 CONTROL: Final = "control.sock"
 EVENTS_IN: Final = "events-in.sock"
@@ -103,7 +103,7 @@ class RunDir:
         for name in _OF_THE_RUN:
             (self.path / name).unlink(missing_ok=True)
         for name in _OF_THE_NODE:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+            remove_folder(self.path / name)
         _remove_logs(self.path / LOGS)
         _remove_empty(self.path / "data")
         _remove_empty(self.path / CRASHES)
