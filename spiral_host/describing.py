@@ -11,6 +11,10 @@ DESCRIBE_S: Final = 60.0
 """How long a plugin may take to be imported for its metadata, seconds."""
 
 
+LEAVE_S: Final = 5.0
+"""How long its worker may take to leave once it has answered, seconds: as long as any other's."""
+
+
 @dataclass(slots=True)
 class _Asked:
     source: PluginSource
@@ -57,6 +61,13 @@ class Describing:
         if asked is not None:
             self._tell_worker(incarnation, DescribePlugin(source=asked.source))
         return asked is not None
+
+    def said(self, incarnation: int, answer: Described | Broken) -> None:
+        """A worker has answered. It leaves by itself, unless what it imported keeps it."""
+        if incarnation in self._asked:
+            stays = EndWorker(incarnation, "it stayed behind its answer", force=True)
+            self._reactor.call_later(LEAVE_S, lambda: self._tell_node(stays))
+        self.answered(incarnation, answer)
 
     def answered(self, incarnation: int, answer: Described | Broken) -> None:
         """Give an answer; harmless if nobody waits for it any more."""

@@ -313,7 +313,7 @@ class Supervisor:
 
     def broken(self, incarnation: int, broken: Broken) -> None:
         """A plugin's own code raised while it was brought up or taken down."""
-        self._describing.answered(incarnation, broken)
+        self._describing.said(incarnation, broken)
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None and plugin.state in _COMING_OR_GOING:
             reason = f"{broken.stage} raised {broken.error}"
@@ -322,7 +322,7 @@ class Supervisor:
 
     def described(self, incarnation: int, described: Described) -> None:
         """A plugin has said its metadata."""
-        self._describing.answered(incarnation, described)
+        self._describing.said(incarnation, described)
 
     def violated(self, incarnation: int, reason: str) -> None:
         """A worker broke the protocol towards us: it ends, nobody else does."""

@@ -68,6 +68,20 @@ class TestTime:
         assert house.states() == {"base": State.DECLARED, "user": State.DRAINING}
         assert all(when > house.clock.now for when in house.reactor.due)
 
+    def test_a_worker_that_has_said_its_metadata_and_stays_is_ended(self, house: House) -> None:
+        """
+        Nobody wants it any more; that its plugin's code keeps it from leaving does not keep it.
+        """
+        answers: list[Described | Broken] = []
+        house.supervisor.describe(Source(root="/p", entry="x.py"), answers.append)
+        (spawn,) = house.node.take(SpawnWorker)
+        house.supervisor.described(spawn.incarnation, Described({"id": "x"}))
+        assert len(answers) == 1
+        house.reactor.pass_time(DESCRIBE_S)
+
+        (end,) = house.node.take(EndWorker)
+        assert (end.incarnation, end.force) == (spawn.incarnation, True)
+
     def test_nothing_is_due_when_everything_is_settled(self, house: House) -> None:
         """
         A daemon whose plugins are all ready, or wait for something, sleeps.
