@@ -7,7 +7,7 @@ from typing import Final
 from protocol.messages import Sample
 from protocol.plugin import PluginMetadata
 from spiral_host.graph import dependents, free_of_circles, problem
-from spiral_host.lifecycle import Lifecycle, State
+from spiral_host.lifecycle import Lifecycle, ProviderLeft, RestartAsked, State
 from spiral_host.manifest import Manifest
 from spiral_host.policy import Memory
 from spiral_host.supervision import OnLoss
@@ -43,8 +43,8 @@ class Plugin:
     """What the store knows of its lifecycle."""
     leaving: bool = False
     """Whether it is to be forgotten once its worker is gone."""
-    waits_to_restart: bool = False
-    """Whether a person's restart waits for those that are restarted with it to have left."""
+    waits_for: RestartAsked | ProviderLeft | None = None
+    """What it hears of once those that are restarted with it have left."""
 
     @property
     def id(self) -> str:
@@ -59,19 +59,19 @@ class Plugin:
     @property
     def is_up(self) -> bool:
         """Whether it can be depended on."""
-        return self.state in UP and not self.waits_to_restart and not self.leaving
+        return self.state in UP and self.waits_for is None and not self.leaving
 
     @property
     def stands(self) -> str:
         """Where it stands, in a word, for those who depend on it."""
-        if self.leaving or self.waits_to_restart:
+        if self.leaving or self.waits_for:
             return "leaving" if self.leaving else "restarting"
         return self.state.value
 
     @property
     def is_settled(self) -> bool:
         """Whether it stays where it is until something happens."""
-        return self.state in SETTLED and not self.waits_to_restart and not self.leaving
+        return self.state in SETTLED and self.waits_for is None and not self.leaving
 
     @property
     def needs_providers(self) -> bool:

@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 _UNKNOWN: Final = Cause(kind="unknown")
 _TO_BE_STARTED: Final = frozenset({State.DECLARED, State.BLOCKED})
+_CAN_FOLLOW: Final = frozenset({*UP, State.BLOCKED, State.STARTING})
 _COMING_OR_GOING: Final = frozenset({State.STARTING, State.DRAINING, State.STOPPING})
 
 
@@ -158,7 +159,7 @@ class Supervisor:
     def stop(self, plugin_id: str) -> None:
         """Stop a plugin and forget it once its worker is gone."""
         plugin = self._registry.plugins[plugin_id]
-        plugin.leaving, plugin.waits_to_restart = True, False
+        plugin.leaving, plugin.waits_for = True, None
         self._handle(plugin, lifecycle.StopAsked())
 
     def restart(self, plugin_id: str, manifest: Manifest | None = None) -> None:
@@ -172,10 +173,9 @@ class Supervisor:
             return
         if manifest is not None:
             self._registry.renew(plugin, manifest)
-        plugin.waits_to_restart = True
         for follower in self._registry.followers(plugin_id):
-            if follower.state not in {State.DRAINING, State.STOPPING}:
-                self._handle(follower, lifecycle.ProviderLeft())
+            follower.waits_for = lifecycle.ProviderLeft()
+        plugin.waits_for = lifecycle.RestartAsked()
         self.advance()
 
     def stop_unneeded(self) -> None:
@@ -429,14 +429,22 @@ class Supervisor:
     def _look_at(self, plugin: Plugin) -> None:
         if plugin.leaving:
             return
-        if plugin.waits_to_restart:
-            if not self._registry.followers(plugin.id):
-                plugin.waits_to_restart = False
-                self._handle(plugin, lifecycle.RestartAsked())
+        if plugin.waits_for is not None:
+            self._try_restart(plugin, plugin.waits_for)
         elif plugin.lifecycle.has_worker and plugin.state in {*UP, State.BLOCKED}:
             self._look_at_providers(plugin)
         elif plugin.state in _TO_BE_STARTED:
             self._try_start(plugin)
+
+    def _try_restart(
+        self, plugin: Plugin, why: lifecycle.RestartAsked | lifecycle.ProviderLeft
+    ) -> None:
+        """Have it leave once its own followers have."""
+        if self._registry.followers(plugin.id):
+            return
+        plugin.waits_for = None
+        if isinstance(why, lifecycle.RestartAsked) or plugin.state in _CAN_FOLLOW:
+            self._handle(plugin, why)
 
     def _look_at_providers(self, plugin: Plugin) -> None:
         withheld = self._registry.withheld(plugin)
@@ -535,7 +543,7 @@ class Supervisor:
         self._handle(plugin, event)
         self._deaths.died(plugin, life, cause, event.cause, time.monotonic())
         for follower in followers:
-            if follower.state in {*UP, State.BLOCKED, State.STARTING}:
+            if follower.state in _CAN_FOLLOW:
                 self._handle(follower, lifecycle.ProviderLeft())
 
     def _forget(self, plugin: Plugin) -> None:

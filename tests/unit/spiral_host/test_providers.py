@@ -136,18 +136,60 @@ class TestRestart:
         house.load("base")
         assert house.states()["user"] is State.STARTING
 
-    def test_followers_of_followers_go_first_too(self, house: House) -> None:
+    def test_followers_of_followers_go_first(self, house: House) -> None:
         """
-        All that would be restarted have left before the plugin is asked.
+        Each leaves once those that follow it have left, the plugin itself last.
+        """
+        house_with(house, OnLoss.RESTART)
+        house.add_ready(user(OnLoss.RESTART, "third", "user"))
+        house.supervisor.restart("base")
+        assert house.states() == {
+            "base": State.READY,
+            "user": State.READY,
+            "third": State.DRAINING,
+        }
+
+        house.end("third")
+        assert (house.states()["base"], house.states()["user"]) == (State.READY, State.DRAINING)
+        house.end("user")
+        assert house.states()["base"] is State.DRAINING
+
+    def test_who_was_loaded_first_waits_like_the_others(self, house: House) -> None:
+        """
+        A follower that has left does not start on a provider that is still to leave.
+        """
+        house.add(user(OnLoss.RESTART, "third", "user"))
+        house_with(house, OnLoss.RESTART)
+        house.load("third")
+        house.supervisor.restart("base")
+        house.end("third")
+
+        assert house.states() == {
+            "third": State.DECLARED,
+            "base": State.READY,
+            "user": State.DRAINING,
+        }
+
+    def test_a_follower_that_dies_while_it_waits_follows_all_the_same(self, house: House) -> None:
+        """
+        It has left, in its own way.
         """
         house_with(house, OnLoss.RESTART)
         house.add_ready(user(OnLoss.RESTART, "third", "user"))
         house.supervisor.restart("base")
         house.end("user")
-
-        assert house.states()["base"] is State.READY
         house.end("third")
         assert house.states()["base"] is State.DRAINING
+
+        house.end("base")
+        house.load("base")
+        house.reactor.pass_time(1)
+        house.load("user")
+        assert house.states() == {
+            "base": State.READY,
+            "user": State.READY,
+            "third": State.STARTING,
+        }
 
     def test_a_provider_that_dies_while_it_waits_is_patient(self, house: House) -> None:
         """
