@@ -1,7 +1,7 @@
 """Carry lifecycles out through the node: start in order of dependency, watch, stop in reverse.
 
-What to do is decided in lifecycle.py and registry.py; this file only tells the node and the
-worker, keeps the store, and passes on what they report. One timer serves every deadline.
+What to do is decided in lifecycle.py and registry.py; this file only gives the orders on, keeps the
+store, and passes on what is reported. One timer serves every deadline.
 """
 
 import time
@@ -16,22 +16,14 @@ from protocol import failpoints
 from protocol.errors import UsageError
 from protocol.events import PluginEvent, PluginLoaded, PluginUnloaded
 from protocol.messages import (
-    TO_WORKER,
     Broken,
     Cause,
     Described,
-    DescribePlugin,
-    EndWorker,
     Exited,
     ExitSeen,
-    LoadPlugin,
     PluginSource,
-    Relay,
     Remains,
-    SpawnWorker,
-    StopPlugin,
     ToNode,
-    ToWorker,
     WorkerReport,
 )
 from protocol.reactor import Reactor, Timer
@@ -46,6 +38,7 @@ from spiral_host.manifest import Manifest
 from spiral_host.pace import Pace
 from spiral_host.registry import UP, Plugin, Registry
 from spiral_host.store import Statement, Wanted
+from spiral_host.worker_orders import WorkerOrders
 
 STOP_S: Final = 30.0
 """How long stopping everything may take, however deep the dependencies go, seconds."""
@@ -116,8 +109,10 @@ class Supervisor:
         self._node = node
         self._outside = outside
         self._reactor = reactor
-        self._data = data
-        self._describing = Describing(reactor, node.tell_node, self._spawn_to_ask, self._tell)
+        self._workers = WorkerOrders(node.tell_node, data)
+        self._describing = Describing(
+            reactor, node.tell_node, self._workers.spawn_to_ask, self._workers.tell
+        )
         self._announcer = Announcer()
         self._deaths = Deaths(outside.died)
         self._pace = Pace()
@@ -200,7 +195,7 @@ class Supervisor:
         self._starts_nothing = True
         for plugin in self._registry.plugins.values():
             if plugin.incarnation:
-                self._end(plugin.incarnation, "the time for a stop is over", stacks=True)
+                self._workers.kill(plugin.incarnation, "the time for a stop is over", stacks=True)
         self._reactor.call_later(1.0, self._end_the_rest)  # the order may be lost
 
     def describe(self, source: PluginSource, then: Callable[[Described | Broken], None]) -> None:
@@ -222,7 +217,7 @@ class Supervisor:
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
             plugin.layers, plugin.confined = layers, True
-            self._tell_load(plugin)
+            self._workers.load(plugin.incarnation, plugin.manifest)
 
     def exited(self, exit_: Exited) -> None:
         """A worker is gone. Said again and again until it is acknowledged, so done only once."""
@@ -326,7 +321,7 @@ class Supervisor:
 
     def violated(self, incarnation: int, reason: str) -> None:
         """A worker broke the protocol towards us: it ends, nobody else does."""
-        self._end(incarnation, f"protocol violation: {reason}")
+        self._workers.kill(incarnation, f"protocol violation: {reason}")
 
     def adopt(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
         """Take over living workers; give those that are wanted, and end the others.
@@ -343,7 +338,7 @@ class Supervisor:
                 continue
             plugin = self._registry.plugins.get(report.plugin_id)
             if plugin is None or plugin.incarnation not in {0, report.incarnation}:
-                self._end(report.incarnation, "nobody wants it")
+                self._workers.kill(report.incarnation, "nobody wants it")
                 continue
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
@@ -367,7 +362,7 @@ class Supervisor:
             if plugin.incarnation and report is None:
                 self._miss(plugin)
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
-                self._tell_load(plugin)
+                self._workers.load(plugin.incarnation, plugin.manifest)
             if report is not None and report.silence:
                 self._handle(plugin, lifecycle.Silent(report.silence))
             if plugin.id not in self._registry.plugins:
@@ -386,7 +381,7 @@ class Supervisor:
             now = time.monotonic()
             plugin.lifecycle.adopt(now)
             plugin.began = now
-            self._spawn(plugin.incarnation, plugin)
+            self._workers.spawn(plugin.incarnation, plugin.manifest)
         else:
             self._ended(plugin, lifecycle.Exited("unknown cause"))
 
@@ -514,22 +509,17 @@ class Supervisor:
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
                 plugin.confined, plugin.began = False, time.monotonic()
-                self._spawn(plugin.incarnation, plugin)
+                self._workers.spawn(plugin.incarnation, plugin.manifest)
                 self._code_watch.look()
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
                 self._registry.withdraw_all(plugin.incarnation)
                 plugin.lifecycle.asked = plugin.incarnation
-                self._tell(plugin.incarnation, StopPlugin())
-                if failpoints.ARMED:
-                    failpoints.hit("stop.ordered")
+                self._workers.stop(plugin.incarnation)
             elif isinstance(action, Terminate):
-                self._node.tell_node(EndWorker(plugin.incarnation, action.rule, force=False))
+                self._workers.terminate(plugin.incarnation, action.rule)
             elif isinstance(action, Kill):
-                self._end(plugin.incarnation, action.rule, stacks=True)
-
-    def _end(self, incarnation: int, rule: str, *, stacks: bool = False) -> None:
-        self._node.tell_node(EndWorker(incarnation, rule, force=True, stacks=stacks))
+                self._workers.kill(plugin.incarnation, action.rule, stacks=True)
 
     def _ended(self, plugin: Plugin, event: lifecycle.Exited, cause: Cause = _UNKNOWN) -> None:
         life = Life.of(plugin)
@@ -552,46 +542,6 @@ class Supervisor:
         self._outside.write([store.forget(plugin.id)])
         if plugin.ready_at:
             self._outside.publish(PluginUnloaded(plugin.id))
-
-    def _spawn(self, incarnation: int, plugin: Plugin) -> None:
-        manifest = plugin.manifest
-        self._node.tell_node(
-            SpawnWorker(
-                incarnation=incarnation,
-                plugin_id=plugin.id,
-                source=manifest.source,
-                data_dir=str(self._data / plugin.id),
-                concurrency=manifest.concurrency,
-            )
-        )
-        if failpoints.ARMED:
-            failpoints.hit("spawn.ordered")
-
-    def _spawn_to_ask(self, incarnation: int, source: PluginSource) -> None:
-        name = f"describe.{incarnation & 0xFFFF_FFFF}"
-        data_dir = str(self._data / name)
-        self._node.tell_node(
-            SpawnWorker(incarnation=incarnation, plugin_id=name, source=source, data_dir=data_dir)
-        )
-
-    def _tell_load(self, plugin: Plugin) -> None:
-        manifest = plugin.manifest
-        self._tell(
-            plugin.incarnation,
-            LoadPlugin(
-                source=manifest.source,
-                metadata=manifest.metadata.to_wire(),
-                data_dir=str(self._data / plugin.id),
-                events=manifest.events,
-                concurrency=manifest.concurrency,
-                reentrant=manifest.reentrant,
-            ),
-        )
-        if failpoints.ARMED:
-            failpoints.hit("load.ordered")
-
-    def _tell(self, incarnation: int, message: ToWorker | DescribePlugin) -> None:
-        self._node.tell_node(Relay(incarnation, TO_WORKER.encode(message)))
 
     def _next_incarnation(self) -> int:
         self._spawns += 1
