@@ -1,3 +1,4 @@
+import fcntl
 import os
 import threading
 
@@ -10,10 +11,10 @@ from protocol.messages import Ping, Pong
 
 def is_open(fd: int) -> bool:
     try:
-        os.fstat(fd)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     except OSError:
         return False
-    return True
+    return not flags & os.O_PATH  # such a one only names a place, and cannot be asked about
 
 
 class TestPresence:
