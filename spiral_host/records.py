@@ -18,6 +18,7 @@ class PluginInfo:
             for events that did.
         lag: Events that wait for its callbacks; `missed` those for which it was too far behind.
         memory: Resident bytes, None without a process; `cpu` is CPU time, seconds.
+        descriptors: How many it has open, by its own word; None before it has been asked.
         uptime_s: Since it became ready.
         sandbox: The layers that confine it; empty is NOT SANDBOXED.
     """
@@ -44,6 +45,7 @@ class PluginInfo:
     memory: int | None
     cpu: float | None
     threads: int | None
+    descriptors: int | None
     uptime_s: float | None
     sandbox: tuple[str, ...]
 

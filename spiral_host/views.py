@@ -52,6 +52,7 @@ def plugin_row(plugin: Plugin, registry: Registry) -> Row:
         "memory": figures.memory if figures else None,
         "cpu": figures.cpu_s if figures else None,
         "threads": figures.threads if figures else None,
+        "descriptors": figures.descriptors if figures else None,
         "uptime_s": ready_for,
         "sandbox": list(plugin.layers),
     }

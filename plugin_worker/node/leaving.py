@@ -15,11 +15,12 @@ from protocol import failpoints
 from protocol.messages import TO_WORKER, EndWorker, StopPlugin
 from protocol.reactor import Reactor, Timer
 
-DRAIN_S: Final = 10.0
-"""How long a worker may finish what is running and run `on_unload`, seconds."""
+DRAIN_S: Final = 20.0
+"""How long a worker may finish what is running and run `on_unload`, seconds: the longest that a
+manifest may ask for, because the node knows of none."""
 
-TERMINATE_S: Final = 5.0
-"""How long a worker may take from SIGTERM to its end, seconds. Both are the supervisor's own."""
+TERMINATE_S: Final = 1.5
+"""How long a worker may take from SIGTERM to its end, seconds; as the supervisor has it."""
 
 
 class Leaving:

@@ -37,7 +37,15 @@ def plugin(registry: Registry, name: str, *, alive: bool) -> Plugin:
         plugin.lifecycle.state, plugin.incarnation, plugin.pid = State.READY, 5, 1000
         plugin.ready_at, plugin.layers = time.monotonic(), ("landlock", "seccomp")
         plugin.figures = Sample(
-            incarnation=5, memory=1 << 20, cpu_s=0.5, threads=2, calls=9, errors=1, lag=3, missed=2
+            incarnation=5,
+            memory=1 << 20,
+            cpu_s=0.5,
+            threads=2,
+            calls=9,
+            errors=1,
+            lag=3,
+            missed=2,
+            descriptors=12,
         )
         registry.offer(Offered("math", ("add",), 5, name))
     return plugin
@@ -54,6 +62,7 @@ class TestPlugin:
         assert (info.id, info.state, info.pid) == ("a", "ready", 1000)
         assert (info.services, info.capabilities) == (("math",), ("Custom(a)",))
         assert (info.calls, info.errors, info.memory, info.cpu) == (9, 1, 1 << 20, 0.5)
+        assert info.descriptors == 12
         assert info.sandbox == ("landlock", "seccomp")
         assert info.dependencies == {"base": "*"}
         assert info.uptime_s is not None
@@ -67,7 +76,8 @@ class TestPlugin:
         info = plugin_info(plugin_row(plugin(registry, "a", alive=False), registry))
 
         assert (info.state, info.calls, info.services) == ("declared", 0, ())
-        assert {info.pid, info.memory, info.cpu, info.threads, info.uptime_s} == {None}
+        of_a_process = (info.pid, info.memory, info.cpu, info.threads, info.descriptors)
+        assert set(of_a_process) == {info.uptime_s} == {None}
 
     def test_a_record_is_fit_for_json(self) -> None:
         """

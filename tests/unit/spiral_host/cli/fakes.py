@@ -41,6 +41,7 @@ READY = PluginInfo(
     memory=1_900_000,
     cpu=0.5,
     threads=1,
+    descriptors=9,
     uptime_s=61.0,
     sandbox=("landlock", "seccomp"),
 )
