@@ -8,10 +8,10 @@ so that takes long.
 from dataclasses import dataclass
 from typing import Final
 
-ASK_S: Final = 5.0
+ASK_S: Final = 3.0
 """Silence after which a node is asked, seconds; a busy one says more often how its workers are."""
 
-ALARM_S: Final = 10.0
+ALARM_S: Final = 6.0
 """Silence that an operator is told of, seconds."""
 
 GIVE_UP_S: Final = 60.0

@@ -24,11 +24,11 @@ class Scale:
         seed: Of what is left to chance: moments, victims, calls.
     """
 
-    chaos_events: int = 500_000
+    chaos_events: int = 300_000
     chaos_kills: int = 2
-    worker_kills: int = 40
+    worker_kills: int = 25
     daemon_kills: int = 3
-    crash_cycles: int = 20
+    crash_cycles: int = 10
     stop_s: int = 1
     idle_s: int = 0
     seed: int = 0

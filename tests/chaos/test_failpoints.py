@@ -16,7 +16,7 @@ from tests.chaos.table import Row
 from tests.chaos.trial import Passage, Trial, numbered
 from tests.hosts import DEADLINE, Run, eventually
 
-SOME: Final = 10
+SOME: Final = 5
 """Trials of each action in a run of all tests; together they should take a minute at most."""
 
 AT_ONCE: Final = 4

@@ -8,9 +8,9 @@ import pytest
 from spiral_host import Host
 from tests.hosts import Run, new_run
 
-RUNS: Final = 10
+RUNS: Final = 6
 STEPS: Final = 12
-A_TEST: Final = 5
+A_TEST: Final = 3
 """Runs of one test: few enough for its deadline."""
 
 
