@@ -13,13 +13,12 @@ import psutil
 from spiral_host import Host, LoadResult
 
 PLUGINS: Final = Path(__file__).parent / "plugins"
-SANDBOX: Final = "best-effort"
 
 
 @contextlib.contextmanager
 def host_with(*plugins: Path | str) -> Iterator[Host]:
     """Have a host of one's own with these plugins ready."""
-    with Host(sandbox=SANDBOX) as host:
+    with Host(best_effort=True) as host:
         load(host, *plugins)
         yield host
 

@@ -10,7 +10,7 @@ because they are built by the hundred thousand. This file is large because it is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from protocol.codec import Conversation
@@ -264,6 +264,9 @@ class SpawnWorker:
 
     Attributes:
         concurrency: How many threads serve it; of more than one the loop's is asked by pings alone.
+        permissions: Those in force, as `Permissions.to_wire` gives them; paths lead nowhere else.
+        limits: As `Limits.to_wire` gives them.
+        profile: `standard`, `strict` or `off`.
     """
 
     incarnation: int
@@ -271,6 +274,9 @@ class SpawnWorker:
     source: PluginSource
     data_dir: str
     concurrency: int = 1
+    permissions: Mapping[str, object] = field(default_factory=dict)
+    limits: Mapping[str, object] = field(default_factory=dict)
+    profile: str = "standard"
 
 
 @dataclass(frozen=True, slots=True)

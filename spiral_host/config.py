@@ -8,9 +8,9 @@ from typing import Final
 
 from protocol.errors import UsageError
 
-SANDBOXES: Final = ("standard", "best-effort", "off")
-"""`standard`: refuse to start without every layer. `best-effort`: take what the machine has and
-say what is missing. `off`: no confinement, and every status says so."""
+SANDBOXES: Final = ("standard", "strict", "off")
+"""`standard`: what the kernel gives every process. `strict`: namespaces too, by bubblewrap. `off`:
+no confinement, and every status says so."""
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes: the kernel's `sun_path` holds 108 with its terminator."""
@@ -33,6 +33,9 @@ class DaemonConfig:
         run_dir: Its sockets, logs and store; one living daemon each.
         data_dir: Holds one folder for each plugin's data; `<run_dir>/data` when None.
         plugins: Places that are loaded once it serves.
+        config_dir: Holds `spiral.toml` and the grants; the user's own when None.
+        sandbox: One of `SANDBOXES`; empty is what `spiral.toml` says, else `standard`.
+        best_effort: Whether to start where a layer is missing; None is what `spiral.toml` says.
         alone_s: How long its node goes on without any daemon, seconds; then plugins stop.
         owner_fd: Read end of the pipe of the application that embeds it; its end ends the daemon.
 
@@ -43,13 +46,15 @@ class DaemonConfig:
 
     run_dir: Path
     data_dir: Path | None = None
-    sandbox: str = "standard"
+    config_dir: Path | None = None
+    sandbox: str = ""
+    best_effort: bool | None = None
     plugins: tuple[str, ...] = ()
     alone_s: float = ALONE_S
     owner_fd: int | None = None
 
     def __post_init__(self) -> None:
-        if self.sandbox not in SANDBOXES:
+        if self.sandbox and self.sandbox not in SANDBOXES:
             raise UsageError(f"no sandbox {self.sandbox!r}; choose one of {', '.join(SANDBOXES)}")
         if not MIN_ALONE_S <= self.alone_s < math.inf:
             raise UsageError(
@@ -61,6 +66,11 @@ class DaemonConfig:
     def data(self) -> Path:
         """Where plugins' data lies."""
         return self.data_dir if self.data_dir is not None else self.run_dir / "data"
+
+    @property
+    def operator_dir(self) -> Path:
+        """Where the operator's own files lie."""
+        return self.config_dir if self.config_dir is not None else default_config_dir()
 
 
 def check_run_dir(run_dir: Path) -> None:
@@ -76,6 +86,15 @@ def check_run_dir(run_dir: Path) -> None:
             f"run directory {run_dir} is {excess} bytes too long for a unix socket; "
             "choose a shorter --run-dir"
         )
+
+
+def default_config_dir() -> Path:
+    """Give `$SPIRAL_HOST_CONFIG_DIR`, else a folder among the user's settings."""
+    named = os.environ.get("SPIRAL_HOST_CONFIG_DIR")
+    if named:
+        return Path(named)
+    settings = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(settings) if settings else Path.home() / ".config") / "spiral-host"
 
 
 def default_run_dir() -> Path:

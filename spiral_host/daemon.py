@@ -51,6 +51,7 @@ from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
 from spiral_host.node_watch import NodeWatch
 from spiral_host.nodes import ADOPTING_S, NodeKeeper
+from spiral_host.operator import Operator, read_operator
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Registry
@@ -60,6 +61,7 @@ from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import STOP_S, Restarting, Supervisor
 from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
+from spiral_host.worker_orders import WorkerOrders
 
 LOOK_AROUND_S: Final = 1.0
 """How often the daemon looks whether its run directory is still there, seconds: two calls to the
@@ -83,8 +85,9 @@ T = TypeVar("T")
 class Daemon:
     """One daemon; lives as long as its run."""
 
-    def __init__(self, config: DaemonConfig) -> None:
+    def __init__(self, config: DaemonConfig, operator: Operator) -> None:
         self._config = config
+        self._operator = operator
         self._started = time.monotonic()
         self._background = Background(self.call_soon)
         self._status = 0
@@ -131,7 +134,9 @@ class Daemon:
         self._bus = Bus(Hub(self.epoch, expected=expected), self._endpoint, self._reactor)
         self._registry = Registry()
         registry, reactor = self._registry, self._reactor
-        self._supervisor = Supervisor(registry, self, self, reactor, self._config.data)
+        told = self._config
+        worker_orders = WorkerOrders(self.tell_node, told.data, self._operator, told.sandbox)
+        self._supervisor = Supervisor(registry, self, self, reactor, worker_orders)
         self._supervisor.epoch = self.epoch
         self._supervisor.restarting = {
             order["id"]: Restarting(order["restarted"], order["counted"])
@@ -340,7 +345,7 @@ class Daemon:
         if failpoints.ARMED:
             failpoints.hit("adopt.before")
         self._node.arrived(details.name, details.pid)
-        hindrance = sandbox_hindrance(self._config.sandbox, details)
+        hindrance = sandbox_hindrance(self._config, details)
         if hindrance:
             self._refuse_to_start(hindrance, is_fresh=not details.workers)
             return
@@ -483,7 +488,8 @@ def run(config: DaemonConfig) -> int:
     raise_descriptor_limit()
     try:
         failpoints.arm("daemon")
-        return Daemon(config).run()
+        operator = read_operator(config.operator_dir)
+        return Daemon(operator.fill(config), operator).run()
     except SpiralHostError as error:
         _say(str(error))
         return 2 if isinstance(error, UsageError) and not isinstance(error, RunDirTaken) else 1
@@ -505,7 +511,9 @@ def main() -> int:
     config = DaemonConfig(
         run_dir=Path(said["run_dir"]),
         data_dir=Path(said["data_dir"]) if said["data_dir"] else None,
+        config_dir=Path(said["config_dir"]) if said["config_dir"] else None,
         sandbox=said["sandbox"],
+        best_effort=said["best_effort"],
         plugins=tuple(said["plugins"]),
         alone_s=said["alone_s"],
         owner_fd=said["owner_fd"],

@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -51,7 +52,9 @@ class Host(Access):
         plugins: What to load at once: paths, folders, loaders.
         run_dir: Where its sockets and logs lie; a temporary directory when None.
         data_dir: Holds one folder for each plugin's data; inside `run_dir` when None.
-        sandbox: `standard`, `best-effort` or `off`.
+        config_dir: Holds `spiral.toml` and the grants; the user's own when None.
+        sandbox: `standard`, `strict` or `off`; what `spiral.toml` says when None.
+        best_effort: Whether to start where a layer is missing; what `spiral.toml` says when None.
 
     Raises:
         UsageError: An argument cannot be meant.
@@ -66,7 +69,9 @@ class Host(Access):
         *,
         run_dir: str | Path | None = None,
         data_dir: str | Path | None = None,
-        sandbox: str = "standard",
+        config_dir: str | Path | None = None,
+        sandbox: str | None = None,
+        best_effort: bool | None = None,
     ) -> None:
         self._temporary = "" if run_dir is not None else tempfile.mkdtemp(prefix="spiral-host-")
         self._daemon: DaemonProcess | None = None
@@ -75,7 +80,9 @@ class Host(Access):
         config = DaemonConfig(
             run_dir=Path(run_dir or self._temporary).resolve(),
             data_dir=None if data_dir is None else Path(data_dir).resolve(),
-            sandbox=sandbox,
+            config_dir=None if config_dir is None else Path(config_dir).resolve(),
+            sandbox=sandbox or "",
+            best_effort=best_effort,
         )
         try:
             self._connection = self._start(config)
@@ -89,13 +96,7 @@ class Host(Access):
     def _start(self, config: DaemonConfig) -> Connection:
         read_fd, self._owner_fd = os.pipe2(os.O_CLOEXEC)
         try:
-            owned = DaemonConfig(
-                run_dir=config.run_dir,
-                data_dir=config.data_dir,
-                sandbox=config.sandbox,
-                owner_fd=read_fd,
-            )
-            self._daemon = start_daemon(owned)
+            self._daemon = start_daemon(replace(config, owner_fd=read_fd))
         finally:
             os.close(read_fd)
         return _connect_to(self._daemon, config.run_dir)

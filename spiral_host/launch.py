@@ -66,7 +66,9 @@ def start_daemon(config: DaemonConfig) -> DaemonProcess:
     said = {
         "run_dir": str(config.run_dir),
         "data_dir": None if config.data_dir is None else str(config.data_dir),
+        "config_dir": None if config.config_dir is None else str(config.config_dir),
         "sandbox": config.sandbox,
+        "best_effort": config.best_effort,
         "plugins": list(config.plugins),
         "alone_s": config.alone_s,
         "owner_fd": config.owner_fd,

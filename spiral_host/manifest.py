@@ -10,17 +10,25 @@ events = ["EpochEnd"]           # ...
 base = ">=1.0.0"
 [supervision]                   # supervision.py has this table; in a single file it is
 restart = "transient"           # [tool.spiral-host.supervision]
+[permissions]                   # protocol/permissions.py
+network = [443]
+[limits]                        # protocol/limits.py
+memory = "2 GiB"
 """
 
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from protocol.errors import ManifestError, UsageError, travelling
+from protocol.limits import DEFAULTS, Limits, parse_limits
 from protocol.messages import PluginSource
 from protocol.names import EVERYTHING, parse_pattern, shown
+from protocol.permissions import Permissions, parse_permissions
 from protocol.plugin import PluginMetadata
 from spiral_host.supervision import Supervision, parse_supervision
 
@@ -31,9 +39,13 @@ MAX_MANIFEST: Final = 256 * 1024
 MAX_CONCURRENCY: Final = 64
 """Threads of one plugin; Python's lock lets them share little more than waiting."""
 
+SANDBOXES: Final = ("standard", "strict")
+"""What a manifest may ask for: more than the operator's profile, never less."""
+
 _ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z", re.ASCII)
 _INLINE: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events", "reentrant", "supervision"})
+_TABLES: Final = ("supervision", "permissions", "limits")
+_OWN_FIELDS: Final = frozenset({"concurrency", "entry", "events", "reentrant", "sandbox", *_TABLES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +58,9 @@ class Manifest:
         concurrency: How many of its handlers may run at the same time, 1 to 64.
         reentrant: Whether calls that its own calls lead to are served while it waits for those.
         supervision: How it is started again, and with whom.
+        permissions: All that it asks for; None where it says nothing, and gets what everyone gets.
+        limits: How much it asks to use.
+        sandbox: The least profile that it may run under.
     """
 
     metadata: PluginMetadata
@@ -55,6 +70,9 @@ class Manifest:
     concurrency: int = 1
     reentrant: bool = True
     supervision: Supervision = Supervision()
+    permissions: Permissions | None = None
+    limits: Limits = DEFAULTS
+    sandbox: str = "standard"
 
     @property
     def id(self) -> str:
@@ -77,7 +95,7 @@ def read_folder(folder: Path) -> Manifest:
     if not isinstance(entry, str) or not _ENTRY.match(entry):
         wanted = 'write entry = "module:Class"'
         raise ManifestError(str(path), "entry", f"{shown(entry)} is no entry; {wanted}")
-    table = {**plugin, "supervision": tables.get("supervision", plugin.get("supervision"))}
+    table = plugin | {name: tables[name] for name in _TABLES if name in tables}
     return _manifest(path, table, PluginSource(root=str(folder), entry=entry))
 
 
@@ -141,10 +159,15 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         reentrant = _reentrant(table.get("reentrant", True))
     except UsageError as error:
         raise ManifestError(str(path), _field_named(str(error)), str(error)) from None
-    try:
+    asked = table.get("permissions")
+    with _reading(path, "supervision"):
         supervision = parse_supervision(table.get("supervision"), metadata.dependencies)
-    except UsageError as error:
-        raise ManifestError(str(path), "supervision", str(error)) from None
+    with _reading(path, "permissions"):
+        permissions = None if asked is None else parse_permissions(asked)
+    with _reading(path, "limits"):
+        limits = parse_limits(table.get("limits", {}))
+    with _reading(path, "sandbox"):
+        sandbox = _sandbox(table.get("sandbox", "standard"))
     return Manifest(
         metadata=metadata,
         source=source,
@@ -153,7 +176,19 @@ def _manifest(path: Path, table: dict[str, Any], source: PluginSource) -> Manife
         concurrency=concurrency,
         reentrant=reentrant,
         supervision=supervision,
+        permissions=permissions,
+        limits=limits,
+        sandbox=sandbox,
     )
+
+
+@contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    """Say of which part of a manifest it is that something cannot be meant."""
+    try:
+        yield
+    except UsageError as error:
+        raise ManifestError(str(path), name, str(error)) from None
 
 
 def _events(declared: object) -> tuple[str, ...]:
@@ -174,6 +209,12 @@ def _reentrant(declared: object) -> bool:
     if type(declared) is not bool:
         raise UsageError(f"reentrant: {shown(declared)} is neither true nor false")
     return declared
+
+
+def _sandbox(declared: object) -> str:
+    if declared in SANDBOXES:
+        return str(declared)
+    raise UsageError(f"{shown(declared)}: a plugin may ask for more than standard, never for less")
 
 
 def _field_named(text: str) -> str:

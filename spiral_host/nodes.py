@@ -184,7 +184,8 @@ def start(config: DaemonConfig, name: str) -> NodeProcess:
     logs.mkdir(mode=0o700, exist_ok=True)
     # -P: a file of the user's in the working directory must not stand in for one of ours.
     command = [sys.executable, "-P", "-m", _MODULE]
-    command += [str(config.run_dir), name, config.sandbox, str(config.alone_s)]
+    mode = "best-effort" if config.best_effort else "enforce"
+    command += [str(config.run_dir), name, config.sandbox, mode, str(config.alone_s)]
     inherited: tuple[int, ...] = ()
     if config.owner_fd is not None:
         command.append(str(config.owner_fd))

@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from protocol import failpoints
 from protocol.errors import UsageError
+from protocol.limits import parse_limits
 from protocol.messages import PluginSource
+from protocol.permissions import parse_permissions
 from protocol.plugin import PluginMetadata
 from spiral_host.manifest import Manifest
 from spiral_host.policy import Memory
@@ -293,6 +295,7 @@ def begin(request: str, under_way: Mapping[str, object]) -> list[Statement]:
 
 
 def _text(manifest: Manifest) -> str:
+    asked = manifest.permissions
     return json.dumps(
         {
             "metadata": manifest.metadata.to_wire(),
@@ -302,12 +305,16 @@ def _text(manifest: Manifest) -> str:
             "concurrency": manifest.concurrency,
             "reentrant": manifest.reentrant,
             "supervision": manifest.supervision.to_wire(),
+            "permissions": None if asked is None else asked.to_wire(),
+            "limits": manifest.limits.to_wire(),
+            "sandbox": manifest.sandbox,
         }
     )
 
 
 def _manifest(text: str) -> Manifest:
     fields: dict[str, Any] = json.loads(text)
+    asked = fields["permissions"]
     return Manifest(
         metadata=PluginMetadata.from_wire(fields["metadata"]),
         source=PluginSource(**fields["source"]),
@@ -316,4 +323,7 @@ def _manifest(text: str) -> Manifest:
         concurrency=fields["concurrency"],
         reentrant=fields["reentrant"],
         supervision=Supervision.from_wire(fields["supervision"]),
+        permissions=None if asked is None else parse_permissions(asked),
+        limits=parse_limits(fields["limits"]),
+        sandbox=fields["sandbox"],
     )

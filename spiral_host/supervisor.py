@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Final, Protocol, TypeVar
 
@@ -100,7 +99,12 @@ class Supervisor:
     """Every lifecycle of one daemon; lives as long as the daemon."""
 
     def __init__(
-        self, registry: Registry, node: Node, outside: Outside, reactor: Reactor, data: Path
+        self,
+        registry: Registry,
+        node: Node,
+        outside: Outside,
+        reactor: Reactor,
+        workers: WorkerOrders,
     ) -> None:
         self.epoch = 0
         self.restarting: Mapping[str, Restarting] = {}
@@ -109,7 +113,7 @@ class Supervisor:
         self._node = node
         self._outside = outside
         self._reactor = reactor
-        self._workers = WorkerOrders(node.tell_node, data)
+        self._workers = workers
         self._describing = Describing(
             reactor, node.tell_node, self._workers.spawn_to_ask, self._workers.tell
         )

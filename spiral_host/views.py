@@ -13,7 +13,7 @@ from spiral_host.registry import Plugin, Registry
 
 Row = dict[str, object]
 
-PROFILES: Final = {"standard": "standard", "best-effort": "standard", "off": "NOT SANDBOXED"}
+PROFILES: Final = {"standard": "standard", "strict": "strict", "off": "NOT SANDBOXED"}
 """What is in force, for what the operator asked."""
 
 IMPOSSIBLE: Final = "cannot be made (seccomp)"
@@ -75,7 +75,7 @@ def status_row(
         "uptime_s": time.monotonic() - started,
         "protocol": VERSION,
         "plugins": dict(states),
-        "sandbox": sandbox_row(config.sandbox, node),
+        "sandbox": sandbox_row(config, node),
         "logs": str(Path(config.run_dir) / "logs"),
         "alarms": alarms,
     }
@@ -87,26 +87,28 @@ def sandbox_words(asked: str, node: NodeDetails | None) -> str:
     return PROFILES[asked] + (f", degraded: no {', no '.join(missing)}" if missing else "")
 
 
-def sandbox_hindrance(asked: str, node: NodeDetails) -> str:
+def sandbox_hindrance(config: DaemonConfig, node: NodeDetails) -> str:
     """Say why a node cannot serve under what the operator asks for, or nothing."""
-    if (asked == "off") != (node.sandbox == "off"):
+    asked = config.sandbox
+    if asked != node.sandbox:
         return (
             f"{asked} was asked for, but the plugins that live were started with {node.sandbox}; "
             f"say --sandbox {node.sandbox}, or stop them first"
         )
-    if asked == "standard" and node.missing:
+    if asked != "off" and not config.best_effort and node.missing:
         missing = "; ".join(f"{layer}: {why}" for layer, why in sorted(node.missing.items()))
-        cure = "or choose --sandbox best-effort to run with what there is"
+        cure = "or say --best-effort to run with what there is"
         return f"layers are missing: {missing}; {cure}"
     return ""
 
 
-def sandbox_row(asked: str, node: NodeDetails | None) -> Row:
+def sandbox_row(config: DaemonConfig, node: NodeDetails | None) -> Row:
     """Say what confinement was asked for and what this machine lacks of it."""
+    asked = config.sandbox
     missing = dict(node.missing) if node else {}
     can_fork = asked == "off" or not missing.keys().isdisjoint(_FORBIDS_FORKS)
     return {
-        "asked": asked,
+        "best_effort": bool(config.best_effort),
         "profile": PROFILES[asked],
         "degraded": sorted(missing) if asked != "off" else [],
         "missing": [f"{layer}: {why}" for layer, why in sorted(missing.items())],

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol import failpoints
+from protocol.limits import DEFAULTS, capped
 from protocol.messages import (
     TO_WORKER,
     DescribePlugin,
@@ -16,7 +17,9 @@ from protocol.messages import (
     ToNode,
     ToWorker,
 )
+from protocol.permissions import Permissions, meet
 from spiral_host.manifest import Manifest
+from spiral_host.operator import Operator
 
 
 class WorkerOrders:
@@ -25,11 +28,17 @@ class WorkerOrders:
     Args:
         tell_node: Tells the node.
         data: Holds one folder for each plugin's data.
+        operator: What everyone is granted, and the most that anyone gets.
+        sandbox: The operator's profile.
     """
 
-    def __init__(self, tell_node: Callable[[ToNode], None], data: Path) -> None:
+    def __init__(
+        self, tell_node: Callable[[ToNode], None], data: Path, operator: Operator, sandbox: str
+    ) -> None:
         self._tell_node = tell_node
         self._data = data
+        self._operator = operator
+        self._sandbox = sandbox
 
     def spawn(self, incarnation: int, manifest: Manifest) -> None:
         """Have a worker started for a plugin."""
@@ -40,6 +49,9 @@ class WorkerOrders:
                 source=manifest.source,
                 data_dir=str(self._data / manifest.id),
                 concurrency=manifest.concurrency,
+                permissions=self._permitted(manifest).to_wire(),
+                limits=capped(manifest.limits, self._operator.caps).to_wire(),
+                profile=self._profile(manifest),
             )
         )
         if failpoints.ARMED:
@@ -50,7 +62,14 @@ class WorkerOrders:
         name = f"describe.{incarnation & 0xFFFF_FFFF}"
         data_dir = str(self._data / name)
         self._tell_node(
-            SpawnWorker(incarnation=incarnation, plugin_id=name, source=source, data_dir=data_dir)
+            SpawnWorker(
+                incarnation=incarnation,
+                plugin_id=name,
+                source=source,
+                data_dir=data_dir,
+                limits=capped(DEFAULTS, self._operator.caps).to_wire(),
+                profile=self._sandbox,
+            )
         )
 
     def load(self, incarnation: int, manifest: Manifest) -> None:
@@ -68,6 +87,15 @@ class WorkerOrders:
         )
         if failpoints.ARMED:
             failpoints.hit("load.ordered")
+
+    def _permitted(self, manifest: Manifest) -> Permissions:
+        everyone = self._operator.everyone
+        return everyone if manifest.permissions is None else meet(manifest.permissions, everyone)
+
+    def _profile(self, manifest: Manifest) -> str:
+        """Give the stricter of what the operator chose and what the manifest asks for."""
+        asked = {self._sandbox, manifest.sandbox}
+        return "off" if "off" in asked else "strict" if "strict" in asked else "standard"
 
     def stop(self, incarnation: int) -> None:
         """Ask a worker to finish what it has, run `on_unload` and leave."""

@@ -25,7 +25,7 @@ DEADLINE: Final = 20.0
 """Seconds for anything that a free machine does in one or two."""
 
 PLUGINS: Final = Path(__file__).parent / "plugins"
-SANDBOX: Final = "best-effort"
+SANDBOX: Final = "standard"
 
 T = TypeVar("T")
 
@@ -85,16 +85,19 @@ class Run:
         self._base = Path(tempfile.mkdtemp(prefix="sh-", dir="/tmp"))
         self.run_dir = self._base / "run"
         self.data_dir = self._base / "data"
+        self.config_dir = self._base / "config"
         self._hosts: list[Host] = []
         self._daemons: list[DaemonProcess] = []
 
-    def embed(self, *plugins: str, sandbox: str = SANDBOX) -> Host:
+    def embed(self, *plugins: str, sandbox: str = SANDBOX, best_effort: bool = True) -> Host:
         """Start a host as an application does, with these of the tests' plugins."""
         host = Host(
             [plugin(name) for name in plugins],
             run_dir=self.run_dir,
             data_dir=self.data_dir,
+            config_dir=self.config_dir,
             sandbox=sandbox,
+            best_effort=best_effort,
         )
         self._hosts.append(host)
         return host
@@ -114,7 +117,12 @@ class Run:
         """Start a detached daemon; connect when it answers."""
         daemon = start_daemon(
             DaemonConfig(
-                run_dir=self.run_dir, data_dir=self.data_dir, sandbox=SANDBOX, alone_s=alone_s
+                run_dir=self.run_dir,
+                data_dir=self.data_dir,
+                config_dir=self.config_dir,
+                sandbox=SANDBOX,
+                best_effort=True,
+                alone_s=alone_s,
             )
         )
         self._daemons.append(daemon)

@@ -162,7 +162,7 @@ class NodeRun:
         self.daemon = Daemon(self.run_dir)
         command = [sys.executable, "-P", "-m", "plugin_worker.node", str(self.run_dir)]
         self.process = subprocess.Popen(
-            [*command, "node:test", SANDBOX, ALONE_S], stdin=subprocess.PIPE
+            [*command, "node:test", SANDBOX, "best-effort", ALONE_S], stdin=subprocess.PIPE
         )
         assert self.process.stdin is not None
         with self.process.stdin as gate:

@@ -40,7 +40,7 @@ def main(out: Path) -> None:
     display = Display(Console(), EPOCHS)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with Host(plugins=[str(HERE / "plugins")], data_dir=out, sandbox="best-effort") as host:
+        with Host(plugins=[str(HERE / "plugins")], data_dir=out, best_effort=True) as host:
             complaints = run(host, display)
     except SpiralHostError as error:
         complaints = [f"{type(error).__name__}: {error}"]

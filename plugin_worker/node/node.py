@@ -86,11 +86,14 @@ MAX_EXITS: Final = 4096
 class Node:
     """One node; lives until it is told to stop or is left alone."""
 
-    def __init__(self, run_dir: Path, name: str, sandbox: str, alone_s: float) -> None:
+    def __init__(
+        self, run_dir: Path, name: str, sandbox: str, alone_s: float, *, best_effort: bool
+    ) -> None:
         self._run_dir = run_dir
         self._here = hold(run_dir)
         self._name = name
         self._sandbox = sandbox
+        self._best_effort = best_effort
         self._missing = {layer: why for layer, why in probe().items() if why}
         self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
@@ -353,7 +356,7 @@ class Node:
 
 def main(arguments: list[str]) -> int:
     """Run one node. Started by a daemon, by name."""
-    run_dir, name, sandbox, alone_s, *owner = arguments
+    run_dir, name, sandbox, mode, alone_s, *owner = arguments
     failpoints.arm("node")
     if not _may_begin():
         return 0
@@ -362,7 +365,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A terminal's Ctrl-C is for the daemon, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Node(Path(run_dir), name, sandbox, float(alone_s)).run(int(owner[0]) if owner else None)
+    node = Node(Path(run_dir), name, sandbox, float(alone_s), best_effort=mode == "best-effort")
+    node.run(int(owner[0]) if owner else None)
     return 0
 
 

@@ -39,11 +39,9 @@ ALREADY: Final = 1.0
 @daemon_options
 @run_dir
 @click.pass_obj
-def run(
-    target: Target, paths: Sequence[str], sandbox: str, data_dir: str | None, alone_s: float
-) -> int:
+def run(target: Target, /, paths: Sequence[str], **choices: object) -> int:
     """Be the daemon, here, until Ctrl-C; load the plugins at PATH."""
-    return target.door.run(daemon_config(target, existing(paths), sandbox, data_dir, alone_s))
+    return target.door.run(daemon_config(target, existing(paths), choices))
 
 
 @click.command()
@@ -51,22 +49,14 @@ def run(
 @daemon_options
 @common
 @click.pass_obj
-def start(
-    target: Target,
-    paths: Sequence[str],
-    sandbox: str,
-    data_dir: str | None,
-    alone_s: float,
-    *,
-    as_json: bool,
-) -> int:
+def start(target: Target, /, paths: Sequence[str], *, as_json: bool, **choices: object) -> int:
     """Start a daemon in the background and load the plugins at PATH.
 
     Returns when every plugin is ready or has failed, and says which failed and why. Where a
     daemon was killed, the new one takes over: its plugins go on in their processes.
     """
     files = existing(paths)
-    config = daemon_config(target, (), sandbox, data_dir, alone_s)
+    config = daemon_config(target, (), choices)
     _refuse_second(target)
     takes_over = (target.run_dir / STORE).exists()
     process = target.door.start(config)

@@ -1,9 +1,9 @@
 """The options and arguments that commands share, so that they read the same everywhere."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -48,33 +48,45 @@ def daemon_options(command: Command) -> Command:
         metavar="DIR",
         help="Where plugins keep their files.  [default: in the run directory]",
     )(command)
+    command = click.option(
+        "--config-dir",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Where spiral.toml and the grants lie.  [default: among your settings]",
+    )(command)
+    command = click.option(
+        "--best-effort/--enforce",
+        default=None,
+        help="Whether to start where a layer of the sandbox is missing.  [default: enforce]",
+    )(command)
     return click.option(
         "--sandbox",
         type=click.Choice(SANDBOXES),
-        default=SANDBOXES[0],
-        show_default=True,
-        help="What confines plugins; 'standard' refuses to start where a layer is missing.",
+        metavar="PROFILE",
+        help=f"What confines plugins: {', '.join(SANDBOXES)}.  [default: {SANDBOXES[0]}]",
     )(command)
 
 
 def daemon_config(
-    target: Target,
-    plugins: Sequence[str],
-    sandbox: str,
-    data_dir: str | None,
-    alone_s: float,
+    target: Target, plugins: Sequence[str], choices: Mapping[str, Any]
 ) -> DaemonConfig:
     """Build what a new daemon is told; it outlives this command's working directory.
+
+    Args:
+        choices: What `daemon_options` took in, by name.
 
     Raises:
         UsageError: No daemon can run there.
     """
+    data_dir, config_dir = choices["data_dir"], choices["config_dir"]
     return DaemonConfig(
         run_dir=target.run_dir,
         data_dir=Path(data_dir).absolute() if data_dir else None,
-        sandbox=sandbox,
+        config_dir=Path(config_dir).absolute() if config_dir else None,
+        sandbox=choices["sandbox"] or "",
+        best_effort=choices["best_effort"],
         plugins=tuple(plugins),
-        alone_s=alone_s,
+        alone_s=choices["alone_s"],
     )
 
 

@@ -16,7 +16,8 @@ from tests.immunity.parts import Gated, children, node_of, stopped
 OWNER = """
 import json, sys
 from spiral_host import Host
-host = Host(sys.argv[4], run_dir=sys.argv[1], data_dir=sys.argv[2], sandbox=sys.argv[3])
+run_dir, data_dir, sandbox, plugin = sys.argv[1:]
+host = Host(plugin, run_dir=run_dir, data_dir=data_dir, sandbox=sandbox, best_effort=True)
 status = host.status()
 print(json.dumps([status["pid"], status["node_pid"], host.get("polite").pid]), flush=True)
 sys.stdin.read()

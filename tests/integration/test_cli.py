@@ -200,7 +200,7 @@ def shell() -> Iterator[Shell]:
 @pytest.fixture
 def running(shell: Shell, tmp_path: Path) -> Shell:
     """Type at a daemon with one good plugin."""
-    done = shell("start", plugin_file(tmp_path, "calc", CALC), "--sandbox", "best-effort")
+    done = shell("start", plugin_file(tmp_path, "calc", CALC), "--best-effort")
     assert done.returncode == 0, done.stderr
     assert "calc: ready, pid " in done.stdout
     return shell
@@ -274,7 +274,7 @@ class TestLife:
         path = plugin_file(tmp_path, "calc", CALC)
         # Under nohup it would be ignored, as the daemon is meant to do then.
         inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        with shell.open("run", path, "--sandbox", "best-effort") as daemon:
+        with shell.open("run", path, "--best-effort") as daemon:
             signal.signal(signal.SIGHUP, inherited)
             assert str(shell.run_dir) in line_of(daemon.stderr)
             daemon.send_signal(number)
@@ -288,7 +288,7 @@ class TestLife:
         A plugin that does not leave is ended with the second SIGINT, and leaves nothing behind.
         """
         path = plugin_file(tmp_path, "stubborn", STUBBORN)
-        with shell.open("run", path, "--sandbox", "best-effort") as daemon:
+        with shell.open("run", path, "--best-effort") as daemon:
             line_of(daemon.stderr)
             eventually(lambda: "loaded" in shell.log_of("stubborn"))
             plugin = shell.pid_of("stubborn")
@@ -307,7 +307,7 @@ class TestLife:
         and has heard that the system is up.
         """
         paths = [plugin_file(tmp_path, "broken", BROKEN), plugin_file(tmp_path, "calc", CALC)]
-        with shell.open("run", *paths, "--sandbox", "best-effort") as daemon:
+        with shell.open("run", *paths, "--best-effort") as daemon:
             line_of(daemon.stderr)
             line = line_of(daemon.stderr)
             assert line.startswith("spiral-host: broken: ")
@@ -331,7 +331,7 @@ class TestLife:
         eventually(lambda: not is_alive(figures["pid"]))
         assert "takes over" in running.refusal(3, "status")
 
-        done = running("start", str(tmp_path / "calc.py"), "--sandbox", "best-effort")
+        done = running("start", str(tmp_path / "calc.py"), "--best-effort")
 
         assert done.returncode == 0, done.stderr
         assert f"calc: ready, pid {calc}\n" in done.stdout
@@ -360,7 +360,7 @@ class TestLife:
         """
         paths = [plugin_file(tmp_path, "broken", BROKEN), plugin_file(tmp_path, "calc", CALC)]
 
-        done = shell("start", *paths, "--sandbox", "best-effort")
+        done = shell("start", *paths, "--best-effort")
 
         assert done.returncode == 1
         assert "calc: ready" in done.stdout
@@ -567,7 +567,7 @@ class TestBadInput:
         assert isinstance(before, dict)
 
         assert "spiral-host stop" in running.refusal(1, "start")
-        second = running("run", "--sandbox", "best-effort")
+        second = running("run", "--best-effort")
 
         assert second.returncode == 1
         assert second.stderr.startswith("spiral-host: ")
@@ -582,7 +582,7 @@ class TestBadInput:
         """
         shell.run_dir.mkdir(mode=0o755)
         for command in ("start", "run"):
-            assert "chmod 700" in shell.refusal(2, command, "--sandbox", "best-effort")
+            assert "chmod 700" in shell.refusal(2, command, "--best-effort")
 
         assert shell.run_dir.stat().st_mode & 0o777 == 0o755
         assert list(shell.run_dir.iterdir()) == []
@@ -593,7 +593,7 @@ class TestBadInput:
         """
         too_long = shell.run_dir.with_name("x" * 120)
 
-        done = shell("start", "--run-dir", str(too_long), "--sandbox", "best-effort")
+        done = shell("start", "--run-dir", str(too_long), "--best-effort")
 
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1

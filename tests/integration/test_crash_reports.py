@@ -300,7 +300,7 @@ class TestKept:
         """
         A private directory goes with its application, reports and all.
         """
-        with Host([plugin("doomed")], sandbox="best-effort") as host:
+        with Host([plugin("doomed")], best_effort=True) as host:
             run_dir = Path(host.status()["run_dir"])
             die(host, "leave", 3)
             assert files(run_dir)

@@ -282,7 +282,8 @@ class TestOneDaemon:
 OWNER = """
 import json, sys
 from spiral_host import Host
-host = Host(sys.argv[4:], run_dir=sys.argv[1], data_dir=sys.argv[2], sandbox=sys.argv[3])
+where = {'run_dir': sys.argv[1], 'data_dir': sys.argv[2]}
+host = Host(sys.argv[4:], **where, sandbox=sys.argv[3], best_effort=True)
 host.initialize_all()
 status = host.status()
 pids = [status["pid"], status["node_pid"], *(plugin.pid for plugin in host.list_plugins())]

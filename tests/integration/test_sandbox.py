@@ -113,15 +113,15 @@ class TestWhatIsSaid:
     def test_by_status_and_plugins(self, confined: Host) -> None:
         """The profile, what is missing of it, and for each plugin the layers in force."""
         sandbox = confined.status()["sandbox"]
-        assert (sandbox["asked"], sandbox["profile"]) == ("best-effort", "standard")
+        assert (sandbox["best_effort"], sandbox["profile"]) == (True, "standard")
         assert sandbox["degraded"] == sandbox["missing"] == []
         for info in confined.list_plugins():
             assert set(info.sandbox) == LAYERS
 
     def test_standard_is_enforced(self, confined: Host, run: Run) -> None:
         """Where every layer holds it starts, and says the same."""
-        host = run.embed("snoop", sandbox="standard")
-        assert host.status()["sandbox"]["asked"] == "standard"
+        host = run.embed("snoop", best_effort=False)
+        assert not host.status()["sandbox"]["best_effort"]
         assert refused(attempt(host, "open('/etc/passwd')"), errno.EACCES)
 
     def test_off_is_off_and_says_so(self, run: Run) -> None:

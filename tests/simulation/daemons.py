@@ -21,6 +21,7 @@ from spiral_host.config import DaemonConfig
 from spiral_host.crashes import Death
 from spiral_host.daemon import Daemon
 from spiral_host.endpoint import Endpoint, Sent
+from spiral_host.operator import Operator
 from spiral_host.store import Statement, Store
 from tests.simulation.hours import Connection, Hours, Life
 
@@ -127,7 +128,7 @@ class SimulatedDaemon(Daemon):
     def __init__(self, world: "World", config: DaemonConfig) -> None:
         self.life = Life(world.hours)
         self._world = world
-        super().__init__(config)
+        super().__init__(config, Operator())
 
     def _take_over(self) -> None:
         self._reactor = self.life
@@ -245,4 +246,4 @@ def new_connection(
 
 def run_config(folder: Path) -> DaemonConfig:
     """Say how every daemon of a world is started."""
-    return DaemonConfig(run_dir=folder / "run", sandbox="best-effort")
+    return DaemonConfig(run_dir=folder / "run", sandbox="standard", best_effort=True)

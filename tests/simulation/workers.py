@@ -338,7 +338,7 @@ class Node:
             name=self.name,
             pid=self.pid,
             socket="node.sock",
-            sandbox="best-effort",
+            sandbox="standard",
             missing={},
             workers=tuple(worker.report() for worker in self.workers.values()),
             exits=tuple(self.exits.values()),

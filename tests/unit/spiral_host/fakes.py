@@ -24,11 +24,13 @@ from protocol.plugin import PluginCapability, PluginMetadata
 from spiral_host.crashes import Death
 from spiral_host.lifecycle import State
 from spiral_host.manifest import Manifest
+from spiral_host.operator import Operator
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Plugin, Registry
 from spiral_host.store import Statement
 from spiral_host.supervision import Supervision
 from spiral_host.supervisor import Supervisor
+from spiral_host.worker_orders import WorkerOrders
 from tests.clock import Clock, HandReactor
 
 T = TypeVar("T")
@@ -145,9 +147,8 @@ class House:
         self.registry = Registry()
         self.node = FakeNode()
         self.outside = FakeOutside()
-        self.supervisor = Supervisor(
-            self.registry, self.node, self.outside, self.reactor, Path("/data")
-        )
+        workers = WorkerOrders(self.node.tell_node, Path("/data"), Operator(), "standard")
+        self.supervisor = Supervisor(self.registry, self.node, self.outside, self.reactor, workers)
         self.supervisor.epoch = epoch
         self.config: dict[str, str] = {}
         self.questions = Questions(

@@ -19,7 +19,7 @@ class TestDaemonConfig:
         """
         A word that is not known must not come to mean less confinement.
         """
-        with pytest.raises(UsageError, match="choose one of standard, best-effort, off"):
+        with pytest.raises(UsageError, match="choose one of standard, strict, off"):
             DaemonConfig(run_dir=Path("/r"), sandbox="none")
 
     def test_a_path_has_to_fit_a_socket(self) -> None:

@@ -20,10 +20,12 @@ from protocol.messages import (
 )
 from protocol.reactor import Reactor
 from spiral_host.lifecycle import State
+from spiral_host.operator import Operator
 from spiral_host.policy import Memory
 from spiral_host.registry import Offered, Registry
 from spiral_host.store import Wanted
 from spiral_host.supervisor import Supervisor, check_request
+from spiral_host.worker_orders import WorkerOrders
 from tests.unit.spiral_host.parts import FakeNode, FakeOutside, manifest
 
 CRASH = Cause(kind="signal", code=11)
@@ -35,9 +37,8 @@ class House:
     def __init__(self) -> None:
         self.registry, self.node, self.outside = Registry(), FakeNode(), FakeOutside()
         self.reactor = Reactor()
-        self.supervisor = Supervisor(
-            self.registry, self.node, self.outside, self.reactor, Path("/data")
-        )
+        workers = WorkerOrders(self.node.tell_node, Path("/data"), Operator(), "standard")
+        self.supervisor = Supervisor(self.registry, self.node, self.outside, self.reactor, workers)
         self.supervisor.epoch = 5
 
     def state(self, name: str) -> State:

@@ -28,6 +28,10 @@ def node(*, sandbox: str = "standard", **missing: str) -> NodeDetails:
     )
 
 
+def asking(sandbox: str, *, best_effort: bool = False) -> DaemonConfig:
+    return DaemonConfig(run_dir=Path("/r"), sandbox=sandbox, best_effort=best_effort)
+
+
 def plugin(registry: Registry, name: str, *, alive: bool) -> Plugin:
     plugin = Plugin(
         manifest(name, {"base": "*"}, capabilities=(f"custom:{name}",)), Lifecycle(Policy())
@@ -106,8 +110,8 @@ class TestSandbox:
         ("asked", "missing", "words"),
         [
             ("standard", {}, "standard"),
-            ("best-effort", {}, "standard"),
-            ("best-effort", {"landlock": "old kernel"}, "standard, degraded: no landlock"),
+            ("strict", {}, "strict"),
+            ("standard", {"landlock": "old kernel"}, "standard, degraded: no landlock"),
             ("off", {"landlock": "old kernel"}, "NOT SANDBOXED"),
         ],
     )
@@ -124,13 +128,13 @@ class TestSandbox:
         A daemon without a node says what was asked for.
         """
         assert sandbox_words("standard", None) == "standard"
-        assert sandbox_row("standard", None)["missing"] == []
+        assert sandbox_row(asking("standard"), None)["missing"] == []
 
     def test_what_is_missing_is_named(self) -> None:
         """
         The status names each layer that the machine lacks, and why.
         """
-        row = sandbox_row("best-effort", node(seccomp="not built", landlock="old kernel"))
+        row = sandbox_row(asking("standard"), node(seccomp="not built", landlock="old kernel"))
 
         assert row["degraded"] == ["landlock", "seccomp"]
         assert row["missing"] == ["landlock: old kernel", "seccomp: not built"]
@@ -139,9 +143,9 @@ class TestSandbox:
         ("asked", "missing", "fate"),
         [
             ("standard", (), IMPOSSIBLE),
-            ("best-effort", ("landlock",), IMPOSSIBLE),
-            ("best-effort", ("seccomp",), ENDED),
-            ("best-effort", ("no-new-privs",), ENDED),
+            ("standard", ("landlock",), IMPOSSIBLE),
+            ("standard", ("seccomp",), ENDED),
+            ("standard", ("no-new-privs",), ENDED),
             ("off", (), ENDED),
         ],
     )
@@ -153,22 +157,23 @@ class TestSandbox:
         """
         there = node(**dict.fromkeys(missing, "old kernel"))
 
-        assert sandbox_row(asked, there)["grandchildren"] == fate
+        assert sandbox_row(asking(asked), there)["grandchildren"] == fate
 
     @pytest.mark.parametrize(
         ("asked", "there", "hindrance"),
         [
-            ("standard", node(), ""),
-            ("standard", node(landlock="old"), "layers are missing: landlock: old"),
-            ("best-effort", node(landlock="old"), ""),
-            ("standard", node(sandbox="off"), "standard was asked for"),
-            ("off", node(), "off was asked for"),
-            ("off", node(sandbox="off"), ""),
+            (asking("standard"), node(), ""),
+            (asking("standard"), node(landlock="old"), "layers are missing: landlock: old"),
+            (asking("standard", best_effort=True), node(landlock="old"), ""),
+            (asking("standard"), node(sandbox="off"), "standard was asked for"),
+            (asking("strict"), node(), "strict was asked for"),
+            (asking("off"), node(), "off was asked for"),
+            (asking("off"), node(sandbox="off"), ""),
         ],
         ids=repr,
     )
     def test_less_than_was_asked_for_hinders(
-        self, asked: str, there: NodeDetails, hindrance: str
+        self, asked: DaemonConfig, there: NodeDetails, hindrance: str
     ) -> None:
         """
         A node that confines otherwise, or lacks a layer that is required, cannot serve.
@@ -187,7 +192,7 @@ class TestStatus:
         registry = Registry()
         plugin(registry, "a", alive=True)
         plugin(registry, "b", alive=False)
-        config = DaemonConfig(run_dir=Path("/r"))
+        config = asking("standard")
         row = status_row(config, registry, node(), time.monotonic(), ["disk full"])
 
         assert row["plugins"] == {"ready": 1, "declared": 1}

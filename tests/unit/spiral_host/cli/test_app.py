@@ -143,13 +143,13 @@ class TestStart:
         """
         town = Town(FakeHost(infos=[READY], results=[loaded(READY)]), runs=False)
 
-        result = town.command("start", str(tmp_path), "--sandbox", "best-effort", "--alone", "9")
+        result = town.command("start", str(tmp_path), "--best-effort", "--alone", "9")
 
         assert result.exit_code == 0
         assert town.host.asked == [("load", str(tmp_path)), "initialize_all"]
         assert "alpha: ready, pid 11\n" in result.stdout
         (config,) = town.configs
-        assert (config.run_dir, config.sandbox) == (Path("/run/town"), "best-effort")
+        assert (config.run_dir, config.best_effort) == (Path("/run/town"), True)
         assert config.alone_s == 9
 
     def test_says_which_failed_and_why(self, tmp_path: Path) -> None:
@@ -208,13 +208,13 @@ class TestStart:
         """
         When the daemon ends at once, the last error line that it wrote is the error.
         """
-        said = ["noise", "spiral-host: sandbox: no landlock; use --sandbox best-effort", "noise"]
+        said = ["noise", "spiral-host: sandbox: no landlock; say --best-effort", "noise"]
         town = Town(runs=False, process=FakeProcess(ended=1, said=said))
 
         result = town.command("start")
 
         line = one_line(result, 1)
-        assert line == "spiral-host: sandbox: no landlock; use --sandbox best-effort"
+        assert line == "spiral-host: sandbox: no landlock; say --best-effort"
 
     def test_another_daemon_that_answers_is_not_ours(self) -> None:
         """
