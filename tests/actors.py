@@ -33,6 +33,12 @@ def rows_of(actor: Any) -> list[Row]:  # noqa: ANN401 - a stub
     return rows
 
 
+def newest(actor: Any) -> Row:  # noqa: ANN401 - a stub
+    """Give the last event that an actor has seen, and no others with it: they may be large."""
+    count = actor.count()
+    return actor.seen(count - 1, count)[0] if count else {}
+
+
 def collect(host: Host, pattern: str, **past: Any) -> list[Row]:  # noqa: ANN401 - replay, since
     """Subscribe an application; give the list that fills."""
     seen: list[Row] = []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spiral_host import Host, LocalProtocolError, PluginEvent, PluginInfo, UsageError
-from tests.actors import Row, collect, covered, load_actors, numbers, rows_of
+from tests.actors import Row, collect, covered, load_actors, newest, numbers, rows_of
 from tests.hosts import DEADLINE, eventually
 
 
@@ -153,9 +153,7 @@ class TestSlow:
         cast.bert.say("State", "the last one")
         eventually(lambda: len(seen) == 400)
         go.touch()
-        eventually(
-            lambda: anna.count() and anna.seen(anna.count() - 1)[0].get("data") == "the last one"
-        )
+        eventually(lambda: newest(anna).get("data") == "the last one")
         rows = [row for at in range(anna.count()) for row in anna.seen(at, at + 1)]
         last, missing = covered(rows)
         assert last == 400
@@ -178,9 +176,7 @@ class TestSlow:
             cast.bert.say("End", payload)
         eventually(lambda: len(seen) == 300)
         go.touch()
-        eventually(
-            lambda: anna.count() and anna.seen(anna.count() - 1)[0].get("last") == 300,
-        )
+        eventually(lambda: newest(anna).get("last") == 300)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import pytest
 
 from protocol.errors import LocalProtocolError
 from spiral_host import Host, PluginEvent, RemoteError, UsageError
+from tests import actors
 from tests.hosts import DEADLINE, Run, all_ready, eventually, plugin
 
 Row = dict[str, Any]
@@ -38,6 +39,28 @@ def everything(host: Host) -> list[Row]:
     rows: list[Row] = []
     while page := service.seen(len(rows), len(rows) + 1000):
         rows += page
+    return rows
+
+
+def heard(host: Host, last: int) -> list[Row]:
+    """Wait until the subscriber plugin has the event of this number, or a gap that ends with it.
+
+    Its rows come one at a time: together they may be more than fits into an answer.
+    """
+    service = host.get_service("subscriber")
+    rows: list[Row] = []
+
+    def has_come() -> bool:
+        for at in range(len(rows), service.count()):
+            rows.extend(service.seen(at, at + 1))
+        return bool(rows) and rows[-1].get("last", rows[-1]["seq"]) == last
+
+    try:
+        eventually(has_come)
+    except AssertionError as error:
+        (info,) = (info for info in host.health() if info.id == "subscriber")
+        ends = [(row["type"], row.get("first"), row.get("last", row["seq"])) for row in rows[-3:]]
+        raise AssertionError(f"{error}: {len(rows)} rows, {ends} at the end; {info}") from error
     return rows
 
 
@@ -326,19 +349,15 @@ class TestLosses:
         assert host.get_service("polite").add(1, 1) == 2
         go.touch()
         holding.join(DEADLINE)
+        # It reads again, and may still be too far behind for this one: then the gap reaches to it.
+        host.publish(PluginEvent.custom("Big", "early"))
+        heard(host, 501)
         host.publish(PluginEvent.custom("Big", "last"))
-        eventually(
-            lambda: service.count() and service.seen(service.count() - 1)[0].get("seq") == 501
-        )
-        expected, gaps = 1, 0
-        for number in range(service.count()):
-            (row,) = service.seen(number, number + 1)
-            first = row["first"] if row["type"] == "EventGap" else row["seq"]
-            assert first == expected
-            expected = (row["last"] if row["type"] == "EventGap" else row["seq"]) + 1
-            gaps += row["type"] == "EventGap"
-        assert expected == 502
-        assert gaps > 0
+        rows = heard(host, 502)
+        assert rows[-1].get("data") == "last"
+        last, missing = actors.covered(rows)
+        assert last == 502
+        assert 0 < missing < 502
 
 
 class TestFlood:
