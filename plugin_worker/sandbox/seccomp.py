@@ -26,6 +26,7 @@ from plugin_worker.sandbox.policy import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LAYER: Final = "seccomp"
 _SET_MODE_FILTER: Final = 1
 _ALL_THREADS: Final = 1
 _BINARY_TREE: Final = 2
@@ -48,7 +49,10 @@ def compile_program() -> bytes:
     """
     compiler = _compiler()
     rules = compiler.SyscallFilter(compiler.ERRNO(errno.ENOSYS))
-    rules.set_attr(compiler.Attr.ACT_BADARCH, compiler.KILL_PROCESS)
+    try:
+        rules.set_attr(compiler.Attr.ACT_BADARCH, compiler.KILL_PROCESS)
+    except OSError as error:  # what the library says on a kernel where it finds no filters
+        raise MissingLayer(_LAYER, f"this kernel ends no process by a filter: {error}") from None
     with suppress(OSError):  # libseccomp before 2.5 has only the linear form: same answers, slower
         rules.set_attr(compiler.Attr.CTL_OPTIMIZE, _BINARY_TREE)
     for answer, name, conditions in _answers():
@@ -97,8 +101,7 @@ def _compiler() -> Any:  # noqa: ANN401 - it has no types
     try:
         import pyseccomp  # noqa: PLC0415 - starts child processes when imported: node only
     except (ImportError, RuntimeError, OSError) as error:
-        layer = "seccomp"
-        raise MissingLayer(layer, str(error)) from None
+        raise MissingLayer(_LAYER, str(error)) from None
     return pyseccomp
 
 
