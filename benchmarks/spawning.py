@@ -18,13 +18,15 @@ from benchmarks import bare
 from benchmarks.figures import Figure
 from benchmarks.hosts import PLUGINS
 from benchmarks.rounds import medians
+from plugin_worker.node.bubblewrap import Bubblewrap
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.litter import Litter
+from plugin_worker.node.profiles import Profiles
 from plugin_worker.node.remains import Gathered
 from plugin_worker.node.segments import Request
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
-from plugin_worker.sandbox.policy import LAYER_NAMES
+from plugin_worker.sandbox.policy import PROFILES
 from plugin_worker.sandbox.probe import probe
 from plugin_worker.sandbox.seccomp import compile_program
 from protocol.messages import (
@@ -54,12 +56,14 @@ _SOURCE: Final = PluginSource(root=str(PLUGINS / _PLUGIN), entry="victim:Victim"
 class _Nursery:
     """A node without a daemon: starts one worker after the other and takes the time."""
 
-    def __init__(self, folder: Path, layers: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, missing: dict[str, str], profile: str) -> None:
         self._folder = folder
         self._incarnation = 0
         self._confined_at = self._ready_at = self._gone_at = 0.0
         self._reactor = Reactor()
-        program = compile_program() if "seccomp" in layers else b""
+        self._profile = profile
+        profiles = Profiles(missing, best_effort=True)
+        program = compile_program() if "seccomp" in profiles.layers(profile) else b""
         for name in ("tmp", "logs"):
             (folder / name).mkdir()
         self._zygote = ZygoteLink(self._reactor, folder / "lib", program, folder / "tmp" / "zygote")
@@ -67,7 +71,9 @@ class _Nursery:
         address = f"ipc://{folder}/nobody.sock"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         feeds.peer = BusPeer(self._reactor, self._context, (address, address), feeds)
-        self._workers = Workers(self._reactor, folder, self._zygote, layers, feeds, Litter(), self)
+        self._bubblewrap = Bubblewrap(self._reactor, folder / "lib", program)
+        ways = self._zygote, self._bubblewrap, profiles
+        self._workers = Workers(self._reactor, folder, *ways, feeds, Litter(), self)
 
     def tell_daemon(self, message: FromNode) -> None:
         """Keep when what was waited for came."""
@@ -105,7 +111,11 @@ class _Nursery:
         began = time.perf_counter()
         self._workers.spawn(
             SpawnWorker(
-                incarnation=self._incarnation, plugin_id=_PLUGIN, source=_SOURCE, data_dir=data
+                incarnation=self._incarnation,
+                plugin_id=_PLUGIN,
+                source=_SOURCE,
+                data_dir=data,
+                profile=self._profile,
             )
         )
         self._turn_until("_confined_at")
@@ -134,15 +144,16 @@ class _Nursery:
     def close(self) -> None:
         """End the zygote and everything else."""
         self._zygote.close()
+        self._bubblewrap.close()
         self._reactor.close()
         self._context.destroy(linger=0)
 
 
 @contextlib.contextmanager
-def _nursery() -> Iterator[_Nursery]:
-    missing = {layer for layer, why in probe().items() if why}
+def _nursery(profile: str = "standard") -> Iterator[_Nursery]:
+    missing = {layer: why for layer, why in probe(PROFILES[profile]).items() if why}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        nursery = _Nursery(Path(folder), tuple(name for name in LAYER_NAMES if name not in missing))
+        nursery = _Nursery(Path(folder), missing, profile)
         try:
             yield nursery
         finally:

@@ -75,6 +75,7 @@ def in_force(pid: int, limits: Mapping[str, int] = RLIMITS) -> tuple[str, ...]:
     status = _status(pid)
     bits = {name: int(status[name], 16) for name in status if name.startswith("Cap")}
     holds = {
+        "namespaces": len(status["NSpid"].split()) > len(_status(os.getpid())["NSpid"].split()),
         "rlimits": all(_limit(name, pid)[1] <= value for name, value in limits.items()),
         "capabilities": not any(bits[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Amb"))
         and (not bits["CapBnd"] or status["NoNewPrivs"] == "1"),

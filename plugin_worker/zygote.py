@@ -12,6 +12,8 @@ process is started with stays in its memory, and in that of every worker forked 
          <-- {"error"}, with "incarnation" where there was one, for a frame that is none of these
 
 The node, not the zygote, is the parent of the workers: they outlive it, and end with the node.
+
+Started with BOOT_ALONE, in namespaces, it forks nobody: told to spawn, it becomes that worker.
 """
 
 import gc
@@ -44,6 +46,7 @@ BOOT: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from plugin_worker.zygote import main; main(sys.argv[1], int(sys.argv[2]))"
 )
+BOOT_ALONE: Final = BOOT.replace("int(sys.argv[2])", "int(sys.argv[2]), is_alone=True")
 MAX_PACKET: Final = 128 * 1024
 """Bytes in one frame from the node; what fits in a socket's buffer by default."""
 EXIT_RAISED: Final = 1
@@ -63,13 +66,14 @@ class _Spawn:
     interest: int
 
 
-def main(lib: str, fd: int, run: Run | None = None) -> None:
+def main(lib: str, fd: int, run: Run | None = None, *, is_alone: bool = False) -> None:
     """Serve the node until it hangs up.
 
     Args:
         lib: The folder that this process imports from; workers may read it and what it links to.
         fd: This end of a SOCK_SEQPACKET pair whose other end the node holds.
         run: What a worker does; None is `plugin_worker.runtime.run`.
+        is_alone: Whether this process is to be the one worker itself.
     """
     if "site" in sys.modules or not sys.flags.isolated:
         sys.exit("start the zygote with -I -S: what a site package runs here would be unconfined")
@@ -79,7 +83,7 @@ def main(lib: str, fd: int, run: Run | None = None) -> None:
     sys.dont_write_bytecode = True
     failpoints.arm("zygote")
     node = socket.socket(fileno=fd)
-    zygote = _Zygote(node, run or _runtime(), _links(lib))
+    zygote = _Zygote(node, run or _runtime(), folders(lib), is_alone=is_alone)
     gc.collect()
     gc.freeze()
     with suppress(ConnectionError):
@@ -89,10 +93,13 @@ def main(lib: str, fd: int, run: Run | None = None) -> None:
 class _Zygote:
     """The loop, and what it keeps between two frames: the filter program."""
 
-    def __init__(self, node: socket.socket, run: Run, lib: tuple[str, ...]) -> None:
+    def __init__(
+        self, node: socket.socket, run: Run, lib: tuple[str, ...], *, is_alone: bool
+    ) -> None:
         self._node = node
         self._run = run
         self._lib = lib
+        self._is_alone = is_alone
         self._program = b""
 
     def serve(self) -> None:
@@ -122,7 +129,11 @@ class _Zygote:
             whose = {name: frame[name] for name in ("incarnation",) if name in frame}
             self._answer({**whose, "error": str(error)})
         else:
-            self._fork(spawn)
+            self._become(spawn) if self._is_alone else self._fork(spawn)
+
+    def _become(self, spawn: _Spawn) -> NoReturn:
+        self._answer({"incarnation": spawn.incarnation, "pid": os.getpid()})
+        _become_worker(spawn, self._program, self._lib, self._run)
 
     def _fork(self, spawn: _Spawn) -> None:
         try:
@@ -253,7 +264,8 @@ def _prepare_standard_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def _links(lib: str) -> tuple[str, ...]:
+def folders(lib: str) -> tuple[str, ...]:
+    """Give all that a process which imports from `lib` has to be able to read."""
     return (lib, *(os.path.realpath(entry.path) for entry in os.scandir(lib)))
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import msgpack
 
 from plugin_worker.confine import Confinement, scrubbed_environment
-from plugin_worker.sandbox.policy import LAYER_NAMES
+from plugin_worker.sandbox.policy import STANDARD
 from plugin_worker.sandbox.seccomp import compile_program
 from protocol.interest import InterestWriter
 
@@ -151,7 +151,7 @@ class ZygotePair:
         self,
         *,
         read: tuple[str, ...] = (),
-        layers: tuple[str, ...] = LAYER_NAMES,
+        layers: tuple[str, ...] = STANDARD,
         node_pid: int | None = None,
     ) -> Worker:
         """Have a worker forked, with a data folder and a tmp of its own."""

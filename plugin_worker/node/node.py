@@ -17,6 +17,7 @@ from typing import Final
 
 import zmq
 
+from plugin_worker.node.bubblewrap import Bubblewrap
 from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
@@ -25,13 +26,14 @@ from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.leaving import Leaving
 from plugin_worker.node.litter import Litter
 from plugin_worker.node.orphans import Orphans
+from plugin_worker.node.profiles import Profiles
 from plugin_worker.node.remains import Gathered, KeptRemains
 from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox import seccomp
-from plugin_worker.sandbox.policy import LAYER_NAMES
+from plugin_worker.sandbox.policy import PROFILES
 from plugin_worker.sandbox.probe import probe
 from protocol import failpoints
 from protocol.errors import RemoteProtocolError
@@ -93,8 +95,8 @@ class Node:
         self._here = hold(run_dir)
         self._name = name
         self._sandbox = sandbox
-        self._best_effort = best_effort
-        self._missing = {layer: why for layer, why in probe().items() if why}
+        self._missing = {layer: why for layer, why in probe(PROFILES[sandbox]).items() if why}
+        self._profiles = Profiles(self._missing, best_effort=best_effort)
         self._is_ownerless = False
         self._exits: dict[int, Exited] = {}
         self._remains = KeptRemains()
@@ -107,7 +109,7 @@ class Node:
 
     def _build(self) -> None:
         reactor, run_dir, here = self._reactor, self._run_dir, self._here
-        layers = self._layers()
+        layers = self._profiles.layers(self._sandbox)
         program = seccomp.compile_program() if "seccomp" in layers else b""
         for folder in ("tmp", "logs"):
             (here / folder).mkdir(mode=0o700, exist_ok=True)
@@ -115,10 +117,18 @@ class Node:
         for left in (here / "tmp").iterdir():  # by an earlier node; a worker may get its name
             self._litter.remove(left.rename(left.with_name(token_hex(8))))
         self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
+        self._bubblewrap = Bubblewrap(reactor, run_dir / "lib", program)
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._orphans = Orphans(reactor, self._children)
         self._workers = Workers(
-            reactor, run_dir, self._zygote, layers, self._feeds, self._litter, self
+            reactor,
+            run_dir,
+            self._zygote,
+            self._bubblewrap,
+            self._profiles,
+            self._feeds,
+            self._litter,
+            self,
         )
         self._leaving = Leaving(reactor, self._workers, self._alone_s)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
@@ -147,14 +157,6 @@ class Node:
             received=self._received,
         )
 
-    def _layers(self) -> tuple[str, ...]:
-        if self._sandbox == "off":
-            return ()
-        held = tuple(layer for layer in LAYER_NAMES if layer not in self._missing)
-        if "no-new-privs" not in held:
-            return tuple(layer for layer in held if layer not in {"landlock", "seccomp"})
-        return held
-
     def _address(self, name: str) -> str:
         return f"ipc://{self._run_dir / name}.sock"
 
@@ -179,6 +181,7 @@ class Node:
 
     def _close(self) -> None:
         self._zygote.close()
+        self._bubblewrap.close()
         self._clients.close()
         self._segments.close()
         self._feeds.interest.close()
@@ -207,7 +210,7 @@ class Node:
             pid=os.getpid(),
             socket=str(self._run_dir / "node.sock"),
             sandbox=self._sandbox,
-            missing=self._missing if self._sandbox != "off" else {},
+            missing=self._missing,
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
         )
@@ -298,7 +301,8 @@ class Node:
         """Give the processes that are ours; None while one is being made."""
         if self._zygote.is_forking:
             return None
-        return {self._zygote.pid, *(worker.pid for worker in self._workers.living.values())}
+        workers = (worker.pid for worker in self._workers.living.values())
+        return {self._zygote.pid, *self._bubblewrap.pids, *workers}
 
     # --- endpoints --------------------------------------------------------------------------------
 

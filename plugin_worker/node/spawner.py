@@ -12,6 +12,7 @@ from plugin_worker.confine import scrubbed_environment
 from plugin_worker.node.folder import hold
 from plugin_worker.node.logs import Log
 from plugin_worker.node.worker import WorkerProcess
+from plugin_worker.sandbox.bwrap import in_namespaces
 from plugin_worker.sandbox.confinement import Confinement
 from protocol.flight import make_page
 from protocol.messages import PluginSource, SpawnWorker
@@ -22,10 +23,9 @@ from protocol.umbilical import Umbilical
 class Spawner:
     """What every worker of this machine gets; lives as long as the node."""
 
-    def __init__(self, run_dir: Path, layers: tuple[str, ...]) -> None:
+    def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._here = hold(run_dir)
-        self._layers = layers
         self._site = _site_packages()
 
     def prepare(self, order: SpawnWorker) -> tuple[WorkerProcess, socket.socket]:
@@ -65,20 +65,29 @@ class Spawner:
         )
         return worker, theirs
 
-    def frame(self, order: SpawnWorker) -> bytes:
-        """Give the order for the zygote."""
-        tmp = str(self._run_dir / "tmp" / str(order.incarnation))
+    def confinement(self, order: SpawnWorker, layers: tuple[str, ...]) -> Confinement:
+        """Say what a worker may touch."""
         confinement = Confinement(
             read=(*_own_code(order.source), *self._site),
             write=(order.data_dir,),
-            tmp=tmp,
+            tmp=str(self._run_dir / "tmp" / str(order.incarnation)),
             node_pid=os.getpid(),
-            layers=self._layers,
+            layers=layers,
         )
+        return in_namespaces(confinement) if "namespaces" in layers else confinement
+
+    def environment(self, order: SpawnWorker) -> dict[str, str]:
+        """Give a worker's whole environment."""
+        return scrubbed_environment(
+            str(self._run_dir / "tmp" / str(order.incarnation)), order.data_dir
+        )
+
+    def frame(self, order: SpawnWorker, confinement: Confinement) -> bytes:
+        """Give the order as it is said to a zygote."""
         spec = {
             "incarnation": order.incarnation,
             "plugin_id": order.plugin_id,
-            "layers": list(self._layers),
+            "layers": list(confinement.layers),
             "site": list(self._site),
         }
         frame: bytes = msgpack.packb(
@@ -86,7 +95,7 @@ class Spawner:
                 "kind": "spawn",
                 "incarnation": order.incarnation,
                 "confinement": confinement.to_wire(),
-                "environment": scrubbed_environment(tmp, order.data_dir),
+                "environment": self.environment(order),
                 "spec": spec,
             }
         )

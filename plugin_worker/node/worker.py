@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from plugin_worker.node.budget import Budget
+from plugin_worker.node.guard import Guard
 from plugin_worker.node.logs import Log
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.vitals import Measured, Vitals
@@ -43,8 +44,13 @@ class WorkerProcess:
     start_time: int = 0
     born: float = 0.0
     """When it was forked, `time.monotonic()` seconds."""
+    guard: Guard | None = None
+    """The process above it, if it is not the node's own child."""
+    planned: tuple[str, ...] = ()
+    """The layers that it is to have."""
     confined: bool = False
     layers: tuple[str, ...] = ()
+    """Those that it has, as far as can be seen."""
     said_hello: bool = False
     is_open: bool = True
     """Whether its umbilical may still say something."""
@@ -104,21 +110,23 @@ class WorkerProcess:
         self.signal(signal.SIGKILL)
 
     def reap(self) -> Cause:
-        """Take the dead process's status. We are its parent, so it is exact."""
+        """Take the dead process's status: as its parent, or from the one that guards it."""
+        kind, code = self._verdict() if self.guard is None else self.guard.verdict(self.pidfd)
+        if kind == "exit":
+            return Cause(kind=kind, code=code)
+        # A rule explains a death only if the worker died of what the rule sends.
+        ours = kind == "unknown" or code in {signal.SIGKILL, signal.SIGTERM}
+        ours = ours or (self.has_dumped and code == DUMP)  # it has thrown our handler out
+        return Cause(kind=kind, code=code, rule=self.rule if ours else "")
+
+    def _verdict(self) -> tuple[str, int]:
         try:
             result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         except ChildProcessError:
-            return Cause(kind="unknown", rule=self.rule)
+            return "unknown", 0
         if result is None:
-            return Cause(kind="unknown", rule=self.rule)
-        if result.si_code == os.CLD_EXITED:
-            return Cause(kind="exit", code=result.si_status)
-        # A rule explains a death only if the worker died of what the rule sends.
-        ours = result.si_status in {signal.SIGKILL, signal.SIGTERM} or (
-            self.has_dumped and result.si_status == DUMP  # it has thrown our handler out
-        )
-        rule = self.rule if ours else ""
-        return Cause(kind="signal", code=result.si_status, rule=rule)
+            return "unknown", 0
+        return "exit" if result.si_code == os.CLD_EXITED else "signal", result.si_status
 
     def events_ran(self) -> int:
         """Say for how many events it has run its callbacks, by its own word."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Mapping
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
+from plugin_worker.node.bubblewrap import Bubblewrap
 from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
+from plugin_worker.node.launcher import Order, Started
 from plugin_worker.node.litter import Litter
+from plugin_worker.node.profiles import NAMESPACES, Profiles
 from plugin_worker.node.remains import Gathered, gather, leaves_remains
 from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
-from plugin_worker.node.zygote_link import Order, ZygoteLink
+from plugin_worker.node.zygote_link import ZygoteLink
 from protocol import failpoints
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
 from protocol.flight import read_flight
@@ -54,7 +58,7 @@ from protocol.process import start_time_of
 from protocol.reactor import Reactor
 from protocol.session import accept
 
-_KERNEL_SHOWS: Final = ("rlimits", "capabilities", "no-new-privs", "seccomp")
+_KERNEL_SHOWS: Final = (NAMESPACES, "rlimits", "capabilities", "no-new-privs", "seccomp")
 """Layers that can be checked from outside; the others are the confined worker's own word."""
 
 HANG_UP_S: Final = 0.5
@@ -94,16 +98,18 @@ class Workers:
         reactor: Reactor,
         run_dir: Path,
         zygote: ZygoteLink,
-        layers: tuple[str, ...],
+        bubblewrap: Bubblewrap,
+        profiles: Profiles,
         feeds: Feeds,
         litter: Litter,
         outside: Outside,
     ) -> None:
         self.living: dict[int, WorkerProcess] = {}
         self._reactor = reactor
-        self._spawner = Spawner(run_dir, layers)
+        self._spawner = Spawner(run_dir)
         self._zygote = zygote
-        self._layers = layers
+        self._bubblewrap = bubblewrap
+        self._profiles = profiles
         self._feeds = feeds
         self._litter = litter
         self._outside = outside
@@ -133,39 +139,61 @@ class Workers:
         self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
         self._reactor.watch(worker.log.read_fd, lambda: self._drain(worker))
 
+        self._launch(worker, order, theirs)
+
+    def _launch(self, worker: WorkerProcess, order: SpawnWorker, theirs: socket.socket) -> None:
         def taken() -> None:
             theirs.close()
             worker.log.handed_over()
 
+        def failed(why: str) -> None:
+            if NAMESPACES in worker.planned and self._profiles.does_without(why):
+                say(f"{worker.plugin_id} starts without namespaces, and so do others: {why}")
+                self._launch(worker, order, theirs)
+                return
+            taken()
+            self._bury(worker)
+            self._outside.tell_daemon(SpawnFailed(worker.incarnation, why))
+
+        worker.planned = self._profiles.layers(order.profile)
+        confinement = self._spawner.confinement(order, worker.planned)
+        launcher = self._bubblewrap if NAMESPACES in worker.planned else self._zygote
         pages = (worker.flight_fd, self._feeds.interest.fd)
-        self._zygote.fork(
+        launcher.launch(
             Order(
                 incarnation=order.incarnation,
-                frame=self._spawner.frame(order),
+                confinement=confinement,
+                network=bool(order.permissions.get("network")),
+                environment=self._spawner.environment(order),
+                frame=self._spawner.frame(order, confinement),
                 descriptors=(theirs.fileno(), worker.log.write_fd, *pages),
                 taken=taken,
-                answered=lambda pid, error: self._forked(worker, pid, error),
+                started=lambda started: self._started(worker, started),
+                failed=failed,
             )
         )
 
-    def _forked(self, worker: WorkerProcess, pid: int, error: str) -> None:
-        if error:
-            self._bury(worker)
-            self._outside.tell_daemon(SpawnFailed(worker.incarnation, error))
-            return
+    def _started(self, worker: WorkerProcess, started: Started) -> None:
         if failpoints.ARMED:
             failpoints.hit("fork.heard")
-        worker.pid = pid
+        worker.pid, worker.pidfd, worker.guard = started.pid, started.pidfd, started.guard
         try:
-            worker.pidfd = os.pidfd_open(pid)
-            worker.start_time = start_time_of(pid)
+            if worker.guard is None:
+                worker.pidfd = os.pidfd_open(worker.pid)
+            worker.start_time = start_time_of(worker.pid)
         except OSError as failure:
             # No descriptor is left to hold it by: it is nobody's, and ends as an orphan.
-            self._forked(worker, 0, f"it cannot be held: {failure}")
+            self._bury(worker)
+            why = f"it cannot be held: {failure}"
+            self._outside.tell_daemon(SpawnFailed(worker.incarnation, why))
             return
-        self._reactor.watch(worker.pidfd, lambda: self._died(worker))
+        if worker.guard is None:
+            self._reactor.watch(worker.pidfd, lambda: self._died(worker))
+        else:
+            self._profiles.namespaces_held()
+            worker.guard.follow(worker.pidfd, lambda: self._died(worker))
         self._health.born(worker)
-        self._outside.tell_daemon(Spawned(worker.incarnation, pid))
+        self._outside.tell_daemon(Spawned(worker.incarnation, worker.pid))
         if failpoints.ARMED:
             failpoints.hit("fork.told")
         if worker.rule:
@@ -180,11 +208,11 @@ class Workers:
             seen = in_force(worker.pid)
         except OSError:
             return  # it has just died; its pidfd will say so
-        lacking = [layer for layer in _KERNEL_SHOWS if layer in self._layers and layer not in seen]
+        lacking = [name for name in _KERNEL_SHOWS if name in worker.planned and name not in seen]
         if lacking:
             worker.kill(f"not confined: {', '.join(lacking)}")
             return
-        worker.layers, worker.confined = self._layers, True
+        worker.layers, worker.confined = worker.planned, True
         self._send(worker, Greeted(worker.incarnation), ())
         self._outside.tell_daemon(Confined(worker.incarnation, worker.layers))
         if failpoints.ARMED:

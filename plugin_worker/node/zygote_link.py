@@ -8,32 +8,19 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgpack
 
 from plugin_worker.confine import scrubbed_environment
+from plugin_worker.node.launcher import Order, Started
 from plugin_worker.zygote import BOOT, MAX_PACKET
 from protocol import failpoints
 from protocol.reactor import Reactor
 from protocol.version import VERSION
 
 _PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """One worker to be forked. The descriptors stay the caller's until `taken` is called."""
-
-    incarnation: int
-    frame: bytes
-    descriptors: tuple[int, int, int, int]
-    taken: Callable[[], None]
-    answered: Callable[[int, str], None]
-    """Called with (pid, "") or (0, error)."""
 
 
 class ZygoteLink:
@@ -59,7 +46,7 @@ class ZygoteLink:
         """The process that forks, or 0."""
         return 0 if self._process is None else self._process.pid
 
-    def fork(self, order: Order) -> None:
+    def launch(self, order: Order) -> None:
         """Have a worker forked, starting a zygote first if there is none."""
         self._orders.append(order)
         if self._socket is None:
@@ -151,24 +138,26 @@ class ZygoteLink:
             )
             return
         order = self._asked.pop(answer.get("incarnation", -1), None)
-        if order is not None:
-            order.answered(answer.get("pid", 0), answer.get("error", ""))
+        if order is None:
+            return
+        if "error" in answer:
+            order.failed(answer["error"])
+        else:
+            order.started(Started(pid=answer["pid"]))
 
     def _refuse(self, why: str) -> None:
         self.close()
-        for order in self._orders:
-            order.taken()  # nobody has them; their owner may let go of the descriptors
         waiting = [*self._asked.values(), *self._orders]
         self._asked.clear()
         self._orders.clear()
         for order in waiting:
-            order.answered(0, why)
+            order.failed(why)
 
     def _ended(self) -> None:
         self.close()
         lost, self._asked = self._asked, {}
         for order in lost.values():
-            order.answered(0, "the zygote died while it forked")
+            order.failed("the zygote died while it forked")
         if self._orders:
             self._start()
             self._send_waiting()

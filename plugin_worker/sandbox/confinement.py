@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from plugin_worker.sandbox.policy import LAYER_NAMES, RLIMITS
+from plugin_worker.sandbox.policy import LAYER_NAMES, RLIMITS, STANDARD
 
 UNLIMITED: Final = 1 << 62
 """Stands for no limit at all where limits are compared; no worker is given that much."""
@@ -20,8 +20,9 @@ class Confinement:
         write: Folders it may also write to; they exist. Nothing in them can be started.
         tmp: Its private folder for temporary files, writable; also its working directory.
         node_pid: The process that it must not outlive.
-        layers: Names of `policy.LAYERS`; empty with `--sandbox off`.
-        limits: Names of `policy.RLIMITS` to their values; lowered, never raised.
+        layers: Names of `policy.LAYERS`; empty with `off`.
+        limits: Names of `policy.RLIMITS` to their values, and in namespaces NPROC; lowered, never
+            raised.
     """
 
     read: tuple[str, ...]
@@ -29,7 +30,7 @@ class Confinement:
     tmp: str
     node_pid: int
     run: tuple[str, ...] = ()
-    layers: tuple[str, ...] = LAYER_NAMES
+    layers: tuple[str, ...] = STANDARD
     limits: Mapping[str, int] = field(default_factory=lambda: RLIMITS)
 
     def __post_init__(self) -> None:
@@ -40,8 +41,9 @@ class Confinement:
             _require(layer in LAYER_NAMES, f"{layer!r} is no layer; there are {LAYER_NAMES}")
         needy = {"landlock", "seccomp"} & set(self.layers)
         _require(not needy or "no-new-privs" in self.layers, f"{needy} need no-new-privs")
+        known = RLIMITS.keys() | ({"NPROC"} if "namespaces" in self.layers else set())
         for name, limit in self.limits.items():
-            _require(name in RLIMITS and 0 <= limit < UNLIMITED, f"no limit: {name}={limit}")
+            _require(name in known and 0 <= limit < UNLIMITED, f"no limit: {name}={limit}")
 
     def to_wire(self) -> dict[str, object]:
         """Give the plain form that msgpack carries."""

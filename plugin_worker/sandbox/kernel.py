@@ -6,9 +6,11 @@ in the interpreter.
 
 import array
 import ctypes
+import fcntl
 import os
 import platform
 import select
+import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -43,6 +45,11 @@ PR_GET_NO_NEW_PRIVS: Final = 39
 PR_GET_TID_ADDRESS: Final = 40
 PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+_PIDFD_INFO: Final = struct.Struct("=Q52xi")
+"""The first form of `struct pidfd_info`: what is asked for and known, and the wait status."""
+_PIDFD_INFO_EXIT: Final = 1 << 3
+_PIDFD_GET_INFO: Final = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
@@ -105,6 +112,21 @@ def count_open(bound: int) -> int:
     _checked(_POLL(ctypes.c_void_p(asked.buffer_info()[0]), ctypes.c_ulong(bound), 0))
     answers = memoryview(asked).cast("B").cast("H")[3::4].tolist()
     return bound - sum(1 for answer in answers if answer & select.POLLNVAL)
+
+
+def wait_status(pidfd: int) -> int | None:
+    """Give how a process has ended that is not this one's child, once its parent has reaped it.
+
+    None where the kernel does not tell: before Linux 6.15, or too early.
+    """
+    answer = bytearray(_PIDFD_INFO.size)
+    _PIDFD_INFO.pack_into(answer, 0, _PIDFD_INFO_EXIT, 0)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, answer)
+    except OSError:
+        return None
+    known, status = _PIDFD_INFO.unpack(answer)
+    return status if known & _PIDFD_INFO_EXIT else None
 
 
 def drop_capability_sets() -> None:

@@ -1,4 +1,4 @@
-"""The `standard` profile as data: what a worker may ask of the kernel. Applies nothing.
+"""The profiles as data: what a worker may ask of the kernel. Applies nothing.
 
 The file is as long as the list is. Three answers exist for a system call: allowed (outright or by
 its arguments), EPERM for those we know and refuse, ENOSYS for every number that is not named here,
@@ -26,6 +26,7 @@ class Layer:
 
 
 LAYERS: Final = (
+    Layer("namespaces", "install bubblewrap >= 0.8 (apt install bubblewrap), or choose standard"),
     Layer("rlimits", "start the node with hard limits no lower than the plugin's own"),
     Layer("capabilities", "run as an ordinary user, or as root with CAP_SETPCAP"),
     Layer("not-dumpable", "run on Linux >= 3.11 with prctl not filtered away"),
@@ -38,6 +39,12 @@ LAYERS: Final = (
 """In the order in which a worker applies them: each takes away what the later ones do not need."""
 
 LAYER_NAMES: Final = tuple(layer.name for layer in LAYERS)
+STANDARD: Final = tuple(name for name in LAYER_NAMES if name != "namespaces")
+PROFILES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"off": (), "standard": STANDARD, "strict": LAYER_NAMES}
+)
+"""The layers that each profile stands for. Of `strict`, namespaces are there before the worker is;
+the others it applies to itself, as everywhere."""
 CURES: Final[Mapping[str, str]] = MappingProxyType({layer.name: layer.cure for layer in LAYERS})
 
 # --- resources ------------------------------------------------------------------------
@@ -56,6 +63,9 @@ RLIMITS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 """Soft and hard limits; NPROC is not among them, because it counts all processes of the user."""
+
+NPROC: Final = 64
+"""Processes and threads, in namespaces only: there those of one worker are counted alone."""
 
 NICE: Final = 5
 OOM_SCORE_ADJ: Final = 800

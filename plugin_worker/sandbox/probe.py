@@ -9,29 +9,33 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from plugin_worker.confine import Confinement, confine, in_force
-from plugin_worker.sandbox import kernel
+from plugin_worker.sandbox import bwrap, kernel
 from plugin_worker.sandbox.errors import ConfinementError
-from plugin_worker.sandbox.policy import CURES, LAYER_NAMES
+from plugin_worker.sandbox.namespaces import try_namespaces
+from plugin_worker.sandbox.policy import CURES, LAYER_NAMES, STANDARD
 from plugin_worker.sandbox.seccomp import compile_program
 
 _LONGEST_REASON: Final = 4096
 
 
-def probe() -> dict[str, str]:
-    """Give for every layer "" when it holds on this machine, else the reason and the cure."""
-    return {layer: _with_cure(layer, _try(layer)) for layer in LAYER_NAMES}
+def probe(layers: Iterable[str] = STANDARD) -> dict[str, str]:
+    """Give for each of these layers "" when it holds on this machine, else reason and cure."""
+    return {layer: _with_cure(layer, _try(layer)) for layer in layers}
 
 
 def _with_cure(layer: str, reason: str) -> str:
-    return f"{reason}; cure: {CURES[layer]}" if reason else ""
+    cure = bwrap.cure(reason) if layer == "namespaces" else CURES[layer]
+    return f"{reason}; cure: {cure}" if reason else ""
 
 
 def _try(layer: str) -> str:
+    if layer == "namespaces":
+        return try_namespaces()
     try:
         program = compile_program() if layer == "seccomp" else b""
     except ConfinementError as error:

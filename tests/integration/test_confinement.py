@@ -20,7 +20,7 @@ import pytest
 
 from plugin_worker.confine import in_force, scrubbed_environment
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED
-from plugin_worker.sandbox.policy import LAYER_NAMES, RLIMITS
+from plugin_worker.sandbox.policy import RLIMITS, STANDARD
 from plugin_worker.sandbox.probe import probe
 from protocol.version import VERSION
 from tests.zygote_pair import DEADLINE, ROOT, Worker, ZygotePair
@@ -34,7 +34,7 @@ def layers() -> tuple[str, ...]:
     missing = [f"{layer}: {why}" for layer, why in probe().items() if why]
     if missing:
         pytest.skip("this machine says: " + "; ".join(missing))
-    return LAYER_NAMES
+    return STANDARD
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ class TestWhatIsLeft:
         Seen from outside: no capability, a filter, no new privileges, lower limits.
         """
         seen = set(in_force(worker.pid))
-        assert set(LAYER_NAMES) - seen <= {"landlock", "not-dumpable"}
+        assert set(STANDARD) - seen <= {"landlock", "not-dumpable"}
         if os.geteuid() != 0:
             assert "not-dumpable" in seen
         status = Path(f"/proc/{worker.pid}/status").read_text()

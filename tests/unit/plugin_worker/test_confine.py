@@ -3,7 +3,7 @@ import pytest
 
 from plugin_worker.confine import _STEPS, Confinement, scrubbed_environment
 from plugin_worker.sandbox.errors import ConfinementError, MissingLayer
-from plugin_worker.sandbox.policy import LAYER_NAMES, RLIMITS
+from plugin_worker.sandbox.policy import RLIMITS, STANDARD
 
 WHOLE = Confinement(
     read=("/usr/share/a",), write=("/data",), run=("/opt/b",), tmp="/tmp/1", node_pid=7
@@ -21,7 +21,7 @@ class TestConfinement:
         """
         Less has to be asked for.
         """
-        assert WHOLE.layers == LAYER_NAMES
+        assert WHOLE.layers == STANDARD
         assert WHOLE.limits == RLIMITS
 
     @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ class TestSteps:
         """
         Seccomp comes last: it forbids the calls that the others need.
         """
-        assert tuple(_STEPS) == LAYER_NAMES
-        assert LAYER_NAMES[-1] == "seccomp"
-        assert LAYER_NAMES.index("no-new-privs") < LAYER_NAMES.index("landlock")
+        assert tuple(_STEPS) == STANDARD
+        assert STANDARD[-1] == "seccomp"
+        assert STANDARD.index("no-new-privs") < STANDARD.index("landlock")
 
 
 class TestErrors:
