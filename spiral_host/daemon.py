@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, TypeVar
@@ -41,19 +41,24 @@ from protocol.messages import (
 from protocol.process import descriptors, raise_descriptor_limit
 from protocol.reactor import Reactor
 from spiral_host import nodes, store
+from spiral_host.audit import Audit
 from spiral_host.background import Background
 from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
 from spiral_host.crash_writer import CrashWriter
 from spiral_host.crashes import Death
 from spiral_host.endpoint import Endpoint, Sent, is_crowded
+from spiral_host.grants import Grants
 from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
+from spiral_host.manifest import Manifest
 from spiral_host.node_watch import NodeWatch
 from spiral_host.nodes import ADOPTING_S, NodeKeeper
 from spiral_host.operator import Operator, read_operator
 from spiral_host.orders import Orders
+from spiral_host.permits import Permits
 from spiral_host.questions import Asker, Questions
+from spiral_host.real_paths import Grounds
 from spiral_host.registry import Registry
 from spiral_host.relayed import WorkerFrames
 from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
@@ -102,6 +107,7 @@ class Daemon:
         self._leaving_since = self._started
         self._node_details: NodeDetails | None = None
         self._alive: list[WorkerReport] = []
+        self._audit = Audit(config.run_dir)
         self._samples: dict[str, Callable[[], None]] = {}
         self._take_over()
         self._build()
@@ -136,7 +142,10 @@ class Daemon:
         registry, reactor = self._registry, self._reactor
         told = self._config
         worker_orders = WorkerOrders(self.tell_node, told.data, self._operator, told.sandbox)
-        self._supervisor = Supervisor(registry, self, self, reactor, worker_orders)
+        self._permits = Permits(
+            Grants(told.operator_dir), self._operator.everyone, Grounds.of(told), self._consented
+        )
+        self._supervisor = Supervisor(registry, self, self, reactor, worker_orders, self._permits)
         self._supervisor.epoch = self.epoch
         self._supervisor.restarting = {
             order["id"]: Restarting(order["restarted"], order["counted"])
@@ -273,6 +282,7 @@ class Daemon:
             os._exit(self._status or 1)
         self._store.close()
         self._crashes.close()
+        self._audit.close()
         self._endpoint.close()
         self._reactor.close()
         signal.set_wakeup_fd(-1)
@@ -314,6 +324,11 @@ class Daemon:
     def died(self, death: Death) -> None:
         """Have a report written of a death that nobody had asked for."""
         self._crashes.keep(death)
+
+    def _consented(self, kind: str, manifest: Manifest, permissions: Sequence[str]) -> None:
+        """Write down what was decided of a plugin without anybody asking."""
+        version = manifest.metadata.version
+        self._audit.write(kind, manifest.id, version=version, permissions=permissions)
 
     def changed(self) -> None:
         """Look again at what waits for something to move."""
@@ -461,11 +476,15 @@ class Daemon:
                 f"the node has said nothing for {self._node_silent_s:.0f} s; "
                 "what it runs serves on, and nothing new can be started"
             )
+        alarms += self._permits.alarms
         if self._store.failure:
             alarms.append(f"the store cannot be written: {self._store.failure}")
         if self._crashes.failure:
             lost = f"{self._crashes.failure}; lost so far: {self._crashes.lost}"
             alarms.append(f"crash reports cannot be written: {lost}")
+        if self._audit.failure:
+            lost = f"{self._audit.failure}; lost so far: {self._audit.lost}"
+            alarms.append(f"the audit log cannot be written: {lost}")
         if not self._endpoint.is_open:
             used, limit = descriptors()
             alarms.append(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from protocol.messages import Sample
+from protocol.permissions import NOTHING, Permissions
 from protocol.plugin import PluginMetadata
 from spiral_host.graph import dependents, free_of_circles, problem
 from spiral_host.lifecycle import Lifecycle, ProviderLeft, RestartAsked, State
@@ -36,6 +37,8 @@ class Plugin:
     confined: bool = False
     """Whether it has said hello from inside its confinement, so that it may be told to load."""
     layers: tuple[str, ...] = ()
+    permissions: Permissions = NOTHING
+    """Those in force, for as long as its worker lives."""
     figures: Sample | None = None
     announced: int = 0
     """The incarnation that was last announced as loaded."""

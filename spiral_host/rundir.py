@@ -1,4 +1,4 @@
-"""The run directory: taken by one living daemon, emptied when the run ends but for crash reports.
+"""The run directory: taken by one living daemon, emptied at its end but for what is read later.
 
 A second `bind` on a unix socket's path silently steals it, so the directory is the lock: 0700,
 ours, and flock'ed for as long as the daemon lives.
@@ -27,6 +27,8 @@ LOCK: Final = "lock"
 LOGS: Final = "logs"
 CRASHES: Final = "crashes"
 """Outlives the run, for whoever asks afterwards why a plugin died."""
+AUDIT: Final = "audit.jsonl"
+"""Outlives the run, too: what was granted and refused."""
 DAEMON_LOG: Final = "daemon.log"
 
 _DOORS: Final = (CONTROL, EVENTS_IN, EVENTS_OUT)
@@ -112,7 +114,7 @@ class RunDir:
         try:
             self.path.rmdir()
         except OSError:
-            return  # the operator, a plugin's data or a crash report keeps it
+            return  # the operator, a plugin's data, a crash report or the audit log keeps it
 
     def _take_lock(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -35,6 +35,7 @@ from spiral_host.describing import Describing
 from spiral_host.lifecycle import Kill, Lifecycle, SendStop, Spawn, State, Terminate
 from spiral_host.manifest import Manifest
 from spiral_host.pace import Pace
+from spiral_host.permits import Permits
 from spiral_host.registry import UP, Plugin, Registry
 from spiral_host.store import Statement, Wanted
 from spiral_host.worker_orders import WorkerOrders
@@ -105,6 +106,7 @@ class Supervisor:
         outside: Outside,
         reactor: Reactor,
         workers: WorkerOrders,
+        permits: Permits,
     ) -> None:
         self.epoch = 0
         self.restarting: Mapping[str, Restarting] = {}
@@ -114,6 +116,7 @@ class Supervisor:
         self._outside = outside
         self._reactor = reactor
         self._workers = workers
+        self._permits = permits
         self._describing = Describing(
             reactor, node.tell_node, self._workers.spawn_to_ask, self._workers.tell
         )
@@ -172,6 +175,7 @@ class Supervisor:
             return
         if manifest is not None:
             self._registry.renew(plugin, manifest)
+        self._permits.look_again(plugin_id)
         for follower in self._registry.followers(plugin_id):
             follower.waits_for = lifecycle.ProviderLeft()
         plugin.waits_for = lifecycle.RestartAsked()
@@ -347,6 +351,8 @@ class Supervisor:
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
                 plugin.incarnation = report.incarnation
+                self._permits.decide(plugin.manifest)
+                plugin.permissions = self._permits.in_force(plugin.id)
             plugin.pid, plugin.layers = report.pid, report.layers
             plugin.confined = report.confined
             kept.append(report)
@@ -365,6 +371,8 @@ class Supervisor:
             report = living.get(plugin.incarnation)
             if plugin.incarnation and report is None:
                 self._miss(plugin)
+            elif report is not None and self._permits.objection(plugin.manifest):
+                self.restart(plugin.id)  # a grant was taken away meanwhile: it leaves in order
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
                 self._workers.load(plugin.incarnation, plugin.manifest)
             if report is not None and report.silence:
@@ -385,7 +393,7 @@ class Supervisor:
             now = time.monotonic()
             plugin.lifecycle.adopt(now)
             plugin.began = now
-            self._workers.spawn(plugin.incarnation, plugin.manifest)
+            self._workers.spawn(plugin.incarnation, plugin.manifest, plugin.permissions)
         else:
             self._ended(plugin, lifecycle.Exited("unknown cause"))
 
@@ -453,11 +461,14 @@ class Supervisor:
             self._handle(plugin, lifecycle.StartAsked())
 
     def _try_start(self, plugin: Plugin) -> None:
-        hindrance = self._registry.hindrance(plugin)
+        hindrance = self._permits.objection(plugin.manifest) or self._registry.hindrance(plugin)
+        if hindrance is None and self._may_start(plugin):
+            # Anew: what it asks for may lead elsewhere by now, or be granted no more.
+            hindrance = self._permits.decide(plugin.manifest) or None
+            if hindrance is None:
+                self._handle(plugin, lifecycle.StartAsked())
         if hindrance:
             self._block(plugin, hindrance)
-        elif hindrance is None and self._may_start(plugin):
-            self._handle(plugin, lifecycle.StartAsked())
 
     def _may_start(self, plugin: Plugin) -> bool:
         if not plugin.lifecycle.is_restart or self._pace.take(time.monotonic()):
@@ -490,6 +501,7 @@ class Supervisor:
     def _code_changed(self, plugin: Plugin, manifest: Manifest) -> None:
         """Release what was quarantined for code that is there no more."""
         self._registry.renew(plugin, manifest)
+        self._permits.look_again(plugin.id)
         self._outside.write([store.want(manifest)])
         self._handle(plugin, lifecycle.CodeChanged())
 
@@ -513,7 +525,8 @@ class Supervisor:
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
                 plugin.confined, plugin.began = False, time.monotonic()
-                self._workers.spawn(plugin.incarnation, plugin.manifest)
+                plugin.permissions = self._permits.in_force(plugin.id)
+                self._workers.spawn(plugin.incarnation, plugin.manifest, plugin.permissions)
                 self._code_watch.look()
             elif isinstance(action, SendStop):
                 # From now on nobody is sent there; those who are there are still served.
@@ -542,6 +555,7 @@ class Supervisor:
 
     def _forget(self, plugin: Plugin) -> None:
         self._registry.drop(plugin)
+        self._permits.forget(plugin.id)
         self._deaths.forget(plugin.id)
         self._outside.write([store.forget(plugin.id)])
         if plugin.ready_at:

@@ -9,7 +9,9 @@ from typing import Final
 from protocol.messages import NodeDetails
 from protocol.version import VERSION
 from spiral_host.config import DaemonConfig
+from spiral_host.grants import FILE as GRANTS
 from spiral_host.registry import Plugin, Registry
+from spiral_host.rundir import AUDIT
 
 Row = dict[str, object]
 
@@ -77,6 +79,8 @@ def status_row(
         "plugins": dict(states),
         "sandbox": sandbox_row(config, node),
         "logs": str(Path(config.run_dir) / "logs"),
+        "grants": str(config.operator_dir / GRANTS),
+        "audit": str(Path(config.run_dir) / AUDIT),
         "alarms": alarms,
     }
 

@@ -17,7 +17,7 @@ from protocol.messages import (
     ToNode,
     ToWorker,
 )
-from protocol.permissions import Permissions, meet
+from protocol.permissions import Permissions
 from spiral_host.manifest import Manifest
 from spiral_host.operator import Operator
 
@@ -28,7 +28,7 @@ class WorkerOrders:
     Args:
         tell_node: Tells the node.
         data: Holds one folder for each plugin's data.
-        operator: What everyone is granted, and the most that anyone gets.
+        operator: Says the most that any plugin gets.
         sandbox: The operator's profile.
     """
 
@@ -40,8 +40,8 @@ class WorkerOrders:
         self._operator = operator
         self._sandbox = sandbox
 
-    def spawn(self, incarnation: int, manifest: Manifest) -> None:
-        """Have a worker started for a plugin."""
+    def spawn(self, incarnation: int, manifest: Manifest, in_force: Permissions) -> None:
+        """Have a worker started for a plugin, with the permissions that are in force."""
         self._tell_node(
             SpawnWorker(
                 incarnation=incarnation,
@@ -49,7 +49,7 @@ class WorkerOrders:
                 source=manifest.source,
                 data_dir=str(self._data / manifest.id),
                 concurrency=manifest.concurrency,
-                permissions=self._permitted(manifest).to_wire(),
+                permissions=in_force.to_wire(),
                 limits=capped(manifest.limits, self._operator.caps).to_wire(),
                 profile=self._profile(manifest),
             )
@@ -87,10 +87,6 @@ class WorkerOrders:
         )
         if failpoints.ARMED:
             failpoints.hit("load.ordered")
-
-    def _permitted(self, manifest: Manifest) -> Permissions:
-        everyone = self._operator.everyone
-        return everyone if manifest.permissions is None else meet(manifest.permissions, everyone)
 
     def _profile(self, manifest: Manifest) -> str:
         """Give the stricter of what the operator chose and what the manifest asks for."""

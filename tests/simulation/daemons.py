@@ -246,4 +246,9 @@ def new_connection(
 
 def run_config(folder: Path) -> DaemonConfig:
     """Say how every daemon of a world is started."""
-    return DaemonConfig(run_dir=folder / "run", sandbox="standard", best_effort=True)
+    return DaemonConfig(
+        run_dir=folder / "run",
+        config_dir=folder / "config",
+        sandbox="standard",
+        best_effort=True,
+    )

@@ -32,6 +32,7 @@ from spiral_host.supervision import Supervision
 from spiral_host.supervisor import Supervisor
 from spiral_host.worker_orders import WorkerOrders
 from tests.clock import Clock, HandReactor
+from tests.unit.spiral_host.parts import permits
 
 T = TypeVar("T")
 
@@ -148,7 +149,9 @@ class House:
         self.node = FakeNode()
         self.outside = FakeOutside()
         workers = WorkerOrders(self.node.tell_node, Path("/data"), Operator(), "standard")
-        self.supervisor = Supervisor(self.registry, self.node, self.outside, self.reactor, workers)
+        self.supervisor = Supervisor(
+            self.registry, self.node, self.outside, self.reactor, workers, permits()
+        )
         self.supervisor.epoch = epoch
         self.config: dict[str, str] = {}
         self.questions = Questions(

@@ -1,6 +1,7 @@
 """What tests of the host's parts share: manifests, and the parts around the one under test."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from protocol.events import PluginEvent
@@ -13,10 +14,14 @@ from protocol.messages import (
     ToNode,
     ToWorker,
 )
+from protocol.permissions import EVERYONE
 from protocol.plugin import PluginCapability, PluginMetadata
 from spiral_host.crashes import Death
+from spiral_host.grants import Grants
 from spiral_host.manifest import Manifest
+from spiral_host.permits import Permits
 from spiral_host.questions import Asker
+from spiral_host.real_paths import Grounds
 from spiral_host.store import Statement
 
 M = TypeVar("M")
@@ -30,6 +35,11 @@ def manifest(name: str, *needs: str, path: str = "") -> Manifest:
         source=PluginSource(root=f"/p/{name}", entry="module:Class"),
         path=path or f"/p/{name}",
     )
+
+
+def permits(config_dir: Path = Path("/nowhere")) -> Permits:
+    """What every plugin gets where the operator has said nothing, and what was granted there."""
+    return Permits(Grants(config_dir), EVERYONE, Grounds(Path("/data")), lambda *_: None)
 
 
 class FakeNode:

@@ -26,7 +26,7 @@ from spiral_host.registry import Offered, Registry
 from spiral_host.store import Wanted
 from spiral_host.supervisor import Supervisor, check_request
 from spiral_host.worker_orders import WorkerOrders
-from tests.unit.spiral_host.parts import FakeNode, FakeOutside, manifest
+from tests.unit.spiral_host.parts import FakeNode, FakeOutside, manifest, permits
 
 CRASH = Cause(kind="signal", code=11)
 
@@ -38,7 +38,9 @@ class House:
         self.registry, self.node, self.outside = Registry(), FakeNode(), FakeOutside()
         self.reactor = Reactor()
         workers = WorkerOrders(self.node.tell_node, Path("/data"), Operator(), "standard")
-        self.supervisor = Supervisor(self.registry, self.node, self.outside, self.reactor, workers)
+        self.supervisor = Supervisor(
+            self.registry, self.node, self.outside, self.reactor, workers, permits()
+        )
         self.supervisor.epoch = 5
 
     def state(self, name: str) -> State:

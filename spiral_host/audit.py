@@ -1,0 +1,121 @@
+"""Keep a log of what was granted and refused, one JSON object a line, for operators to read later.
+
+    {"at": "2026-01-31T12:00:00.000+00:00", "kind": "granted", "plugin_id": "greeter",
+     "version": "1.0.0", "permissions": ["network 443"]}
+
+It lies in the run directory beside the crash reports and, like them, outlives the daemon. A thread
+of its own writes it, so that no disk ever stops the daemon: what cannot be written is counted.
+"""
+
+import json
+import os
+import queue
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from spiral_host.rundir import AUDIT
+
+MAX_BYTES: Final = 4 << 20
+"""Of a file; then it becomes the last one, in the place of the one before."""
+
+LAST: Final = ".1"
+
+WAITING: Final = 1024
+"""Lines that wait to be written, 8 KiB each at most; more are lost, and counted."""
+
+MAX_LINE: Final = 8 << 10
+"""Bytes of one line; of a longer one its kind, its plugin and its time are kept."""
+
+CLOSE_S: Final = 2.0
+"""How long a daemon that ends waits for the last of them, seconds; a disk may never answer."""
+
+
+class Audit:
+    """The log of one run directory; lives as long as the daemon, its file longer."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.failure = ""
+        """Why the last line could not be written, or empty."""
+        self.lost = 0
+        """Lines that could not be written."""
+        self.path = run_dir / AUDIT
+        self._lock = threading.Lock()
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, kind: str, plugin_id: str, **fields: object) -> None:
+        """Have a line written soon; never waits.
+
+        Args:
+            kind: What happened: `granted`, `revoked`, `blocked`, `changed`, `refused`.
+            fields: What JSON can hold.
+        """
+        if self._lines.qsize() >= WAITING:
+            self._lose("the disk is too slow")
+            return
+        self._lines.put(_line(kind, plugin_id, fields, time.time()))
+        if self._thread is None:
+            # A daemon: a disk that never answers must not keep our process.
+            self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, as far as the disk lets us, and stop the thread."""
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                append(self.path, line)
+                self.failure = ""
+            except OSError as error:
+                self._lose(f"{error.filename or self.path}: {error.strerror or error}")
+            except Exception as error:  # noqa: BLE001 - an alarm says so; the next may be written
+                self._lose(f"a bug of ours: {error!r}; please report it")
+
+    def _lose(self, why: str) -> None:
+        with self._lock:  # the loop loses lines too
+            self.failure = why
+            self.lost += 1
+
+
+def _line(kind: str, plugin_id: str, fields: dict[str, object], now: float) -> bytes:
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    head: dict[str, object] = {"at": at, "kind": kind, "plugin_id": plugin_id}
+    # In ASCII, control characters escaped: a terminal that shows the file is not misled by it.
+    line = json.dumps(head | fields).encode()
+    return line if len(line) < MAX_LINE else json.dumps(head | {"cut": len(line)}).encode()
+
+
+def append(path: Path, line: bytes) -> None:
+    """Write a line, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size + len(line) >= MAX_BYTES:
+            path.replace(path.with_name(path.name + LAST))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            _write_all(fd, line + b"\n")
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, size)  # half a line would spoil the next one
+            raise
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(fd, text) :]

@@ -1,0 +1,123 @@
+"""Find out where the paths of permissions lead, and refuse those that no plugin gets.
+
+A path is followed each time it is compared: what was a folder yesterday may be a link today.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from protocol.names import shown
+from protocol.permissions import NOTHING, Permissions, join
+from spiral_host.config import DaemonConfig
+
+_SYSTEM: Final = ("/proc", "/sys", "/dev")
+"""What shows or changes other processes and the machine. What a plugin needs of it, its
+confinement gives to everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Permissions whose paths have been followed.
+
+    Attributes:
+        permissions: Without the paths that were refused.
+        refused: Those, each with the reason.
+        leads: Where paths lead that are not what they seem, by what was asked for.
+    """
+
+    permissions: Permissions
+    refused: tuple[str, ...]
+    leads: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """The host's own folders, in which no plugin has any business but in its own.
+
+    Attributes:
+        data: Holds one folder for each plugin's data.
+        others: All other folders of the host.
+    """
+
+    data: Path
+    others: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, config: DaemonConfig) -> "Grounds":
+        """Say which they are for one daemon."""
+        return cls(config.data, (config.run_dir, config.operator_dir))
+
+    def follow(self, permissions: Permissions, plugin_id: str = "") -> Followed:
+        """Follow the paths of what is asked for, or granted.
+
+        Args:
+            plugin_id: Whose own data folder is no secret to it.
+        """
+        own = _inside(str(self.data), plugin_id) if plugin_id else ""
+        forbidden = [os.path.realpath(path) for path in (self.data, *self.others)]
+        refused: list[str] = []
+        leads: dict[str, str] = {}
+
+        def followed(word: str, paths: Iterable[str]) -> tuple[str, ...]:
+            real = []
+            for path in paths:
+                found, why = _follow(path)
+                why = why or _unfit(found, forbidden, own)
+                if why:
+                    refused.append(f"{word} {path}: {why}")
+                    continue
+                real.append(found)
+                if found != path:
+                    leads[path] = found
+            return tuple(real)
+
+        plain = replace(
+            permissions,
+            read=followed("read", permissions.read),
+            write=followed("write", permissions.write),
+        )
+        # Joining sorts them, and drops those that lie in others.
+        return Followed(join(NOTHING, plain), tuple(refused), leads)
+
+
+def _follow(path: str) -> tuple[str, str]:
+    """Give where a path leads, and why it cannot be granted, or nothing."""
+    whole = os.path.expanduser(path)  # noqa: PTH111 - text
+    if not whole.startswith("/"):
+        return "", "nobody knows our home folder"
+    try:
+        found = os.path.realpath(whole, strict=True)
+    except FileNotFoundError:
+        return "", "it does not exist"
+    except (OSError, ValueError) as error:
+        return "", getattr(error, "strerror", None) or "it is no path"
+    if not found.isprintable():
+        return "", f"it leads to {shown(found)}, which cannot be shown"
+    return found, ""
+
+
+def _unfit(path: str, forbidden: Sequence[str], own: str) -> str:
+    """Say why a folder is never granted, or nothing."""
+    if path == "/":
+        return "it is everything"
+    if any(_lies_in(path, system) for system in _SYSTEM):
+        return "it is the machine's own"
+    if own and _lies_in(path, own):
+        return ""
+    for folder in forbidden:
+        if _lies_in(path, folder):
+            return f"it lies in a folder of the host's own, {folder}"
+        if _lies_in(folder, path):
+            return f"a folder of the host's own lies in it, {folder}"
+    return ""
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _inside(folder: str, name: str) -> str:
+    return os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - text
