@@ -7,9 +7,12 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from typing import Final
 
 from spiral_host.config import DaemonConfig
 from spiral_host.rundir import DAEMON_LOG, LOGS, prepare
+
+_MODULE: Final = "spiral_host.daemon"
 
 
 class DaemonProcess(subprocess.Popen[bytes]):
@@ -27,7 +30,7 @@ class DaemonProcess(subprocess.Popen[bytes]):
         weakref.finalize(self, self._log.close)
         super().__init__(
             # -P: a file of the user's in the working directory must not stand in for one of ours.
-            [sys.executable, "-P", "-m", "spiral_host.daemon"],
+            [sys.executable, "-P", "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
