@@ -30,6 +30,10 @@ MAX_MESSAGE: Final = 1 << 20
 """Bytes in one message or frame. Decoded msgpack takes up to 70 times its size, measured with
 nested empty maps, and only the frame's size bounds that."""
 
+MAX_REQUEST: Final = 64
+"""Characters of the name by which an asker knows its answer again. It comes back in whatever the
+answer turns out to be, at whatever time, and must not be what makes that too long to be sent."""
+
 M = TypeVar("M")
 Check = Callable[[Any], Any]
 
@@ -109,11 +113,18 @@ def pack_value(value: object) -> bytes:
         raise LocalProtocolError(f"cannot send this value: {error}") from None
 
 
-def unpack_value(body: bytes, longest: int = -1) -> Any:  # noqa: ANN401 - whatever was said
+def _no_extension(code: int, _: bytes) -> object:
+    raise RemoteProtocolError(f"extension type {code} has no place in a message")
+
+
+def unpack_value(
+    body: bytes, longest: int = -1, extension: Callable[[int, bytes], object] = extension
+) -> Any:  # noqa: ANN401 - whatever was said
     """Unpack one value.
 
     Args:
         longest: Items of a list or a map in it, at most; -1 is as many as it has bytes.
+        extension: Gives what an extension value stands for.
 
     Raises:
         RemoteProtocolError: The bytes are no value, whatever msgpack calls the reason.
@@ -169,7 +180,8 @@ class Conversation(Generic[M]):
             raise RemoteProtocolError(
                 f"{self._name}: {len(body)} bytes; the limit is {MAX_MESSAGE}"
             )
-        parts = unpack_value(body, self._longest)
+        # No array: to build one that a worker made up would have node and daemon import numpy.
+        parts = unpack_value(body, self._longest, _no_extension)
         if not isinstance(parts, list) or not parts or not isinstance(parts[0], int):
             raise RemoteProtocolError(f"{self._name}: a message must be a list led by its code")
         if parts[0] not in self._kinds:
@@ -208,7 +220,21 @@ def _build(kind: type[M], checks: Iterable[tuple[str, Check]], values: list[obje
 
 def _checks(kind: type) -> tuple[tuple[str, Check], ...]:
     hints = get_type_hints(kind)
-    return tuple((f.name, _check(hints[f.name])) for f in fields(kind))
+    return tuple((f.name, _check_field(f.name, hints[f.name])) for f in fields(kind))
+
+
+def _check_field(name: str, annotation: Any) -> Check:  # noqa: ANN401 - an annotation
+    check = _check(annotation)
+    return _short(check) if name == "request" and annotation is str else check
+
+
+def _short(check: Check) -> Check:
+    def check_both(value: Any) -> Any:  # noqa: ANN401
+        if len(check(value)) > MAX_REQUEST:
+            raise TypeError(f"at most {MAX_REQUEST} characters expected, got {len(value)}")
+        return value
+
+    return check_both
 
 
 def _check(annotation: Any) -> Check:  # noqa: ANN401, PLR0911 - one line for each shape of annotation

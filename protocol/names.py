@@ -19,6 +19,9 @@ MAX_TOPIC: Final = 200
 FAMILY: Final = ".*"
 """Ends a pattern of every type whose name begins with what stands before the star."""
 
+MAX_SERVICE: Final = 128
+"""Characters of a service's name."""
+
 _PLUGIN_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z")
 _METHOD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}\Z")

@@ -1,11 +1,11 @@
 """Drive the hub: events between its decisions and the daemon's sockets."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from protocol import failpoints
-from protocol.errors import RemoteProtocolError, UsageError
+from protocol.errors import RemoteProtocolError, SpiralHostError
 from protocol.events import PluginEvent
 from protocol.feed import (
     ASKED,
@@ -47,7 +47,9 @@ from spiral_host.hub import Accept, Ask, FanOut, Hub, Mark, TellNumbers
 from spiral_host.interest import AnswerEcho, Interest, TellInterest
 from spiral_host.reports import Finished, Reports
 
-_SUBSCRIBE: Final = 1
+_UNSUBSCRIBE: Final = b"\0"
+_SUBSCRIBE: Final = b"\1"
+"""How ZeroMQ opens what a SUB socket tells; whatever else it hands up, somebody made up."""
 
 _LINES: Final = 1000
 """Rows of one `Numbers`, so that it stays below a message's limit."""
@@ -74,6 +76,8 @@ class Bus:
         self._own = Outbox()
         self._strangers: set[bytes] = set()
         self._dead: set[str] = set()
+        self.knows: Callable[[str], bool] = lambda _: True
+        """Says whether a peer of this name is there; set by the daemon, who knows who is."""
         self._timer: Timer | None = None
 
     # --- what the daemon does ---------------------------------------------------------------------
@@ -119,7 +123,7 @@ class Bus:
                     failpoints.hit("hub.after")
             else:
                 self._told(peer, TO_HUB.decode(frames[0]))
-        except (RemoteProtocolError, UsageError):
+        except SpiralHostError:  # it is malformed, or what it asks for fits in no answer
             self.violations += 1
 
     def _told(self, peer: bytes, message: ToHub) -> None:
@@ -155,7 +159,7 @@ class Bus:
 
     def _join(self, peer: bytes, message: Join) -> None:
         self._strangers.discard(peer)
-        if message.name in self._dead:
+        if message.name in self._dead or not self.knows(message.name):
             return  # everybody would wait for what it never says
         before = self._hub.place_of(message.name)
         after, actions = self._hub.join(peer, message.name, time.monotonic())
@@ -180,7 +184,10 @@ class Bus:
 
     def subscribed(self, frame: bytes) -> None:
         """See a subscription come or go; one to an echo is answered when all others hold."""
-        is_new, prefix = frame[:1] == bytes([_SUBSCRIBE]), frame[1:]
+        is_new, prefix = frame[:1] == _SUBSCRIBE, frame[1:]
+        if not is_new and frame[:1] != _UNSUBSCRIBE:
+            self.violations += 1
+            return
         if prefix.startswith(ECHO):
             if is_new:
                 self._carry_out(self._interest.echo(prefix))

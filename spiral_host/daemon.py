@@ -65,7 +65,13 @@ from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import STOP_S, Restarting, Supervisor
-from spiral_host.views import plugin_row, sandbox_hindrance, sandbox_words, status_row
+from spiral_host.views import (
+    plugin_row,
+    sandbox_hindrance,
+    sandbox_words,
+    shortened,
+    status_row,
+)
 from spiral_host.worker_orders import WorkerOrders
 
 LOOK_AROUND_S: Final = 1.0
@@ -169,6 +175,7 @@ class Daemon:
             self._run_dir.path / NODE,
         )
         self._workers = workers
+        self._bus.knows = self._sessions.knows
         self._node = NodeKeeper(
             self._config,
             reactor,
@@ -443,7 +450,7 @@ class Daemon:
         def answer() -> None:
             registry = self._registry
             rows = [plugin_row(plugin, registry) for plugin in registry.plugins.values()]
-            asker.reply(Answer(question.request, rows))
+            asker.reply(Answer(question.request, shortened(rows)))
 
         if question.fresh and self._node_details is not None:
             self._measure(answer)

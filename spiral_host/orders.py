@@ -29,6 +29,7 @@ from spiral_host.questions import Asker
 from spiral_host.registry import Registry
 from spiral_host.store import Statement
 from spiral_host.supervisor import Supervisor, check_request
+from spiral_host.views import shortened
 
 _STOPPING: Final = "the daemon is stopping; start it again first"
 
@@ -174,7 +175,7 @@ class Orders:
 
     def _answer_load(self, asker: Asker, request: str, ids: list[str], refused: list[Row]) -> None:
         def answer() -> None:
-            asker.reply(Answer(request, [*refused, *map(self._loaded, ids)]))
+            asker.reply(Answer(request, shortened([*refused, *map(self._loaded, ids)])))
 
         self.wait(lambda: all(self._is_settled(plugin_id) for plugin_id in ids), answer)
 

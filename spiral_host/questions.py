@@ -4,6 +4,7 @@ Who asks is known by its incarnation, which its connection gives and it cannot c
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -24,7 +25,7 @@ from protocol.messages import (
     SetConfig,
     ToNode,
 )
-from protocol.names import parse_method, parse_service, shown
+from protocol.names import MAX_SERVICE, parse_method, parse_service, shown
 from protocol.plugin import PluginCapability
 from protocol.reactor import Reactor, Timer
 from spiral_host import store
@@ -35,12 +36,19 @@ MAX_SETTING: Final = 64 * 1024
 """Characters of a configured value, and 200 of its key."""
 
 MAX_CONFIG: Final = 512 * 1024
-"""Characters of all keys and values: every question for them may be answered in one message."""
+"""Bytes of all keys and values: every question for them may be answered in one message."""
 
 MAX_KEYS: Final = 1000
 
 MAX_METHODS: Final = 512
 """Methods of one service."""
+
+MAX_NAMES: Final = 64 * 1024
+"""Characters of the names of one process's services and their methods, all together."""
+
+MAX_LISTED: Final = 512 * 1024
+"""Characters of the names in one list of all services, so that it can be sent; every process has
+the same share of it."""
 
 MAX_OFFERS: Final = 256
 """Services of one process; a plugin with more has not understood what a service is."""
@@ -129,12 +137,15 @@ class Questions:
             raise UsageError(f"service {offer.service} has more than {MAX_METHODS} methods")
         for method in (*offer.methods, *offer.idempotent):
             parse_method(method)
-        mine = self._registry.services_of(asker.incarnation)
-        if len(mine) >= MAX_OFFERS and offer.service not in mine:
-            raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
         offered = Offered(
             offer.service, offer.methods, asker.incarnation, asker.name, offer.idempotent
         )
+        mine = self._registry.offered_by(asker.incarnation)
+        others = [known for known in mine if known.service != offer.service]
+        if len(others) >= MAX_OFFERS:
+            raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
+        if sum(map(_length, (*others, offered))) > MAX_NAMES:
+            raise UsageError(f"{asker.name} offers more than {MAX_NAMES} characters of names")
         self._registry.offer(offered)
 
     def look_again(self) -> None:
@@ -154,6 +165,8 @@ class Questions:
                 item.timer.cancel()
 
     def _resolve(self, asker: Asker, question: Resolve) -> None:
+        if len(question.service) > MAX_SERVICE:
+            raise ServiceUnavailable(shown(question.service), "nothing can be offered by that name")
         provider = self._registry.provider(question.service)
         if provider is not None:
             self._grant(asker, question, provider)
@@ -212,8 +225,7 @@ class Questions:
 
     def _look_up(self, question: ListServices | FindByCapability | GetConfig) -> object:
         if isinstance(question, ListServices):
-            offers = self._registry.services()
-            return [[offer.service, offer.owner, list(offer.methods)] for offer in offers]
+            return _listed(list(self._registry.services()))
         if isinstance(question, FindByCapability):
             capability = PluginCapability.parse(question.capability)
             return self._registry.find_by_capability(str(capability))
@@ -228,12 +240,36 @@ class Questions:
             raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")
         if value is not None and key not in self._config and len(self._config) >= MAX_KEYS:
             raise UsageError(f"the configuration has {MAX_KEYS} keys already; unset some")
-        others = sum(len(k) + len(v) for k, v in self._config.items() if k != key)
-        if value is not None and others + len(key) + len(value) > MAX_CONFIG:
-            raise UsageError(f"the configuration has {MAX_CONFIG} characters already; unset some")
+        others = sum(_bytes(*pair) for pair in self._config.items() if pair[0] != key)
+        if value is not None and others + _bytes(key, value) > MAX_CONFIG:
+            raise UsageError(f"the configuration has {MAX_CONFIG} bytes already; unset some")
         if value is None:
             self._config.pop(key, None)
         else:
             self._config[key] = value
         answer = Answer(question.request, None)
         self._write([store.configure(key, value)], lambda: asker.reply(answer))
+
+
+def _bytes(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _length(offered: Offered) -> int:
+    names = (offered.service, *offered.methods, *offered.idempotent)
+    return sum(map(len, names)) + len(names)
+
+
+def _listed(offers: list[Offered]) -> list[list[object]]:
+    """Give every service as it is listed, those without their methods for which there is no room.
+
+    A process that offers more than its share harms none but itself.
+    """
+    share = MAX_LISTED // max(1, len({offer.incarnation for offer in offers}))
+    used: Counter[int] = Counter()
+    rows: list[list[object]] = []
+    for offer in offers:
+        used[offer.incarnation] += _length(offer)
+        methods = offer.methods if used[offer.incarnation] <= share else ()
+        rows.append([offer.service, offer.owner, list(methods)])
+    return rows

@@ -255,6 +255,15 @@ class Registry:
         providers = map(self.provider, sorted(self._offers))
         return (provider for provider in providers if provider is not None)
 
+    def offered_by(self, incarnation: int) -> list[Offered]:
+        """Give what one life offers, also where a newer offer of the name is called instead."""
+        return [
+            offer
+            for offers in self._offers.values()
+            for offer in offers
+            if offer.incarnation == incarnation
+        ]
+
     def services_of(self, incarnation: int) -> list[str]:
         """Name the services of one life."""
         return [offer.service for offer in self.services() if offer.incarnation == incarnation]

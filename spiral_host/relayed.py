@@ -5,7 +5,7 @@ A frame that is none, or an offer that cannot be meant, ends its worker and nobo
 
 from collections.abc import Callable
 
-from protocol.errors import SpiralHostError
+from protocol.errors import LocalProtocolError, SpiralHostError, to_wire
 from protocol.messages import (
     FROM_WORKER,
     TO_WORKER,
@@ -74,6 +74,11 @@ class WorkerFrames:
 
     def _reply_to(self, incarnation: int) -> Callable[[Answer | Refusal], None]:
         def reply(answer: Answer | Refusal) -> None:
-            self._tell_node(Relay(incarnation, TO_WORKER.encode(answer)))
+            # Never raises: it is called whenever there is an answer, in anybody's turn.
+            try:
+                self._tell_node(Relay(incarnation, TO_WORKER.encode(answer)))
+            except LocalProtocolError as error:
+                refusal = Refusal(answer.request, *to_wire(error))
+                self._tell_node(Relay(incarnation, TO_WORKER.encode(refusal)))
 
         return reply

@@ -131,11 +131,19 @@ class Sessions:
         self._workers = workers
         self._node_socket = str(node_socket)
         self._node: bytes = b""
+        self._node_name = ""
         self._dead: set[str | bytes] = set()
         """Nodes that have ended, by name and connection: their last words may be still to come."""
         self._clients: dict[bytes, _Client] = {}
         self._waiting: list[tuple[bytes, bytes]] | None = []
         self._given = 0
+
+    def knows(self, name: str) -> bool:
+        """Say whether a peer of the bus by this name is a node or client that is connected."""
+        if name and name == self._node_name:
+            return True
+        numbers = (client.incarnation for client in self._clients.values())
+        return any(name == f"client:{number}" for number in numbers)
 
     def tell_node(self, message: ToNode) -> None:
         """Send to the node, if there is one."""
@@ -145,7 +153,7 @@ class Sessions:
     def node_lost(self, name: str) -> None:
         """The node is gone; what a node says from now on, another says."""
         self._dead |= {name, self._node}
-        self._node = b""
+        self._node, self._node_name = b"", ""
 
     def let_clients_in(self) -> None:
         """Greet the clients that came while the daemon was still finding its feet."""
@@ -194,7 +202,7 @@ class Sessions:
         if details.name in self._dead:
             self._dead.add(peer)  # taken for the node, it would have another one started beside
             return
-        self._node = peer
+        self._node, self._node_name = peer, details.name
         self.tell_node(NodeWelcome(self._host.epoch))
         for client in self._clients.values():
             self._admit(client)

@@ -48,6 +48,11 @@ T = TypeVar("T")
 _UNKNOWN: Final = Cause(kind="unknown")
 _TO_BE_STARTED: Final = frozenset({State.DECLARED, State.BLOCKED})
 _CAN_FOLLOW: Final = frozenset({*UP, State.BLOCKED, State.STARTING})
+MAX_WORD: Final = 300
+MAX_TRACEBACK: Final = 64 * 1024
+"""Characters of what a worker says of its own failure: as much as an honest one does. It is shown
+to everybody who asks how things are."""
+
 _COMING_OR_GOING: Final = frozenset({State.STARTING, State.DRAINING, State.STOPPING})
 
 
@@ -319,9 +324,10 @@ class Supervisor:
         self._describing.said(incarnation, broken)
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None and plugin.state in _COMING_OR_GOING:
-            reason = f"{broken.stage} raised {broken.error}"
+            reason = f"{broken.stage[:MAX_WORD]} raised {broken.error[:MAX_WORD]}"
             is_excused = self._registry.lacks_something(plugin)
-            self._handle(plugin, lifecycle.Broke(reason, broken.traceback, is_excused))
+            kept = broken.traceback[-MAX_TRACEBACK:]
+            self._handle(plugin, lifecycle.Broke(reason, kept, is_excused))
 
     def described(self, incarnation: int, described: Described) -> None:
         """A plugin has said its metadata."""

@@ -26,6 +26,21 @@ _FORBIDS_FORKS: Final = frozenset({"seccomp", "no-new-privs"})
 """Layers without which a worker can start processes."""
 
 
+TRACEBACKS: Final = 256 * 1024
+"""Bytes of all tracebacks in one answer, so that no plugin's keeps others from being shown."""
+
+
+def shortened(rows: list[Row]) -> list[Row]:
+    """Leave of each traceback its end, where all of them are too long for one answer."""
+    failed = [row for row in rows if row["traceback"]]
+    share = TRACEBACKS // max(1, len(failed))
+    for row in failed:
+        text = str(row["traceback"]).encode(errors="replace")
+        if len(text) > share:
+            row["traceback"] = "...\n" + text[-share:].decode(errors="ignore")
+    return rows
+
+
 def plugin_row(plugin: Plugin, registry: Registry) -> Row:
     """Say how one plugin is."""
     metadata, figures = plugin.manifest.metadata, plugin.figures

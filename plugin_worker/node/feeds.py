@@ -55,9 +55,6 @@ MAX_OWED: Final = 16_384
 LAST_GIVEN: Final = 20
 """Deliveries to a worker that are remembered for the report of its death."""
 
-MAX_REQUEST: Final = 64
-"""Characters of the name under which a worker waits for its subscription."""
-
 _Event = tuple[int, int]
 
 
@@ -159,7 +156,7 @@ class Feeds:
             RemoteProtocolError: It has too many subscriptions.
         """
         reader = self._readers[incarnation]
-        if len(wish.request) > MAX_REQUEST or len(reader.asks) >= MAX_PATTERNS:
+        if len(reader.asks) >= MAX_PATTERNS:
             raise RemoteProtocolError("a subscription that nobody waits for")
         if len(reader.patterns) >= MAX_PATTERNS and pattern not in reader.patterns:
             raise RemoteProtocolError(f"more than {MAX_PATTERNS} patterns")

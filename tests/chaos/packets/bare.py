@@ -1,23 +1,17 @@
 """Workers that are the test: real umbilicals of a real node, with nothing confined behind them."""
 
-import json
-import select
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
 import msgpack
 
-from protocol.messages import FROM_ENDPOINT, FROM_WORKER, TO_ENDPOINT, Loaded, Offer, WorkerDetails
+from protocol.messages import FROM_ENDPOINT, FROM_WORKER, Loaded, Offer, WorkerDetails
 from protocol.packets import Kind, cut
 from protocol.session import greeting
-from spiral_host import Host
 from tests.chaos.packets.bare_node import BARE
 from tests.hosts import DEADLINE, Run, new_run
 
@@ -126,7 +120,8 @@ class BareRun:
             except BlockingIOError:
                 return
             assert fds, "the node has gone"
-            yield Bare(*msgpack.unpackb(said), fds[0])
+            name, incarnation = msgpack.unpackb(said)
+            yield Bare(name, incarnation, fds[0])
 
     def close(self) -> None:
         """Let go of the doors."""

@@ -18,7 +18,8 @@ from spiral_host import Host, PluginCapability, PluginEvent
 from tests.chaos.packets.mutations import Frame
 from tests.chaos.packets.samples import every_kind
 from tests.doors import details
-from tests.hosts import DEADLINE, Run as HostRun, all_ready
+from tests.hosts import DEADLINE, all_ready
+from tests.hosts import Run as HostRun
 
 RECORDER: Final = Path(__file__).parent / "plugins" / "recorder"
 
@@ -144,7 +145,7 @@ def _built_packets() -> Iterator[Frame]:
         yield Frame(Kind.FACT.value + b"\0\0\0\1\x0cservice:text", body)
     many = b"\xdc\0\xc8" + b"\xc0" * 200
     for body in (many, b"\xdc\0\1\xc5\x80\0" + bytes(MAX_PAYLOAD - 32_768 + 32_760)):
-        yield Frame(Kind.EVENTS.value + b"\0\0\0\1Recorded.x\0" + _WISHES.pack(0, 0, False), body)  # noqa: FBT003
+        yield Frame(Kind.EVENTS.value + b"\0\0\0\1Recorded.x\0" + _WISHES.pack(0, 0, False), body)
     for number in range(2):  # a message in two parts
         yield Frame(Kind.NODE.value + bytes((0, number, 0, 2)), bytes(100))
 

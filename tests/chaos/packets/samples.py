@@ -7,9 +7,10 @@ here, built from the messages' own annotations.
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NewType, Union, get_args, get_origin, get_type_hints
 
-from protocol.codec import Conversation
+if TYPE_CHECKING:
+    from protocol.codec import Conversation
 
 
 def every_kind(conversation: "Conversation[Any]") -> Iterator[bytes]:
@@ -23,7 +24,7 @@ def _built(kind: Any) -> Any:  # noqa: ANN401 - whichever message
     return kind(**{field.name: _value(hints[field.name]) for field in fields(kind)})
 
 
-def _value(annotation: Any) -> Any:  # noqa: ANN401, PLR0911 - one line for each shape
+def _value(annotation: Any) -> Any:  # noqa: ANN401 - one line for each shape
     if isinstance(annotation, NewType):
         return _value(annotation.__supertype__)
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -11,7 +11,6 @@ from plugin_worker.node.feeds import (
     MAX_AWAITED,
     MAX_DROPPED,
     MAX_OWED,
-    MAX_REQUEST,
     SLOW_BYTES,
     Feeds,
     Wire,
@@ -264,15 +263,6 @@ class TestSubscriptions:
         assert [one.request for one in told] == ["q0", "q2", "q3"]
         machine.feeds.subscribe(1, STEP, wish("q4", STEP))
         assert machine.peer.pasts[-1] == (STEP, 5, 2.0)
-
-    def test_the_name_it_waits_under_is_short(self, machine: Machine) -> None:
-        """
-        The answer bears it beside the past; a node must be able to send that.
-        """
-        with pytest.raises(RemoteProtocolError):
-            machine.feeds.subscribe(1, LOSS, wish("q" * (MAX_REQUEST + 1), LOSS))
-
-        assert machine.peer.echoes == []
 
     def test_what_waits_to_be_confirmed_is_bounded(self, machine: Machine) -> None:
         """

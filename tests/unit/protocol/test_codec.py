@@ -1,12 +1,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
+import msgpack
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.codec import MAX_MESSAGE, Conversation, new_packer, pack_value, unpack_value
+from protocol.codec import (
+    MAX_MESSAGE,
+    MAX_REQUEST,
+    Conversation,
+    new_packer,
+    pack_value,
+    unpack_value,
+)
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.messages import (
     FROM_CLIENT,
@@ -19,6 +29,8 @@ from protocol.messages import (
     TO_NODE,
     TO_WORKER,
     CallbacksRan,
+    GetConfig,
+    Share,
 )
 from protocol.subscriptions import MAX_FAILURES
 
@@ -272,6 +284,47 @@ class TestLength:
         assert FROM_ENDPOINT.decode(FROM_ENDPOINT.encode(said)) == said
         with pytest.raises(RemoteProtocolError, match="exceeds"):
             FROM_ENDPOINT.decode(FROM_ENDPOINT.encode(replace(said, failures=("",) * 1000)))
+
+
+class TestExtensions:
+    def test_a_message_holds_no_array(self) -> None:
+        """
+        To find out what a worker's array is would take numpy; node and daemon never import it.
+        """
+        array = np.zeros(3)
+        for conversation in CONVERSATIONS:
+            with (
+                patch("protocol.arrays.build", side_effect=AssertionError("it was built")),
+                pytest.raises(RemoteProtocolError, match="has no place in a message"),
+            ):
+                conversation.decode(pack_value([1, array]))
+
+    def test_nor_anything_else_that_is_an_extension(self) -> None:
+        """
+        What stands for shared memory or a function means nothing here.
+        """
+        for code in (2, 3, 77):
+            with pytest.raises(RemoteProtocolError, match=f"extension type {code}"):
+                TALK.decode(pack_value([1, msgpack.ExtType(code, b"x")]))
+
+
+class TestRequests:
+    def test_a_request_has_a_short_name(self) -> None:
+        """
+        Its answer bears it, comes at any time, and must never be too long to be sent.
+        """
+        said = GetConfig("q" * MAX_REQUEST, "")
+        assert FROM_WORKER.decode(FROM_WORKER.encode(said)) == said
+        for one in (FROM_WORKER, FROM_CLIENT):
+            with pytest.raises(RemoteProtocolError, match="request: at most"):
+                one.decode(one.encode(GetConfig("q" * (MAX_REQUEST + 1), "")))
+
+    def test_of_the_node_too(self) -> None:
+        """
+        What its endpoints ask for is answered in the same way.
+        """
+        with pytest.raises(RemoteProtocolError, match="request: at most"):
+            FROM_ENDPOINT.decode(FROM_ENDPOINT.encode(Share("q" * 1000, 1, 1)))
 
 
 @dataclass(frozen=True)

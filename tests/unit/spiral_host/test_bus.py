@@ -1,8 +1,10 @@
 from dataclasses import dataclass, field
 from typing import cast
+from unittest.mock import patch
 
 import pytest
 
+from protocol.errors import LocalProtocolError
 from protocol.events import PluginEvent, PluginLoaded
 from protocol.feed import (
     ASKED,
@@ -426,6 +428,45 @@ def garbled(**changes: object) -> bytes:
 
 
 class TestHostile:
+    def test_nobody_waits_for_a_peer_that_nobody_knows(self, station: Station) -> None:
+        """
+        Every subscription would wait for its word that it knows what is wanted, and it never comes.
+        """
+        station.bus.knows = {"node:a"}.__contains__
+        station.join(b"A", "node:a", filters=True)
+        station.join(b"X", "made up", filters=True)
+        (told,) = station.endpoint.to(b"A", Interest)
+        assert isinstance(told, Interest)
+        station.tell(b"A", Informed(told.generation))
+
+        station.subscribe(ECHO + b"1")
+
+        assert ECHO + b"1" in station.endpoint.fanned
+        assert station.endpoint.to(b"X", Joined) == []
+
+    def test_what_no_subscriber_says_is_none(self, station: Station) -> None:
+        """
+        A frame that only looks like a subscription takes nobody's away.
+        """
+        station.subscribe(b"Loss\0")
+        for frame in (b"", b"\2Loss\0", b"Loss\0", b"\xffLoss\0"):
+            station.bus.subscribed(frame)
+
+        assert station.bus._interest.wanted == {LOSS}
+        assert station.bus.violations == 4
+
+    def test_a_question_whose_answer_is_too_long_is_dropped(self, station: Station) -> None:
+        """
+        It costs the one who asked its answer, and nobody anything else.
+        """
+        station.tell(b"A", Concerned(1, 1, ()))
+        with patch.object(
+            station.endpoint, "send_event_peer", side_effect=LocalProtocolError("too long")
+        ):
+            station.tell(b"A", Replay("p", 7, "Loss", 1, 2))
+
+        assert station.bus.violations == 1
+
     @pytest.mark.parametrize(
         "frames",
         [

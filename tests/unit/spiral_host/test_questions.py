@@ -1,7 +1,9 @@
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from protocol.codec import MAX_MESSAGE, pack_value
 from protocol.errors import UsageError
 from protocol.messages import (
     FindByCapability,
@@ -179,6 +181,17 @@ class TestLaneFailed:
         assert client.refused() == "ServiceUnavailable: math the caller has 512 lanes"
         assert len(client.answers) == 1
 
+    def test_a_name_that_nothing_can_have_is_not_waited_for(
+        self, desk: Desk, client: Client
+    ) -> None:
+        """
+        Questions that wait are kept; what they ask for is short.
+        """
+        long = Resolve(request="1", service="s" * 100_000, wait_s=60.0)
+        desk.questions.ask(client.asker, long)
+
+        assert client.refused().startswith("ServiceUnavailable")
+
 
 class TestOffer:
     def test_a_caller_is_told_what_it_may_call_again(self, desk: Desk, client: Client) -> None:
@@ -222,6 +235,21 @@ class TestOffer:
         with pytest.raises(UsageError, match="offers more than"):
             desk.questions.offer(client.asker, Offer(service="more", methods=("a",), idempotent=()))
 
+    def test_an_offer_may_be_made_anew(self, desk: Desk, client: Client) -> None:
+        """
+        What it says now takes the place of what it said before, and no more room.
+        """
+        methods = tuple(f"m{number:0126}" for number in range(400))
+        for _ in range(5):
+            desk.questions.offer(
+                client.asker, Offer(service="math", methods=methods, idempotent=())
+            )
+
+        with pytest.raises(UsageError, match="characters of names"):
+            desk.questions.offer(
+                client.asker, Offer(service="more", methods=methods, idempotent=())
+            )
+
 
 class TestLookUp:
     def test_services_are_listed(self, desk: Desk, client: Client) -> None:
@@ -232,6 +260,22 @@ class TestLookUp:
         desk.questions.ask(client.asker, ListServices("1"))
 
         assert client.last == [["math", "calculator", ["add"]]]
+
+    def test_those_who_offer_much_do_not_hide_the_others(self, desk: Desk, client: Client) -> None:
+        """
+        The list fits in a message, and the services of others stand in it with their methods.
+        """
+        desk.offer()
+        for liar in range(100, 140):
+            for number in range(4):
+                methods = tuple(f"m{at:0126}" for at in range(120))
+                desk.registry.offer(Offered(f"s{liar}.{number}", methods, liar, "liar"))
+        desk.questions.ask(client.asker, ListServices("1"))
+
+        assert len(pack_value(client.last)) < MAX_MESSAGE
+        listed = cast("list[object]", client.last)
+        assert ["math", "calculator", ["add"]] in listed
+        assert len(listed) == 1 + 40 * 4
 
     @pytest.mark.parametrize("text", ["Custom(a)", "custom:a"])
     def test_capabilities_are_found(self, desk: Desk, client: Client, text: str) -> None:
@@ -255,6 +299,16 @@ class TestLookUp:
 
 
 class TestConfig:
+    def test_all_of_it_fits_in_an_answer(self, desk: Desk, client: Client) -> None:
+        """
+        Whatever its characters are: it is counted in bytes.
+        """
+        for number in range(40):
+            desk.questions.ask(client.asker, SetConfig("1", f"k{number}", "\U0001f600" * 16_000))
+        desk.questions.ask(client.asker, GetConfig("1", ""))
+
+        assert len(pack_value(client.last)) < MAX_MESSAGE
+
     def test_values_are_found_by_prefix(self, desk: Desk, client: Client) -> None:
         """
         All keys that begin alike come in order.

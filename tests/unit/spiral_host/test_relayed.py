@@ -1,5 +1,6 @@
 import pytest
 
+from protocol.codec import MAX_MESSAGE
 from protocol.messages import (
     FROM_WORKER,
     Answer,
@@ -18,6 +19,7 @@ from protocol.messages import (
 )
 from spiral_host.lifecycle import State
 from spiral_host.relayed import WorkerFrames
+from spiral_host.supervisor import MAX_TRACEBACK, MAX_WORD
 from tests.unit.spiral_host.fakes import House, manifest
 
 BASE = manifest("base")
@@ -169,6 +171,30 @@ class TestHostile:
         (end,) = room.ended()
         assert (end.incarnation, end.force) == (room.life, True)
         assert end.rule.startswith("protocol violation: ")
+
+    def test_a_question_with_an_endless_name_ends_its_worker(self, room: Room) -> None:
+        """
+        Not whoever offers the service later, in whose turn the answer would be found too long.
+        """
+        room.say(Resolve(request="q" * (MAX_MESSAGE - 50), service="later", wait_s=50.0))
+        assert len(room.ended()) == 1
+        room.house.add_ready(manifest("other"))
+        room.life = room.house.incarnation("other")
+
+        room.say(Offer(service="later", methods=("add",), idempotent=()))
+
+        assert room.ended() == []
+        assert room.house.registry.provider("later") is not None
+
+    def test_what_it_says_of_its_failure_is_cut(self, room: Room) -> None:
+        """
+        It is shown to everybody who asks how things are, in one message.
+        """
+        room.say(Broken(stage="s" * 300_000, error="e" * 300_000, traceback="t" * 300_000))
+
+        lifecycle = room.house.plugin("base").lifecycle
+        assert len(lifecycle.reason) < 3 * MAX_WORD
+        assert lifecycle.traceback == "t" * MAX_TRACEBACK
 
     def test_an_offer_that_cannot_be_meant_ends_its_worker(self, room: Room) -> None:
         """

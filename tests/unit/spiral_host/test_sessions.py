@@ -209,6 +209,19 @@ class TestGreeting:
         assert lobby.daemon.sent == []
         assert lobby.sessions.violations == 0
 
+    def test_who_is_there_is_known_by_the_name_it_has_on_the_bus(self, lobby: Lobby) -> None:
+        """
+        The node, and each client by its number, for as long as they are there.
+        """
+        lobby.client_greets(b"A")
+        known = ["node:a", f"client:{FIRST}"]
+        assert [name for name in (*known, "", "client:7") if lobby.sessions.knows(name)] == known
+
+        lobby.node_says(ClientLeft(FIRST))
+        lobby.sessions.node_lost("node:a")
+
+        assert not any(map(lobby.sessions.knows, (*known, "")))
+
     def test_a_client_is_welcomed_and_admitted(self, lobby: Lobby) -> None:
         """
         Client and node are given the same ticket.

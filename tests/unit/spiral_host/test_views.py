@@ -13,10 +13,12 @@ from spiral_host.registry import Offered, Plugin, Registry
 from spiral_host.views import (
     ENDED,
     IMPOSSIBLE,
+    TRACEBACKS,
     plugin_row,
     sandbox_hindrance,
     sandbox_row,
     sandbox_words,
+    shortened,
     status_row,
 )
 from tests.unit.spiral_host.fakes import manifest
@@ -53,6 +55,30 @@ def plugin(registry: Registry, name: str, *, alive: bool) -> Plugin:
         )
         registry.offer(Offered("math", ("add",), 5, name))
     return plugin
+
+
+class TestTracebacks:
+    def test_together_they_fit_in_an_answer(self) -> None:
+        """
+        Of each its end is kept, where it says what was raised.
+        """
+        rows: list[dict[str, object]] = [
+            {"traceback": f"{'x' * 60_000}{number}"} for number in range(20)
+        ]
+        rows += [{"traceback": ""}]
+
+        shown = [str(row["traceback"]) for row in shortened(list(rows))]
+
+        assert sum(map(len, shown)) <= TRACEBACKS + 20 * len("...\n")
+        assert all(text.endswith(str(number)) for number, text in enumerate(shown[:20]))
+
+    def test_few_are_shown_whole(self) -> None:
+        """
+        As long as a plugin's traceback may be.
+        """
+        rows: list[dict[str, object]] = [{"traceback": "x" * 60_000}, {"traceback": ""}]
+
+        assert shortened(list(rows)) == rows
 
 
 class TestPlugin:
