@@ -41,6 +41,8 @@ class _Line:
     """The events of one type by one life of one source, as far as they have been seen."""
 
     seen: int
+    begun: int
+    """The first number that it is followed from."""
     held: list[Run] = field(default_factory=list)
     """In the order of their numbers: an origin may have sent the earlier ones again meanwhile."""
     known: int = 0
@@ -69,7 +71,8 @@ class Follower:
         line = self._lines.get(key)
         if line is None:
             released = self._forget_old_lives(key)
-            self._add(key, run.head.last)
+            self._add(key, run.head.first - 1)
+            self._lines[key].seen = run.head.last
             return [*released, run], None
         if run.head.last <= line.seen:
             return [], None
@@ -118,10 +121,17 @@ class Follower:
         """Say whether anything of this line has been seen."""
         return key in self._lines
 
-    def begin(self, key: Line, first: int) -> None:
-        """Follow a line from a number on, unless it is followed."""
-        if key not in self._lines:
+    def begin(self, key: Line, first: int) -> list[Delivery]:
+        """Follow a line from a number on; of one that is followed from a later on, name the rest.
+
+        That it comes behind what was delivered is better than that nobody hears of it.
+        """
+        line = self._lines.get(key)
+        if line is None:
             self._add(key, first - 1)
+            return []
+        begun, line.begun = line.begun, min(first, line.begun)
+        return [Missing(*key, first, begun - 1)] if first < begun else []
 
     def counted(self, key: Line, last: int, now: float) -> Replay | None:
         """Take in how far the hub knows a line to go; give what to ask it for."""
@@ -167,7 +177,7 @@ class Follower:
 
     def _add(self, key: Line, seen: int) -> None:
         source, incarnation, topic = key
-        self._lines[key] = _Line(seen)
+        self._lines[key] = _Line(seen, seen + 1)
         self._lives.setdefault((source, topic), []).append(incarnation)
 
     def _forget(self, key: Line) -> list[Delivery]:

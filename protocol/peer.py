@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import zmq
 
 from protocol.answers import Answers
+from protocol.beginnings import Beginnings
 from protocol.confirming import Confirmed, Confirming
 from protocol.errors import RemoteProtocolError
 from protocol.feed import (
@@ -104,6 +105,7 @@ class BusPeer:
         self._reactor = reactor
         self._behind = behind
         self._follower = Follower()
+        self._beginnings = Beginnings()
         self._patterns: PatternMap[None] = PatternMap()
         self._was_joined = False
         self._has_lost = False
@@ -190,6 +192,7 @@ class BusPeer:
     def subscribe(self, pattern: Topic) -> None:
         """Ask for the events of a pattern."""
         self._patterns.add(pattern, None)
+        self._beginnings.subscribed(pattern, time.monotonic())
         self._down.subscribe(wanted_prefix(pattern))
 
     def confirm(self, pattern: Topic, last: int, since: float, then: Confirmed) -> None:
@@ -200,6 +203,7 @@ class BusPeer:
         """Ask for them no more."""
         self._down.unsubscribe(wanted_prefix(pattern))
         self._patterns.remove(pattern, None)
+        self._beginnings.unsubscribed(pattern)
         self._hand_on(self._follower.forget_others(self._patterns.wants))
         self._arm()
 
@@ -284,9 +288,11 @@ class BusPeer:
             if self.outbox.is_own(line.source, line.incarnation):
                 continue  # who wants it here has had it
             key = (line.source, line.incarnation, Topic(line.topic))
-            if self._has_lost and self._patterns.wants(key[2]):
-                # The new hub began before it was joined: nothing of this line may have come.
-                self._follower.begin(key, line.first)
+            has_begun = self._beginnings.told(key, now) and self._was_joined
+            if has_begun or (self._has_lost and self._patterns.wants(key[2])):
+                # Nothing of this line may have come: it was lost, or went out before the new hub
+                # was joined.
+                self._hand_on(self._follower.begin(key, line.first))
             self._ask(self._follower.counted(key, line.last, now))
 
     def _replayed(self, message: Replayed) -> None:

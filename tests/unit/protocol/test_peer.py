@@ -7,6 +7,7 @@ import zmq
 
 import protocol.peer as peer_module
 from protocol.answers import MAX_ANSWERS
+from protocol.beginnings import SETTLED_S
 from protocol.feed import (
     ASKED,
     ECHO,
@@ -332,6 +333,29 @@ class TestFollowing:
             station.fan_out(NUMBERS + FROM_HUB.encode(NUMBERED))
 
         assert station.told() == [Replay("p", 7, LOSS, 2, 3)]
+
+    def test_a_line_whose_first_runs_were_lost(self, station: Station) -> None:
+        """
+        Nothing of it has come; but it began while the peer was listening, so all of it is missing.
+        """
+        station.tell(Numbers((LastNumber("old", 1, LOSS, 1, 9),)))
+        station.reactor.pass_time(SETTLED_S)
+        station.tell(Numbers((LastNumber("p", 7, LOSS, 1, 3), LastNumber("old", 1, LOSS, 1, 10))))
+
+        assert station.told() == [Replay("p", 7, LOSS, 1, 3)]
+        station.tell(Replayed("p", 7, LOSS, 3, (frame_of(2), frame_of(3))))
+        assert station.seen == [(LOSS, -1, -1), (LOSS, 2, 2), (LOSS, 3, 3)]
+
+    def test_a_line_of_which_only_the_first_runs_were_lost(self, station: Station) -> None:
+        """
+        They are named behind what came, once.
+        """
+        station.reactor.pass_time(SETTLED_S)
+        station.run(3)
+        for _ in range(2):
+            station.tell(Numbers((LastNumber("p", 7, LOSS, 1, 3),)))
+
+        assert station.behind.seen[1:] == [Missing("p", 7, LOSS, 1, 2)]
 
     def test_what_was_missed_comes_again(self, station: Station) -> None:
         """
