@@ -113,14 +113,14 @@ class Run:
         """Load these of the tests' plugins."""
         assert all_ready(host.load([plugin(name) for name in plugins]))
 
-    def start_daemon(self, *, alone_s: float = ALONE_S) -> DaemonProcess:
+    def start_daemon(self, *, alone_s: float = ALONE_S, sandbox: str = SANDBOX) -> DaemonProcess:
         """Start a detached daemon; connect when it answers."""
         daemon = start_daemon(
             DaemonConfig(
                 run_dir=self.run_dir,
                 data_dir=self.data_dir,
                 config_dir=self.config_dir,
-                sandbox=SANDBOX,
+                sandbox=sandbox,
                 best_effort=True,
                 alone_s=alone_s,
             )

@@ -6,6 +6,7 @@ import platform
 import sys
 
 from plugin_worker.sandbox.landlock import abi
+from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.probe import probe
 
 
@@ -17,7 +18,7 @@ def main() -> None:
         "python": platform.python_version(),
         "user": os.geteuid(),
         "landlock_abi": abi(),
-        "layers": probe(),
+        "layers": probe(LAYER_NAMES),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
