@@ -143,23 +143,25 @@ class _Start:
     def _read(self) -> None:
         try:
             packet, said, _, _ = self._talk.recvmsg(MAX_PACKET, _ROOM)
-            if not packet:
-                self._reactor.forget(self._talk.fileno())  # its end follows, and says why
-            elif self._pid:
-                self._started(msgpack.unpackb(packet))
-            else:
-                self._ready(msgpack.unpackb(packet), _sender(said))
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._failed(str(error))
+        except ConnectionError:
+            packet = b""
+        if not packet:
+            self._reactor.forget(self._talk.fileno())  # its end follows, and says why
+        elif self._pid:
+            self._started(msgpack.unpackb(packet))
+        else:
+            try:
+                self._ready(msgpack.unpackb(packet), said)
+            except OSError as error:
+                self._failed(str(error))
 
-    def _ready(self, answer: dict[str, Any], pid: int) -> None:
+    def _ready(self, answer: dict[str, Any], said: list[tuple[int, int, bytes]]) -> None:
         """Take hold of it: it waits for our word, so nobody else has its number."""
         if answer["protocol"] != VERSION:
             self._failed(f"it speaks protocol {answer['protocol']}, the node {VERSION}")
             return
-        self._pid, self._pidfd = pid, os.pidfd_open(pid)
+        self._pid = _sender(said)
+        self._pidfd = os.pidfd_open(self._pid)
         if self._program:
             self._talk.send(msgpack.packb({"kind": "program", "program": self._program}))
         socket.send_fds(self._talk, [self._order.frame], self._order.descriptors)

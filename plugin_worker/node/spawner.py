@@ -15,6 +15,7 @@ from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.sandbox.bwrap import in_namespaces
 from plugin_worker.sandbox.confinement import Confinement
 from protocol.flight import make_page
+from protocol.limits import DEFAULTS
 from protocol.messages import PluginSource, SpawnWorker
 from protocol.process import check_room
 from protocol.umbilical import Umbilical
@@ -74,7 +75,10 @@ class Spawner:
             node_pid=os.getpid(),
             layers=layers,
         )
-        return in_namespaces(confinement) if "namespaces" in layers else confinement
+        if "namespaces" not in layers:
+            return confinement
+        limits = {**DEFAULTS.to_wire(), **order.limits}
+        return in_namespaces(confinement, limits["processes"] + limits["threads"])
 
     def environment(self, order: SpawnWorker) -> dict[str, str]:
         """Give a worker's whole environment."""

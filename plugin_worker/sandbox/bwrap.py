@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Final
 
 from plugin_worker.sandbox.confinement import Confinement
-from plugin_worker.sandbox.policy import CURES, NPROC, SYSTEM_READ
+from plugin_worker.sandbox.policy import CURES, SYSTEM_READ
 
 PROGRAM: Final = "bwrap"
 MINIMUM: Final = (0, 8)
@@ -39,6 +39,8 @@ LINKS: Final = ("/etc/alternatives",)
 """Where links lead that the system's libraries are found by. It holds nothing but links."""
 
 _INIT: Final = 1
+_OURS: Final = 2
+"""bubblewrap's init and the worker itself: the kernel counts both."""
 _OWN_MOUNTS: Final = ("/proc", "/dev")
 
 _ALWAYS: Final = (
@@ -75,13 +77,17 @@ def arguments(
     )
 
 
-def in_namespaces(confinement: Confinement) -> Confinement:
-    """Give what changes for a worker there: whom it must not outlive, what it has alone."""
+def in_namespaces(confinement: Confinement, tasks: int) -> Confinement:
+    """Give what changes for a worker there: whom it must not outlive, what it has alone.
+
+    Args:
+        tasks: How many processes and threads it may have, besides its own first one.
+    """
     return replace(
         confinement,
         write=(*confinement.write, SHM),
         node_pid=_INIT,
-        limits={**confinement.limits, "NPROC": NPROC},
+        limits={**confinement.limits, "NPROC": tasks + _OURS},
     )
 
 

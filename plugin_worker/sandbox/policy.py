@@ -62,10 +62,8 @@ RLIMITS: Final[Mapping[str, int]] = MappingProxyType(
         "STACK": 8 << 20,  # each thread takes this much of AS, which so bounds threads to 500
     }
 )
-"""Soft and hard limits; NPROC is not among them, because it counts all processes of the user."""
-
-NPROC: Final = 64
-"""Processes and threads, in namespaces only: there those of one worker are counted alone."""
+"""Soft and hard limits; NPROC is not among them, because it counts all processes of the
+user; only in namespaces those of one worker are counted alone."""
 
 NICE: Final = 5
 OOM_SCORE_ADJ: Final = 800

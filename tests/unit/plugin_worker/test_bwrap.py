@@ -13,7 +13,7 @@ from plugin_worker.sandbox.bwrap import (
     version_of,
 )
 from plugin_worker.sandbox.confinement import Confinement
-from plugin_worker.sandbox.policy import CURES, NPROC, RLIMITS, STANDARD, SYSTEM_READ
+from plugin_worker.sandbox.policy import CURES, RLIMITS, STANDARD, SYSTEM_READ
 
 LINKED = {"/lib": "usr/lib"}
 OWN = Confinement(
@@ -131,17 +131,17 @@ class TestArguments:
 class TestInNamespaces:
     def test_what_changes_is_the_parent_shared_memory_and_a_number_of_processes(self) -> None:
         """Everything else is what `standard` is."""
-        inside = in_namespaces(OWN)
+        inside = in_namespaces(OWN, 64)
         assert inside.node_pid == 1
         assert inside.write == (*OWN.write, SHM)
-        assert inside.limits == {**RLIMITS, "NPROC": NPROC}
+        assert inside.limits == {**RLIMITS, "NPROC": 66}
         same = replace(inside, node_pid=7, write=OWN.write, limits=OWN.limits)
         assert same == OWN
 
     def test_a_number_of_processes_is_no_limit_elsewhere(self) -> None:
         """There it would count all processes of the user."""
         with pytest.raises(ValueError, match="no limit: NPROC"):
-            replace(in_namespaces(OWN), layers=STANDARD)
+            replace(in_namespaces(OWN, 64), layers=STANDARD)
 
 
 class TestAnswers:
