@@ -11,7 +11,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from plugin_worker.sandbox import bwrap, kernel
@@ -51,21 +50,28 @@ class Guard:
         Args:
             worker: A pidfd of the worker, which stays open until then.
         """
-        living = {"worker", "guard"} if self.code is None else {"worker"}
+        is_alone = False
 
-        def ended(who: str) -> None:
-            living.discard(who)
-            if not living:
+        def worker_ended() -> None:
+            nonlocal is_alone
+            if self.code is not None:
                 died()
-            elif who == "guard":
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(worker, signal.SIGKILL)
-            else:
-                self._reactor.forget(worker)
-                self._reactor.call_later(LATE_S, self.kill)
+                return
+            is_alone = True
+            self._reactor.forget(worker)
+            self._reactor.call_later(LATE_S, self.kill)
 
-        self.on_end(partial(ended, "guard"))
-        self._reactor.watch(worker, partial(ended, "worker"))
+        def guard_ended() -> None:
+            if is_alone:
+                died()
+                return
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(worker, signal.SIGKILL)
+
+        self._reactor.watch(worker, worker_ended)
+        self.on_end(guard_ended)
+        if self.code is not None:
+            guard_ended()
 
     def kill(self) -> None:
         """End it by force, and all below it; harmless when it has ended."""

@@ -15,8 +15,9 @@ from unittest.mock import patch
 import msgpack
 
 from plugin_worker.confine import in_force
+from plugin_worker.node.launcher import Order, Started
 from plugin_worker.node.node import main
-from plugin_worker.node.zygote_link import Order, ZygoteLink
+from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from protocol.reactor import Reactor
 
@@ -33,17 +34,17 @@ class BareZygote(ZygoteLink):
         self._test = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._test.connect(f"{lib.parent}.bare")
 
-    def fork(self, order: Order) -> None:
+    def launch(self, order: Order) -> None:
         name = msgpack.unpackb(order.frame)["spec"]["plugin_id"]
         if not name.startswith(BARE):
-            super().fork(order)
+            super().launch(order)
             return
         pid = os.posix_spawn(_WAITS[0], _WAITS, {})
         self.bare.add(pid)
         said = msgpack.packb([name, order.incarnation])
         socket.send_fds(self._test, [said], order.descriptors[:1])
         order.taken()
-        order.answered(pid, "")
+        order.started(Started(pid=pid))
 
 
 def confined(pid: int, *limits: Any) -> tuple[str, ...]:  # noqa: ANN401 - as the original
