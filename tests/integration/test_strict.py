@@ -22,7 +22,14 @@ from plugin_worker.sandbox import kernel
 from plugin_worker.sandbox.policy import LAYER_NAMES, STANDARD
 from plugin_worker.sandbox.probe import probe
 from protocol.limits import DEFAULTS
-from spiral_host import DeadlineExceeded, Host, PluginEvent, SpiralHostError, WorkerLost
+from spiral_host import (
+    CrashReport,
+    DeadlineExceeded,
+    Host,
+    PluginEvent,
+    SpiralHostError,
+    WorkerLost,
+)
 from tests.hosts import Run, Watch, all_ready, eventually, kill, new_run, plugin
 
 STRICT_PLUGIN = '''
@@ -103,10 +110,18 @@ def strict(_possible: None) -> Iterator[Host]:
         yield run.embed("snoop", "tensors", "forms", "relay", sandbox="strict", best_effort=False)
 
 
+@pytest.fixture(scope="module")
+def deadly(_possible: None) -> Iterator[Host]:
+    """One host for all tests of a death."""
+    with new_run() as run:
+        yield run.embed("doomed", sandbox="strict", best_effort=False)
+
+
 @pytest.fixture
-def host(run: Run) -> Host:
-    """A host of this test's own, with a plugin that dies as it is told."""
-    return run.embed("doomed", "snoop", sandbox="strict", best_effort=False)
+def host(deadly: Host) -> Host:
+    """A plugin that dies as it is told, in a new life, forgiven."""
+    assert deadly.restart("doomed").ok
+    return deadly
 
 
 @pytest.fixture
@@ -142,6 +157,12 @@ def guard_of(host: Host, name: str) -> psutil.Process:
     assert guard is not None
     assert guard.ppid() == host.status()["node_pid"]
     return guard
+
+
+def report_of(host: Host, incarnation: int) -> CrashReport | None:
+    """Give the report of the death of this life."""
+    report = host.report("doomed")
+    return report if report is not None and report.incarnation == incarnation else None
 
 
 def with_table(folder: Path, name: str, table: str) -> Path:
@@ -387,10 +408,11 @@ class TestDeath:
         self, host: Host, how: str, arguments: tuple[int, ...], cause: str
     ) -> None:
         """As exactly as if the worker were the node's own child."""
+        before = host.get("doomed")
         with pytest.raises(WorkerLost) as caught:
             getattr(host.get_service("doomed"), how)(*arguments)
         assert caught.value.cause == cause
-        report = eventually(lambda: host.report("doomed"))
+        report = eventually(partial(report_of, host, before.incarnation))
         assert report is not None
         assert cause in report.cause
         assert "doomed.py" in report.stacks or how in {"leave", "signal"}
@@ -419,14 +441,14 @@ class TestDeath:
 
     def test_bubblewrap_is_killed(self, host: Host) -> None:
         """Its worker ends with it, has a cause, and lives again."""
-        worker = Watch(pid_of(host, "doomed"))
+        before, worker = host.get("doomed"), Watch(pid_of(host, "doomed"))
         kill(guard_of(host, "doomed").pid)
         assert worker.has_ended()
-        report = eventually(lambda: host.report("doomed"))
+        report = eventually(partial(report_of, host, before.incarnation))
         assert report is not None
         assert report.cause == "SIGKILL"
+        assert eventually(lambda: host.get("doomed").restarts == before.restarts + 1)
         assert eventually(lambda: host.get("doomed").state == "ready")
-        assert host.get("doomed").restarts == 1
 
     def test_bubblewrap_is_stopped(self, host: Host) -> None:
         """The death of its worker is heard of all the same."""
@@ -451,11 +473,13 @@ class TestDeath:
 
     def test_an_unloaded_plugin_leaves_in_order(self, host: Host) -> None:
         """No report, no process."""
+        before = host.get("doomed")
         worker, guard = Watch(pid_of(host, "doomed")), Watch(guard_of(host, "doomed").pid)
         host.unload("doomed")
         assert worker.has_ended()
         assert guard.has_ended()
-        assert host.report("doomed") is None
+        assert report_of(host, before.incarnation) is None
+        assert all_ready(host.load(plugin("doomed")))
 
 
 class TestTheOthers:
