@@ -19,6 +19,7 @@ RESERVED: Final = frozenset(
         "PluginUnloaded",
         "ServiceUp",
         "ServiceDown",
+        "PermissionRefused",
         "EventGap",
         "Malformed",
     }
@@ -46,6 +47,7 @@ class PluginEvent:
     PluginUnloaded: ClassVar[type["PluginUnloaded"]]
     ServiceUp: ClassVar[type["ServiceUp"]]
     ServiceDown: ClassVar[type["ServiceDown"]]
+    PermissionRefused: ClassVar[type["PermissionRefused"]]
     TensorOp: ClassVar[type["TensorOp"]]
     EpochStart: ClassVar[type["EpochStart"]]
     EpochEnd: ClassVar[type["EpochEnd"]]
@@ -127,6 +129,15 @@ class ServiceDown(PluginEvent):
 
 
 @dataclass(slots=True)
+class PermissionRefused(PluginEvent):
+    """A plugin tried what it was not granted: `what`, a path say, for want of `permission`."""
+
+    plugin_id: str
+    permission: str
+    what: str
+
+
+@dataclass(slots=True)
 class TensorOp(PluginEvent):
     """An operator ran."""
 
@@ -197,6 +208,7 @@ _BUILT_IN: Final[tuple[type[PluginEvent], ...]] = (
     PluginUnloaded,
     ServiceUp,
     ServiceDown,
+    PermissionRefused,
     TensorOp,
     EpochStart,
     EpochEnd,

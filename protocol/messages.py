@@ -717,6 +717,35 @@ class GetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantPermissions:
+    """Grant a plugin what it asks for; answered when it is ready or has failed.
+
+    Attributes:
+        permissions: The part that is granted, as `parse_permissions` reads it; None is all.
+    """
+
+    request: str
+    plugin_id: str
+    permissions: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokePermissions:
+    """Take a plugin's grant away; answered when it goes on without, or has stopped."""
+
+    request: str
+    plugin_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListPermissions:
+    """Ask what a plugin asks for, was granted and may do; without an id, what each one does."""
+
+    request: str
+    plugin_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShutDown:
     """Publish SystemShutdown, unload everything in reverse order, end."""
 
@@ -732,6 +761,9 @@ ClientQuestion: TypeAlias = (
     | ListPlugins
     | GetStatus
     | ShutDown
+    | GrantPermissions
+    | RevokePermissions
+    | ListPermissions
 )
 ToClient: TypeAlias = Refused | ClientWelcome | Answer | Refusal
 FromClient: TypeAlias = ClientDetails | Offer | Withdraw | ClientQuestion
@@ -757,6 +789,9 @@ FROM_CLIENT: Final[Conversation[FromClient]] = Conversation(
         13: ListPlugins,
         14: GetStatus,
         15: ShutDown,
+        16: GrantPermissions,
+        17: RevokePermissions,
+        18: ListPermissions,
     },
 )
 

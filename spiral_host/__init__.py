@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spiral_host.listener import Listener
     from spiral_host.loaders import DynamicPluginLoader, StaticPluginLoader
     from spiral_host.recording import BrokenRecording, JsonLines, Ring, read_recording
-    from spiral_host.records import LoadResult, PluginInfo, ServiceInfo
+    from spiral_host.records import LoadResult, PluginInfo, PluginPermissions, ServiceInfo
     from spiral_host.sequence import SequenceDiagram
 
 _HOMES = {
@@ -65,7 +65,7 @@ _HOMES = {
     "spiral_host.listener": ("Listener",),
     "spiral_host.loaders": ("DynamicPluginLoader", "StaticPluginLoader"),
     "spiral_host.recording": ("BrokenRecording", "JsonLines", "Ring", "read_recording"),
-    "spiral_host.records": ("LoadResult", "PluginInfo", "ServiceInfo"),
+    "spiral_host.records": ("LoadResult", "PluginInfo", "PluginPermissions", "ServiceInfo"),
     "spiral_host.sequence": ("SequenceDiagram",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -92,6 +92,7 @@ __all__ = [
     "PluginEvent",
     "PluginInfo",
     "PluginMetadata",
+    "PluginPermissions",
     "PublishFailure",
     "PublishReport",
     "RemoteError",

@@ -48,6 +48,7 @@ from spiral_host.config import DaemonConfig
 from spiral_host.crash_writer import CrashWriter
 from spiral_host.crashes import Death
 from spiral_host.endpoint import Endpoint, Sent, is_crowded
+from spiral_host.granting import Granting
 from spiral_host.grants import Grants
 from spiral_host.harmless import harmless_line, harmless_text
 from spiral_host.hub import Hub
@@ -59,6 +60,7 @@ from spiral_host.orders import Orders
 from spiral_host.permits import Permits
 from spiral_host.questions import Asker, Questions
 from spiral_host.real_paths import Grounds
+from spiral_host.refusals import Refusals
 from spiral_host.registry import Registry
 from spiral_host.relayed import WorkerFrames
 from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
@@ -164,6 +166,16 @@ class Daemon:
         self._orders = Orders(
             registry, self._supervisor, self._store.requests, self.write, self.publish, self._leave
         )
+        self._refusals = Refusals()
+        granting = Granting(
+            registry,
+            self._supervisor,
+            self._permits,
+            self._refusals,
+            self._orders,
+            self._store.requests,
+            self,
+        )
         workers = WorkerFrames(registry, self._supervisor, self._questions, self.tell_node)
         self._sessions = Sessions(
             self,
@@ -171,6 +183,7 @@ class Daemon:
             self._supervisor,
             self._questions,
             self._orders,
+            granting,
             workers,
             self._run_dir.path / NODE,
         )
@@ -332,10 +345,14 @@ class Daemon:
         """Have a report written of a death that nobody had asked for."""
         self._crashes.keep(death)
 
+    def audit(self, kind: str, plugin_id: str, **fields: object) -> None:
+        """Have a line written to the audit log."""
+        self._audit.write(kind, plugin_id, **fields)
+
     def _consented(self, kind: str, manifest: Manifest, permissions: Sequence[str]) -> None:
         """Write down what was decided of a plugin without anybody asking."""
         version = manifest.metadata.version
-        self._audit.write(kind, manifest.id, version=version, permissions=permissions)
+        self.audit(kind, manifest.id, version=version, permissions=permissions)
 
     def changed(self) -> None:
         """Look again at what waits for something to move."""

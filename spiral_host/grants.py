@@ -55,14 +55,14 @@ class Grants:
     def __init__(self, folder: Path) -> None:
         self.failure = ""
         """Why nothing is granted from the file, and the cure; empty when all is well."""
-        self._folder = folder
+        self.folder = folder
         self._stamp: _Stamp | None = None
         self._grants: Mapping[str, Grant] = {}
 
     @property
     def path(self) -> Path:
         """Where they lie."""
-        return self._folder / FILE
+        return self.folder / FILE
 
     def of(self, plugin_id: str) -> Grant | None:
         """Give what was granted to a plugin."""
@@ -82,7 +82,7 @@ class Grants:
             return
         self._stamp = stamp
         try:
-            self._grants, self.failure = read(self._folder), ""
+            self._grants, self.failure = read(self.folder), ""
         except UsageError as error:
             self._grants, self.failure = {}, str(error)
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +21,14 @@ from protocol.eventbus import EventBus
 from protocol.events import PluginEvent
 from protocol.messages import (
     GetStatus,
+    GrantPermissions,
     InitializeAll,
+    ListPermissions,
     ListPlugins,
     ListServices,
     LoadPlugins,
     RestartPlugin,
+    RevokePermissions,
     ShutDown,
     UnloadPlugin,
 )
@@ -38,7 +41,15 @@ from spiral_host.crashes import CrashReport
 from spiral_host.launch import DaemonProcess, start_daemon
 from spiral_host.listener import MAXLEN, Listener
 from spiral_host.loaders import Source, places_of
-from spiral_host.records import LoadResult, PluginInfo, ServiceInfo, load_result, plugin_info
+from spiral_host.records import (
+    LoadResult,
+    PluginInfo,
+    PluginPermissions,
+    ServiceInfo,
+    load_result,
+    plugin_info,
+    plugin_permissions,
+)
 
 START_S: Final = 30.0
 STOP_S: Final = 35.0
@@ -168,6 +179,51 @@ class Host(Access):
         """
         parse_plugin_id(plugin_id)
         return load_result(self._connection.ask(lambda name: RestartPlugin(name, plugin_id)))
+
+    def grant(
+        self, plugin_id: str, permissions: Mapping[str, object] | None = None
+    ) -> PluginPermissions:
+        """Grant a plugin what its manifest asks for; if nothing else hinders it, it starts.
+
+        Args:
+            permissions: The part that is granted, in the manifest's words; None is all of it. With
+                less the plugin starts all the same, until its manifest is another one.
+
+        Raises:
+            UsageError: No such plugin is loaded, or it does not ask for that.
+        """
+        parse_plugin_id(plugin_id)
+        rows = self._connection.ask(lambda name: GrantPermissions(name, plugin_id, permissions))
+        if not rows:
+            raise UsageError(f"plugin {plugin_id} was unloaded meanwhile")
+        return plugin_permissions(rows[0])
+
+    def revoke(self, plugin_id: str) -> PluginPermissions | None:
+        """Take away what a plugin was granted; one that asks for more than it has now stops.
+
+        Returns:
+            What it may do now; None when no such plugin is loaded.
+
+        Raises:
+            UsageError: It was granted nothing.
+        """
+        parse_plugin_id(plugin_id)
+        rows = self._connection.ask(lambda name: RevokePermissions(name, plugin_id))
+        return plugin_permissions(rows[0]) if rows else None
+
+    def permissions(self, plugin_id: str) -> PluginPermissions:
+        """Say what a plugin asks for, was granted and may do, and what was refused to it last.
+
+        Raises:
+            UsageError: No such plugin is loaded.
+        """
+        parse_plugin_id(plugin_id)
+        (row,) = self._connection.ask(lambda name: ListPermissions(name, plugin_id))
+        return plugin_permissions(row)
+
+    def list_permissions(self) -> list[PluginPermissions]:
+        """Say that of every plugin, in the order they were loaded."""
+        return [plugin_permissions(row) for row in self._connection.ask(ListPermissions)]
 
     def initialize_all(self) -> list[PluginInfo]:
         """Wait until every plugin is ready or has failed, then publish SystemInit."""

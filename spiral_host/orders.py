@@ -31,7 +31,7 @@ from spiral_host.store import Statement
 from spiral_host.supervisor import Supervisor, check_request
 from spiral_host.views import shortened
 
-_STOPPING: Final = "the daemon is stopping; start it again first"
+STOPPING: Final = "the daemon is stopping; start it again first"
 
 Order: TypeAlias = LoadPlugins | UnloadPlugin | RestartPlugin | InitializeAll | ShutDown
 Row: TypeAlias = dict[str, object]
@@ -73,7 +73,7 @@ class Orders:
         """Carry out an order and answer it at its end, or refuse it."""
         try:
             if self.is_leaving and not isinstance(order, ShutDown):
-                raise UsageError(_STOPPING)
+                raise UsageError(STOPPING)
             self._begin(asker, order)
         except SpiralHostError as error:
             asker.reply(Refusal(order.request, *to_wire(error)))
@@ -171,15 +171,16 @@ class Orders:
 
     def _too_late(self, asker: Asker, order: LoadPlugins) -> None:
         """Refuse what was found while the daemon began to stop."""
-        asker.reply(Refusal(order.request, *to_wire(UsageError(_STOPPING))))
+        asker.reply(Refusal(order.request, *to_wire(UsageError(STOPPING))))
 
     def _answer_load(self, asker: Asker, request: str, ids: list[str], refused: list[Row]) -> None:
         def answer() -> None:
             asker.reply(Answer(request, shortened([*refused, *map(self._loaded, ids)])))
 
-        self.wait(lambda: all(self._is_settled(plugin_id) for plugin_id in ids), answer)
+        self.wait(lambda: all(self.is_settled(plugin_id) for plugin_id in ids), answer)
 
-    def _is_settled(self, plugin_id: str) -> bool:
+    def is_settled(self, plugin_id: str) -> bool:
+        """Whether a plugin stays where it is until something happens, or is not there."""
         plugin = self._registry.plugins.get(plugin_id)
         return plugin is None or (plugin.is_settled and not plugin.leaving)
 
@@ -243,7 +244,7 @@ class Orders:
             if known is None and plugin_id in self._registry.plugins:
                 self._supervisor.restart(plugin_id, changed)
             self.wait(
-                lambda: self._is_settled(plugin_id),
+                lambda: self.is_settled(plugin_id),
                 lambda: asker.reply(Answer(order.request, self._loaded(plugin_id))),
             )
 

@@ -12,7 +12,7 @@ from spiral_host import consent
 from spiral_host.consent import Asked, Consent
 from spiral_host.grants import Grants
 from spiral_host.manifest import Manifest
-from spiral_host.real_paths import Grounds
+from spiral_host.real_paths import Followed, Grounds
 
 Tell = Callable[[str, Manifest, Sequence[str]], None]
 """Is told what operators may want to read of later: what happened, to whom, which permissions."""
@@ -75,9 +75,9 @@ class Permits:
             leads=followed.leads,
         )
 
-    def follow(self, permissions: Permissions, plugin_id: str) -> Permissions:
-        """Follow the paths of what is to be granted; those that no plugin gets are left out."""
-        return self._grounds.follow(permissions, plugin_id).permissions
+    def follow(self, permissions: Permissions, plugin_id: str) -> Followed:
+        """Follow the paths of what is to be granted to a plugin."""
+        return self._grounds.follow(permissions, plugin_id)
 
     def objection(self, manifest: Manifest) -> str:
         """Say why a plugin may not start, as it was when that was last decided."""

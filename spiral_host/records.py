@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from protocol.permissions import Permissions, parse_permissions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
@@ -55,6 +57,45 @@ class PluginInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginPermissions:
+    """What one plugin asks for, was granted and may do, at one moment.
+
+    Attributes:
+        declares: Whether its manifest says what it asks for; if not it gets what everyone gets.
+        granted: What everyone gets, and what was granted to this plugin beside that.
+        in_force: What it may do; nothing while it may not start.
+        lacking: What keeps it from starting until it is granted.
+        impossible: What it asks for and no plugin gets, each with the reason.
+        leads: Where paths that it asks for lead, when that is somewhere else.
+        consented: The `version` that the operator granted something to, and `when`; or None.
+        refused: What it tried and was not granted, the last first: `permission`, `what`,
+            `count`, and `ago_s`, seconds.
+    """
+
+    id: str
+    version: str
+    state: str
+    reason: str
+    declares: bool
+    asked: Permissions
+    granted: Permissions
+    in_force: Permissions
+    lacking: Permissions
+    impossible: tuple[str, ...]
+    leads: Mapping[str, str]
+    consented: Mapping[str, str] | None
+    refused: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give plain values, fit for JSON."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {
+            name: value.to_wire() if isinstance(value, Permissions) else value
+            for name, value in values
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceInfo:
     """A service that can be called."""
 
@@ -90,6 +131,16 @@ def plugin_info(row: Mapping[str, Any]) -> PluginInfo:
     for name in ("capabilities", "services", "sandbox"):
         values[name] = tuple(values[name])
     return PluginInfo(**values)
+
+
+def plugin_permissions(row: Mapping[str, Any]) -> PluginPermissions:
+    """Build the record from what the daemon says."""
+    values = dict(row)
+    for name in ("asked", "granted", "in_force", "lacking"):
+        values[name] = parse_permissions(values[name])
+    for name in ("impossible", "refused"):
+        values[name] = tuple(values[name])
+    return PluginPermissions(**values)
 
 
 def load_result(row: Mapping[str, Any]) -> LoadResult:

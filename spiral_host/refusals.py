@@ -30,6 +30,16 @@ class Refusal:
     count: int
     last: float
 
+    def to_row(self, now: float) -> dict[str, object]:
+        """Give plain values, with how long ago it was, in seconds."""
+        ago_s = max(0.0, now - self.last)
+        return {
+            "permission": self.permission,
+            "what": self.what,
+            "count": self.count,
+            "ago_s": ago_s,
+        }
+
 
 class Refusals:
     """What was refused to every plugin; lives as long as the daemon."""

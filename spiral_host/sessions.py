@@ -28,10 +28,12 @@ from protocol.messages import (
     FromClient,
     FromNode,
     GetStatus,
+    GrantPermissions,
     Heard,
     Hello,
     InitializeAll,
     LaneFailed,
+    ListPermissions,
     ListPlugins,
     LoadPlugins,
     NodeDetails,
@@ -41,6 +43,7 @@ from protocol.messages import (
     Relay,
     Remains,
     RestartPlugin,
+    RevokePermissions,
     Samples,
     ShutDown,
     Silent,
@@ -53,6 +56,7 @@ from protocol.messages import (
 from protocol.names import shown
 from protocol.session import read_greeting
 from spiral_host.endpoint import Sent
+from spiral_host.granting import Granting
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker, Questions
 from spiral_host.registry import Registry
@@ -118,6 +122,7 @@ class Sessions:
         supervisor: Supervisor,
         questions: Questions,
         orders: Orders,
+        granting: Granting,
         workers: WorkerFrames,
         node_socket: Path,
     ) -> None:
@@ -128,6 +133,7 @@ class Sessions:
         self._supervisor = supervisor
         self._questions = questions
         self._orders = orders
+        self._granting = granting
         self._workers = workers
         self._node_socket = str(node_socket)
         self._node: bytes = b""
@@ -287,6 +293,8 @@ class Sessions:
             message, LoadPlugins | UnloadPlugin | RestartPlugin | InitializeAll | ShutDown
         ):
             self._orders.give(asker, message)
+        elif isinstance(message, GrantPermissions | RevokePermissions | ListPermissions):
+            self._granting.give(asker, message)
         elif not isinstance(message, ClientDetails):
             self._workers.asked(asker, message)
 

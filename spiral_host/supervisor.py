@@ -186,6 +186,18 @@ class Supervisor:
         plugin.waits_for = lifecycle.RestartAsked()
         self.advance()
 
+    def reconsider(self, plugin_id: str) -> None:
+        """Another grant holds for a plugin: start it, or stop it in order, or let it go on."""
+        self._permits.look_again(plugin_id)
+        plugin = self._registry.plugins.get(plugin_id)
+        if plugin is None or plugin.leaving:
+            return
+        if plugin.lifecycle.has_worker or plugin.state is State.QUARANTINED:
+            hindrance = self._permits.decide(plugin.manifest)
+            if hindrance or plugin.permissions != self._permits.in_force(plugin_id):
+                self.restart(plugin_id)
+        self.advance()
+
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown.
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from spiral_host.cli import calls, daemon, doctor, events, plugins, replay, report
+from spiral_host.cli import calls, daemon, doctor, events, permissions, plugins, replay, report
 from spiral_host.cli.door import REAL, Target
 from spiral_host.cli.failure import Status, explain, show
 from spiral_host.release import host_version
@@ -67,7 +67,7 @@ def app(ctx: click.Context, run_dir: str | None) -> None:
     ctx.obj = Target(ctx.obj or REAL, run_dir)
 
 
-for _module in (daemon, plugins, report, calls, events, replay, doctor):
+for _module in (daemon, plugins, permissions, report, calls, events, replay, doctor):
     for _command in _module.COMMANDS:
         app.add_command(_command)
 

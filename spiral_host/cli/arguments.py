@@ -9,6 +9,7 @@ from protocol.names import EVERYTHING, parse_pattern, parse_service
 from spiral_host.cli.failure import Failure, Status
 
 _NUMBER_LIKE: Final = re.compile(r"[-+]?[.\d][\d.,eE+_-]*\Z")
+_PORT: Final = re.compile(r"\d{1,6}\Z", re.ASCII)
 _SHOWN: Final = 60
 
 
@@ -47,6 +48,27 @@ def parse_target(text: str) -> tuple[str, str]:
         what = f"{text!a}: is no SERVICE.METHOD; write such as math.add"
         raise Failure(what, Status.USAGE)
     return parse_service(service), method
+
+
+def parse_granted(texts: Sequence[str]) -> dict[str, object]:
+    """Read permissions as a manifest's table: `gpu`, `network=443`, `read=/srv/images`.
+
+    What a word means is looked at by the daemon.
+
+    Raises:
+        Failure: A word stands alone and with a value.
+    """
+    table: dict[str, object] = {}
+    for text in texts:
+        word, equals, item = text.partition("=")
+        if not equals:
+            table[word] = True
+            continue
+        items = table.setdefault(word, [])
+        if not isinstance(items, list):
+            raise Failure(f"{text!a}: {word} stands there alone, too; write one", Status.USAGE)
+        items.append(int(item) if _PORT.match(item) else item)
+    return table
 
 
 def parse_topics(texts: Sequence[str]) -> list[str]:

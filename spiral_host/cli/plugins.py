@@ -82,7 +82,7 @@ def load(target: Target, paths: Sequence[str], *, as_json: bool) -> int:
 @click.pass_obj
 def unload(target: Target, plugin_id: str, *, as_json: bool) -> None:
     """Let a plugin finish what it has, and take it out."""
-    with _asked_of(target, plugin_id) as host:
+    with asked_of(target, plugin_id) as host:
         host.unload(plugin_id)
     if as_json:
         say_json({"id": plugin_id, "unloaded": True})
@@ -96,7 +96,7 @@ def unload(target: Target, plugin_id: str, *, as_json: bool) -> None:
 @click.pass_obj
 def restart(target: Target, plugin_id: str, *, as_json: bool) -> int:
     """Start a plugin again in a fresh process."""
-    with _asked_of(target, plugin_id) as host:
+    with asked_of(target, plugin_id) as host:
         host.restart(plugin_id)
         info = host.get(plugin_id)
     if as_json:
@@ -128,7 +128,7 @@ def services(target: Target, *, as_json: bool) -> None:
 @click.pass_obj
 def logs(target: Target, plugin_id: str, lines: int, *, as_json: bool) -> None:
     """Show the last lines that a plugin wrote."""
-    with _asked_of(target, plugin_id) as host:
+    with asked_of(target, plugin_id) as host:
         written = host.logs(plugin_id, lines)
     if as_json:
         say_list(written)
@@ -138,7 +138,7 @@ def logs(target: Target, plugin_id: str, lines: int, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _asked_of(target: Target, plugin_id: str) -> "Iterator[Host]":
+def asked_of(target: Target, plugin_id: str) -> "Iterator[Host]":
     """Connect for a question about one plugin: a bad id is wrong usage, an unknown one a no."""
     parse_plugin_id(plugin_id)
     with closing(target.connect()) as host:

@@ -105,6 +105,7 @@ class FakeOutside:
     is_slow: bool = False
     is_away: bool = False
     begun: list[Callable[[], None]] = field(default_factory=list)
+    audited: list[dict[str, object]] = field(default_factory=list)
     look_again: list[Callable[[], None]] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
 
@@ -134,6 +135,9 @@ class FakeOutside:
     def died(self, death: Death) -> None:
         self.deaths.append(death)
 
+    def audit(self, kind: str, plugin_id: str, **fields: object) -> None:
+        self.audited.append({"kind": kind, "plugin_id": plugin_id, **fields})
+
     def changed(self) -> None:
         for look in self.look_again:
             look()
@@ -142,15 +146,18 @@ class FakeOutside:
 class House:
     """A registry, a supervisor and questions, as a daemon ties them together."""
 
-    def __init__(self, clock: Clock, epoch: int = EPOCH) -> None:
+    def __init__(
+        self, clock: Clock, epoch: int = EPOCH, config_dir: Path = Path("/nowhere")
+    ) -> None:
         self.clock = clock
         self.reactor = HandReactor(clock)
         self.registry = Registry()
         self.node = FakeNode()
         self.outside = FakeOutside()
         workers = WorkerOrders(self.node.tell_node, Path("/data"), Operator(), "standard")
+        self.permits = permits(config_dir)
         self.supervisor = Supervisor(
-            self.registry, self.node, self.outside, self.reactor, workers, permits()
+            self.registry, self.node, self.outside, self.reactor, workers, self.permits
         )
         self.supervisor.epoch = epoch
         self.config: dict[str, str] = {}

@@ -46,9 +46,11 @@ from protocol.messages import (
 from protocol.session import greeting
 from protocol.version import VERSION
 from spiral_host.endpoint import Sent
+from spiral_host.granting import Granting
 from spiral_host.lifecycle import State
 from spiral_host.orders import Orders
 from spiral_host.questions import Asker
+from spiral_host.refusals import Refusals
 from spiral_host.relayed import WorkerFrames
 from spiral_host.sessions import CLIENT_BIT, MAX_CLIENTS, Sessions
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, House, manifest
@@ -120,6 +122,15 @@ class Lobby:
             house.supervisor,
             house.questions,
             orders,
+            Granting(
+                house.registry,
+                house.supervisor,
+                house.permits,
+                Refusals(),
+                orders,
+                {},
+                house.outside,
+            ),
             workers,
             Path("/run/node.sock"),
         )
