@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+
+from protocol.permissions import Permissions
+from spiral_host.config import DaemonConfig
+from spiral_host.real_paths import Grounds
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A machine's disk, with a host on it."""
+    for name in ("images/small", "host/run", "host/data/me", "host/data/other", "host/config"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path.resolve()
+
+
+@pytest.fixture
+def grounds(base: Path) -> Grounds:
+    host = base / "host"
+    return Grounds.of(
+        DaemonConfig(run_dir=host / "run", data_dir=host / "data", config_dir=host / "config")
+    )
+
+
+def read(*paths: Path | str) -> Permissions:
+    return Permissions(read=tuple(map(str, paths)))
+
+
+class TestFollow:
+    def test_a_plain_folder_is_itself(self, base: Path, grounds: Grounds) -> None:
+        found = grounds.follow(read(base / "images"), "me")
+        assert (found.permissions, found.refused, found.leads) == (read(base / "images"), (), {})
+
+    def test_a_link_is_followed_and_shown(self, base: Path, grounds: Grounds) -> None:
+        """
+        What is compared is where it leads, now.
+        """
+        link = base / "link"
+        link.symlink_to(base / "images")
+        found = grounds.follow(Permissions(write=(str(link),)), "me")
+        assert found.permissions == Permissions(write=(str(base / "images"),))
+        assert found.leads == {str(link): str(base / "images")}
+
+    def test_home_is_ours(
+        self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(base))
+        assert grounds.follow(read("~/images")).permissions == read(base / "images")
+
+    def test_a_home_that_is_no_folder_is_nobodys(
+        self, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It must not become a path of the folder that the daemon happens to stand in.
+        """
+        monkeypatch.setenv("HOME", "images")
+        assert grounds.follow(read("~/images")).refused == (
+            "read ~/images: nobody knows our home folder",
+        )
+
+    def test_two_that_lead_to_one_place_are_one(self, base: Path, grounds: Grounds) -> None:
+        """
+        And what lies in another goes without saying.
+        """
+        (base / "link").symlink_to(base / "images")
+        found = grounds.follow(read(base / "images/small", base / "images", base / "link"))
+        assert found.permissions == read(base / "images")
+
+    def test_what_is_no_path_stays_as_it_is(self, grounds: Grounds) -> None:
+        web = Permissions(network=(443,), gpu=True, services=("math",))
+        assert grounds.follow(web, "me").permissions == web
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [
+            ("/", "it is everything"),
+            ("/proc", "it is the machine's own"),
+            ("/proc/1", "it is the machine's own"),
+            ("/proc/self/fd", "it is the machine's own"),
+            ("/sys/kernel", "it is the machine's own"),
+            ("/dev/null", "it is the machine's own"),
+            ("/dev", "it is the machine's own"),
+        ],
+    )
+    def test_the_machines_own(self, grounds: Grounds, path: str, why: str) -> None:
+        """
+        No plugin gets it, asked for by name or by a link.
+        """
+        found = grounds.follow(read(path), "me")
+        assert found.permissions == Permissions()
+        assert found.refused == (f"read {path}: {why}",)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["host/run", "host/data", "host/config", "host/data/other", "host/run/logs"],
+    )
+    def test_in_the_hosts_own_folders(self, base: Path, grounds: Grounds, name: str) -> None:
+        (base / name).mkdir(exist_ok=True)
+        (refused,) = grounds.follow(read(base / name), "me").refused
+        assert "lies in a folder of the host's own" in refused
+
+    def test_over_the_hosts_own_folders(self, base: Path, grounds: Grounds) -> None:
+        (refused,) = grounds.follow(read(base), "me").refused
+        assert "a folder of the host's own lies in it" in refused
+
+    def test_its_own_data_folder_is_no_secret_to_it(self, base: Path, grounds: Grounds) -> None:
+        mine = read(base / "host/data/me")
+        assert grounds.follow(mine, "me").permissions == mine
+        assert grounds.follow(mine, "other").refused
+        assert grounds.follow(mine).refused
+
+    def test_a_link_does_not_hide_them(self, base: Path, grounds: Grounds) -> None:
+        (base / "link").symlink_to(base / "host/config")
+        assert grounds.follow(read(base / "link"), "me").refused
+
+    def test_nor_does_a_link_of_the_hosts(self, base: Path) -> None:
+        """
+        A run directory that is reached by a link is the folder that it leads to.
+        """
+        (base / "short").symlink_to(base / "host/run")
+        grounds = Grounds(base / "host/data", (base / "short",))
+        assert grounds.follow(read(base / "host/run")).refused
+
+    def test_one_whose_name_only_begins_alike_is_another(
+        self, base: Path, grounds: Grounds
+    ) -> None:
+        (base / "host/running").mkdir()
+        assert not grounds.follow(read(base / "host/running")).refused
+
+    def test_what_is_not_there(self, base: Path, grounds: Grounds) -> None:
+        """
+        Nobody knows what it will be when somebody makes it.
+        """
+        (base / "dangling").symlink_to(base / "nowhere")
+        for name in ("nowhere", "dangling"):
+            found = grounds.follow(read(base / name))
+            assert found.refused == (f"read {base / name}: it does not exist",)
+
+    def test_a_link_to_itself_and_what_is_behind_a_file(self, base: Path, grounds: Grounds) -> None:
+        (base / "loop").symlink_to(base / "loop")
+        (base / "file").touch()
+        assert len(grounds.follow(read(base / "loop", base / "file/x")).refused) == 2
+
+    def test_what_cannot_be_shown(self, base: Path, grounds: Grounds) -> None:
+        """
+        Nobody can consent to a name that he cannot read.
+        """
+        (base / "new\nline").mkdir()
+        (base / "link").symlink_to(base / "new\nline")
+        (refused,) = grounds.follow(read(base / "link")).refused
+        assert refused.endswith("which cannot be shown")
+        assert "\n" not in refused
