@@ -1,0 +1,177 @@
+"""A real host under one profile, with one attacking plugin for each group, and a victim."""
+
+import shutil
+import sysconfig
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pyseccomp
+
+from plugin_worker.sandbox.policy import ALLOWED, ARGUMENT_RULES, PRETENDED, REFUSED
+from protocol.errors import RemoteProtocolError
+from spiral_host import DeadlineExceeded, Host, WorkerLost
+from spiral_host.rundir import LOGS
+from tests.hosts import Run, all_ready, new_run
+from tests.hostile.scene import SECRET, Scene, new_scene
+from tests.hostile.table import Case
+
+ATTACKS: Final = Path(__file__).parent / "attacks"
+SHARED: Final = ("raw.py", "gauntlet.py")
+MANIFEST: Final = """[plugin]
+id = "{group}"
+version = "1"
+entry = "{group}:{kind}"
+[supervision]
+stop_s = 0.2
+crashes = 1000
+backoff_max_s = 0.1
+"""
+PATIENCE_S: Final = 20.0
+HANG_S: Final = 1.0
+"""How long an attack that is expected to hang is waited for."""
+
+AT_ONCE_S: Final = 5.0
+"""How long the victim may take for a call that takes 100 us, on a machine that is busy."""
+
+GROWTH: Final = 32 << 20
+"""Bytes by which daemon and node may grow while everybody attacks."""
+
+
+class House:
+    """The host and what is in it; lives as long as one profile is tried."""
+
+    def __init__(self, run: Run, host: Host, scene: Scene, folder: Path) -> None:
+        self.host = host
+        self._run = run
+        self._scene = scene
+        self._folder = folder
+        self._load("victim", "Victim")
+        secret = self._data_of("victim") / "secret"
+        secret.write_text(SECRET)
+        self._before = self._others()
+        self._sizes = self._measure()
+
+    def attack(self, case: Case, profile: str) -> str:
+        """Have an attack tried; give its outcome, which is `got` whenever it did harm."""
+        if case.group not in {info.id for info in self.host.list_plugins()}:
+            self._load(case.group, "Gauntlet")
+        self._set_up()
+        hangs = case.expected[profile].startswith("ended")
+        outcome = self._try(case, HANG_S if hangs else PATIENCE_S)
+        harm = self._harm() if profile != "off" else []
+        return f"got away with harm: {'; '.join(harm)}" if harm else outcome
+
+    def grown(self) -> dict[str, int]:
+        """Say how many bytes daemon and node have more than at the beginning."""
+        return {name: size - self._sizes[name] for name, size in self._measure().items()}
+
+    def _try(self, case: Case, timeout: float) -> str:
+        stub = self.host.wait_service(case.group, PATIENCE_S)
+        outcome = "ended"
+        try:
+            return str(stub.attack(case.id, numbers(), self._told(case.group), timeout=timeout))
+        except WorkerLost as error:
+            outcome = f"died {error.cause}"
+        except RemoteProtocolError as error:
+            outcome = f"refused RemoteProtocolError: {error}"
+        except DeadlineExceeded:
+            pass
+        assert self.host.restart(case.group).ok
+        return outcome
+
+    def _told(self, group: str) -> Mapping[str, object]:
+        status = self.host.status()
+        node = psutil.Process(status["node_pid"])
+        zygote = min((child.pid for child in node.children()), default=node.pid)
+        victim = self.host.get("victim").pid
+        return {
+            **self._scene.told(),
+            "hosts": [status["pid"], node.pid, zygote, psutil.Process().pid, victim],
+            "run_dir": status["run_dir"],
+            "victim_data": str(self._data_of("victim")),
+            "victim_log": str(Path(status["run_dir"]) / LOGS / "victim.log"),
+            "bait": str(self._folder / group / "bait"),
+            "site": sysconfig.get_path("purelib"),
+            "cgroup": cgroup(),
+        }
+
+    def _set_up(self) -> None:
+        self._scene.set_up()
+        assert self._scene.bystander.poll() is None
+        secret = self._data_of("victim") / "secret"
+        if not secret.exists() or secret.read_text() != SECRET:
+            secret.write_text(SECRET)
+        for bait in self._folder.glob("*/bait"):
+            if bait.read_text() != SECRET:
+                bait.write_text(SECRET)
+
+    def _harm(self) -> list[str]:
+        """Say what is no longer as it was: decoys, the host's processes, the victim and its work."""
+        found = self._scene.harm()
+        if self._others() != self._before:
+            found.append(f"somebody else died: {self._before} -> {self._others()}")
+        elif self.host.get_service("victim").add(1, 1, timeout=AT_ONCE_S) != 2:
+            found.append("the victim gives wrong answers")
+        if [path.name for path in self._data_of("victim").iterdir()] != ["secret"]:
+            found.append("something is in the victim's folder")
+        elif (self._data_of("victim") / "secret").read_text() != SECRET:
+            found.append("the victim's secret is another")
+        folders = [path for path in self._folder.iterdir() if path.name != "victim"]
+        for file in (file for folder in folders for file in folder.iterdir()):
+            if file.name not in {*SHARED, "bait", "plugin.toml", f"{file.parent.name}.py"}:
+                found.append(f"{file} is new")
+            elif file.name == "bait" and file.read_text() != SECRET:
+                found.append(f"{file} is another")
+        return found
+
+    def _others(self) -> dict[str, object]:
+        status = self.host.status()
+        victim = self.host.get("victim")
+        return {"daemon": status["pid"], "node": status["node_pid"], "victim": victim.pid}
+
+    def _measure(self) -> dict[str, int]:
+        status = self.host.status()
+        pids = {"daemon": status["pid"], "node": status["node_pid"]}
+        return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
+
+    def _data_of(self, plugin_id: str) -> Path:
+        return Path(str(self.host.status()["data_dir"])) / plugin_id
+
+    def _load(self, group: str, kind: str) -> None:
+        place = self._folder / group
+        place.mkdir(parents=True)
+        for file in (f"{group}.py", *SHARED):
+            shutil.copy(ATTACKS / file, place)
+        (place / "plugin.toml").write_text(MANIFEST.format(group=group, kind=kind))
+        (place / "bait").write_text(SECRET)
+        assert all_ready(self.host.load(place))
+
+
+@contextmanager
+def new_house(profile: str, folder: Path) -> Iterator[House]:
+    """Start a host under a profile, and end it."""
+    with new_scene(folder) as scene, new_run() as run:
+        yield House(run, run.embed(sandbox=profile), scene, folder / "plugins")
+
+
+@cache
+def numbers() -> dict[str, int]:
+    """Give this machine's numbers of every system call that the policy or an attack names."""
+    rules = (rule.name for rule in ARGUMENT_RULES)
+    known = {*ALLOWED, *REFUSED, *PRETENDED, *rules, *_UNNAMED}
+    found = {name: pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) for name in known}
+    return {name: number for name, number in found.items() if number >= 0}
+
+
+_UNNAMED: Final = frozenset({"clone3", "openat2", "mlockall", "munlockall"})
+"""What the policy does not name: it is refused like a call that there is not."""
+
+
+def cgroup() -> str:
+    """Give the list of processes of the group that all others are in, or nothing."""
+    roots = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/"))
+    return next((str(root / "cgroup.procs") for root in roots if (root / "cgroup.procs").is_file()), "")
