@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RIVALS := $(VENV)/.rivals
+# Tests that load or measure the whole machine: they run one at a time, with nothing beside them.
+ALONE  := tests/chaos tests/integration/test_event_crowds.py
 
 # Compiled modules make every process start faster; somebody else's modules make it another program.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
@@ -19,8 +21,9 @@ setup: $(STAMP)  ## make .venv with everything; again only when pyproject.toml c
 demo: $(STAMP)  ## train a digit classifier whose parts are plugins, and crash one of them
 	$(BIN)/python examples/digits/train.py
 
-test: $(STAMP)  ## run every test
-	$(BIN)/pytest
+test: $(STAMP)  ## run every test; JOBS= says how many at a time, 2 by default
+	$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile $(ALONE:%=--ignore=%)
+	$(BIN)/pytest $(ALONE)
 
 chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for all: half an hour; SEED=
 	$(BIN)/pytest tests/chaos -o faulthandler_timeout=3600 \
@@ -30,13 +33,12 @@ chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for al
 	$(BIN)/pytest tests/simulation --seeds $(or $(SEEDS),5000)
 	$(BIN)/pytest tests/integration/test_state_machine.py --machine-runs $(or $(RUNS),500) --machine-steps 50 -o faulthandler_timeout=600
 
-check: $(STAMP)  ## lint, types, import contracts, unit tests: seconds
+check: $(STAMP)  ## lint, types, import contracts: seconds
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_names.py
-	$(BIN)/pytest -q tests/unit
 
 bench: $(RIVALS)  ## measure, with the baselines in the same run
 	$(BIN)/python -m benchmarks

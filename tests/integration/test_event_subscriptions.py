@@ -135,7 +135,9 @@ class TestSubscribed:
             cast.host.publish(PluginEvent.custom(event_type, None))
             eventually(lambda: cast.bert.count() == 4)
             rows = rows_of(cast.bert)
-            assert {row["source"] for row in rows} == {"anna", "carl", "app:pytest"}
+            app, *plugins = sorted({row["source"] for row in rows}, key=["anna", "carl"].count)
+            assert app.startswith("app:")  # both have the name of this program
+            assert sorted(plugins) == ["anna", "carl"]
             assert {row["seq"] for row in rows} == {1}
             assert cast.host.restart("bert").ok
 

@@ -18,6 +18,7 @@ from protocol.annotations import Reader, resolve
 from protocol.checks import UNCHECKED, Misfit
 from protocol.codec import pack_value, unpack_value
 from protocol.errors import LocalProtocolError, UsageError
+from tests.cases import named
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -218,7 +219,7 @@ FITS: list[tuple[Any, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "came", "expected"), FITS, ids=str)
+@pytest.mark.parametrize(("annotation", "came", "expected"), FITS, ids=named)
 def test_a_value_that_fits_arrives_as_the_annotation_says(
     annotation: object, came: object, expected: object
 ) -> None:
@@ -291,7 +292,7 @@ MISFITS: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "came", "text"), MISFITS, ids=str)
+@pytest.mark.parametrize(("annotation", "came", "text"), MISFITS, ids=named)
 def test_a_value_that_does_not_fit_is_refused_with_its_place(
     annotation: object, came: object, text: str
 ) -> None:

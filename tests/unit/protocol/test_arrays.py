@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from protocol.arrays import ARRAY
 from protocol.codec import pack_value, unpack_value
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from tests.cases import named
 
 
 def header(dtype: object, shape: object) -> bytes:
@@ -78,7 +79,7 @@ class TestArrays:
             np.complex64(1j),
             np.float64,
         ],
-        ids=lambda value: repr(value)[:50],
+        ids=lambda value: named(value)[:50],
     )
     def test_what_cannot_be_built_again_is_not_sent(self, value: object) -> None:
         """

@@ -33,6 +33,7 @@ from protocol.messages import (
     Share,
 )
 from protocol.subscriptions import MAX_FAILURES
+from tests.cases import named
 
 CONVERSATIONS: list[Conversation[Any]] = [
     FROM_CLIENT,
@@ -123,7 +124,7 @@ class TestValues:
             return
 
     @pytest.mark.parametrize(
-        "value", [{1, 2}, object(), 2**64, -(2**64), "\udcff", 1j, b"x".__class__], ids=repr
+        "value", [{1, 2}, object(), 2**64, -(2**64), "\udcff", 1j, b"x".__class__], ids=named
     )
     def test_what_cannot_travel_stays_here(self, value: object) -> None:
         """
