@@ -86,10 +86,14 @@ class Endpoint:
         """Call back for every message."""
         reactor.watch_zmq(self.control, lambda: _drain(self.control, on_control))
         reactor.watch_zmq(self.events_in, lambda: _drain(self.events_in, on_events))
-        reactor.watch_zmq(
-            self.events_out,
-            lambda: _drain(self.events_out, lambda frame, _: on_subscription(frame)),
-        )
+
+        def on_parts(first: bytes, others: list[bytes]) -> None:
+            # Each by itself: ZeroMQ hands on parts that are subscriptions alone, so behind a part
+            # that says that more follows somebody else's may stand.
+            for frame in (first, *others):
+                on_subscription(frame)
+
+        reactor.watch_zmq(self.events_out, lambda: _drain(self.events_out, on_parts))
 
     def send_control(self, peer: bytes, body: bytes) -> Sent:
         """Send to a node or client."""

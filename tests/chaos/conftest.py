@@ -31,6 +31,7 @@ class Scale:
     crash_cycles: int = 10
     stop_s: int = 1
     idle_s: int = 0
+    packets: int = 20_000
     seed: int = 0
 
 
@@ -41,6 +42,7 @@ _HELP: Final = {
     "daemon_kills": "kills of the daemon among calls",
     "crash_cycles": "crashes before it is looked for leaks",
     "stop_s": "what stubborn plugins have for leaving, seconds; others have 5",
+    "packets": "mutated packets, at all sockets together",
     "idle_s": "for how long a hundred idle plugins are measured, seconds",
     "seed": "of what is left to chance; 0 is another each time",
 }

@@ -56,6 +56,9 @@ _EVIL: Final[tuple[Value, ...]] = (
 )
 """What a field may turn into."""
 
+_MANY: Final = 3000
+"""Items of a list that is repeated, at most: lists are in lists."""
+
 _DEPTHS: Final = (50, 512, 1100, 20_000)
 
 _LIES: Final = (
@@ -93,7 +96,7 @@ class Mutator:
     def __init__(self, seed: int, frames: Sequence[Frame]) -> None:
         assert frames
         self.rng = random.Random(seed)
-        self._frames = frames
+        self.frames = frames
         self._ways: tuple[Callable[[Frame], bytes], ...] = (
             self._other_field,
             self._other_field,
@@ -113,7 +116,7 @@ class Mutator:
 
     def next(self) -> bytes:
         """Give one frame more."""
-        return self._mutated(self.rng.choice(self._frames))
+        return self._mutated(self.rng.choice(self.frames))
 
     def mutated(self, head: bytes, body: bytes) -> bytes:
         """Mutate one frame."""
@@ -167,7 +170,7 @@ class Mutator:
             case 3:
                 items.append(rng.choice(_EVIL))
             case 4:
-                items += items * rng.choice((1, 70, 1000))
+                items += items * min(rng.choice((1, 70, 1000)), _MANY // len(items))
             case 5 if type(items[0]) is int:
                 items[0] = rng.randrange(20)  # another message with these fields
             case _:
@@ -199,7 +202,7 @@ class Mutator:
         return frame.whole + self._noise_of(self.rng.choice((1, 9, 600)))
 
     def _spliced(self, frame: Frame) -> bytes:
-        other = self.rng.choice(self._frames).whole
+        other = self.rng.choice(self.frames).whole
         whole = frame.whole
         return whole[: self.rng.randrange(len(whole) + 1)] + other[self.rng.randrange(len(other)) :]
 

@@ -46,7 +46,7 @@ def listen(frames: Frames) -> None:
         keep(frames, "lane", bytes(sent))
         return write(self, sent)
 
-    Umbilical.send = heard_send  # type: ignore[method-assign]
+    Umbilical.send = heard_send  # type: ignore[method-assign, assignment]
     Lane.receive = heard_receive  # type: ignore[method-assign]
     Lane._write = heard_write  # type: ignore[method-assign, assignment]
 
