@@ -28,9 +28,12 @@ from protocol.messages import (
 )
 from protocol.names import Topic
 from protocol.packets import Kind, cut
+from protocol.reactor import Reactor
 from protocol.runs import MAX_PAYLOAD, Publication, pack_body, pack_publication
 from protocol.session import greeting
 from spiral_host import Host, PluginEvent, RemoteError, WorkerLost
+from spiral_host.endpoint import Endpoint
+from spiral_host.rundir import EVENTS_OUT, RunDir
 from tests.doors import dealer, details, knock, packet, run_dir
 from tests.hosts import DEADLINE, PLUGINS, Run, Watch, all_ready, eventually, plugin
 
@@ -244,6 +247,22 @@ class TestClients:
             eventually(lambda: welcome(end))
         with Host.connect(run_dir(host), DEADLINE) as other:
             assert other.get_service("polite").add(1, 1) == 2
+
+
+    def test_that_say_only_the_beginning_of_a_message(self, tmp_path: Path) -> None:
+        """What stands behind it is somebody's subscription, and is taken for one."""
+        endpoint, reactor = Endpoint(RunDir(tmp_path / "run")), Reactor()
+        heard: list[bytes] = []
+        endpoint.watch(reactor, lambda *_: None, lambda *_: None, heard.append)
+        with zmq.Context() as context, context.socket(zmq.XSUB) as end:
+            end.set(zmq.LINGER, 0)
+            end.connect(f"ipc://{tmp_path}/run/{EVENTS_OUT}")
+            end.send_multipart([b"made up", b"\1Still\0"])
+            until = time.monotonic() + DEADLINE
+            while b"\1Still\0" not in heard and time.monotonic() < until:
+                reactor.turn(0.05)
+        endpoint.close()
+        assert heard == [b"made up", b"\1Still\0"]
 
 
 CIRCLE = '''
