@@ -39,6 +39,8 @@ STRICT_PLUGIN = '''
 # id = "careful"
 # version = "1.0.0"
 # sandbox = "strict"
+# [tool.spiral-host.supervision]
+# restart = "temporary"
 # ///
 import os
 from plugin_worker import Plugin
