@@ -61,13 +61,12 @@ def parse_granted(texts: Sequence[str]) -> dict[str, object]:
     table: dict[str, object] = {}
     for text in texts:
         word, equals, item = text.partition("=")
-        if not equals:
-            table[word] = True
-            continue
-        items = table.setdefault(word, [])
-        if not isinstance(items, list):
-            raise Failure(f"{text!a}: {word} stands there alone, too; write one", Status.USAGE)
-        items.append(int(item) if _PORT.match(item) else item)
+        items = table.setdefault(word, [] if equals else True)
+        if isinstance(items, list) and equals:
+            items.append(int(item) if _PORT.match(item) else item)
+        elif equals or items is not True:
+            what = f"{text!a}: {word} stands there with a value and without; leave one out"
+            raise Failure(what, Status.USAGE)
     return table
 
 

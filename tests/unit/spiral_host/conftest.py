@@ -2,7 +2,7 @@
 
 import pytest
 
-from spiral_host import bus, code_watch, questions, supervisor, views
+from spiral_host import bus, code_watch, granting, questions, supervisor, views
 from tests.clock import Clock
 from tests.unit.spiral_host.fakes import House
 
@@ -11,7 +11,7 @@ from tests.unit.spiral_host.fakes import House
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every module that reads one."""
     clock = Clock()
-    for module in (bus, code_watch, questions, supervisor, views):
+    for module in (bus, code_watch, granting, questions, supervisor, views):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

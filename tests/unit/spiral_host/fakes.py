@@ -20,6 +20,7 @@ from protocol.messages import (
     ToWorker,
     WorkerReport,
 )
+from protocol.permissions import Permissions
 from protocol.plugin import PluginCapability, PluginMetadata
 from spiral_host.crashes import Death
 from spiral_host.lifecycle import State
@@ -49,6 +50,7 @@ def manifest(
     capabilities: tuple[str, ...] = (),
     path: str = "",
     supervision: Supervision = Supervision(),
+    permissions: Permissions | None = None,
 ) -> Manifest:
     """Declare a plugin."""
     return Manifest(
@@ -61,6 +63,7 @@ def manifest(
         source=PluginSource(root=f"/plugins/{plugin_id}", entry=f"{plugin_id}:Plugin"),
         path=path or f"/plugins/{plugin_id}",
         supervision=supervision,
+        permissions=permissions,
     )
 
 

@@ -102,7 +102,7 @@ class TestBounds:
                 return real(fd, text[:3])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(module.os, "write", full)
+        monkeypatch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
             append(path, b"three")
         monkeypatch.undo()

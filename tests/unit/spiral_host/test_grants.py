@@ -71,7 +71,7 @@ class TestWriting:
         def full(_: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(module.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(UsageError, match="No space left on device; nothing has changed"):
             change(folder, "a", NONE)
         assert read(folder) == {"a": WEB}
@@ -185,7 +185,7 @@ class TestReading:
     ) -> None:
         put(folder, written({"a": WEB}))
         stranger = os.geteuid() + 1
-        monkeypatch.setattr(module.os, "geteuid", lambda: stranger)
+        monkeypatch.setattr(os, "geteuid", lambda: stranger)
         with pytest.raises(UsageError, match=f"belongs to user {stranger - 1}, not to us"):
             read(folder)
 

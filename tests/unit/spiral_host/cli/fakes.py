@@ -11,7 +11,7 @@ from protocol.errors import NoDaemon, UsageError
 from protocol.events import PluginEvent
 from protocol.names import Topic
 from protocol.subscriptions import Subscription
-from spiral_host import Host, Listener, LoadResult, PluginInfo, ServiceInfo
+from spiral_host import Host, Listener, LoadResult, PluginInfo, PluginPermissions, ServiceInfo
 from spiral_host.cli import app
 from spiral_host.cli.door import DaemonProcess, Door
 from spiral_host.config import DaemonConfig
@@ -79,6 +79,7 @@ class FakeHost:
     methods: dict[str, Callable[..., object]] = field(default_factory=dict)
     arriving: list[PluginEvent] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    allowed: list[PluginPermissions] = field(default_factory=list)
     asked: list[object] = field(default_factory=list)
     pid: int = PID
     closed: bool = False
@@ -113,6 +114,25 @@ class FakeHost:
 
     def restart(self, plugin_id: str) -> None:
         self.asked.append(("restart", self.get(plugin_id).id))
+
+    def permissions(self, plugin_id: str) -> PluginPermissions:
+        for allowed in self.allowed:
+            if allowed.id == plugin_id:
+                return allowed
+        raise UsageError(f"no plugin {plugin_id} is loaded")
+
+    def list_permissions(self) -> list[PluginPermissions]:
+        return self.allowed
+
+    def grant(self, plugin_id: str, part: dict[str, object] | None) -> PluginPermissions:
+        self.asked.append(("grant", plugin_id, part))
+        return self.permissions(plugin_id)
+
+    def revoke(self, plugin_id: str) -> PluginPermissions | None:
+        self.asked.append(("revoke", plugin_id))
+        if plugin_id == "gone":
+            return None
+        return self.permissions(plugin_id)
 
     def logs(self, plugin_id: str, lines: int) -> list[str]:
         self.get(plugin_id)
