@@ -28,7 +28,6 @@ from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox.policy import PROFILES
 from plugin_worker.sandbox.probe import probe
-from plugin_worker.sandbox.seccomp import compile_program
 from protocol.messages import (
     FROM_WORKER,
     TO_WORKER,
@@ -63,15 +62,14 @@ class _Nursery:
         self._reactor = Reactor()
         self._profile = profile
         profiles = Profiles(missing, best_effort=True)
-        program = compile_program() if "seccomp" in profiles.layers(profile) else b""
         for name in ("tmp", "logs"):
             (folder / name).mkdir()
-        self._zygote = ZygoteLink(self._reactor, folder / "lib", program, folder / "tmp" / "zygote")
+        self._zygote = ZygoteLink(self._reactor, folder / "lib", folder / "tmp" / "zygote")
         feeds = Feeds(self._reactor, lambda _, __: None)
         address = f"ipc://{folder}/nobody.sock"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         feeds.peer = BusPeer(self._reactor, self._context, (address, address), feeds)
-        self._bubblewrap = Bubblewrap(self._reactor, folder / "lib", program)
+        self._bubblewrap = Bubblewrap(self._reactor, folder / "lib")
         ways = self._zygote, self._bubblewrap, profiles
         self._workers = Workers(self._reactor, folder, *ways, feeds, Litter(), self)
 

@@ -14,19 +14,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from plugin_worker.sandbox import kernel, landlock, seccomp
+from plugin_worker.sandbox import canary, kernel, landlock, seccomp
 from plugin_worker.sandbox.confinement import UNLIMITED, Confinement
 from plugin_worker.sandbox.errors import ConfinementError
 from plugin_worker.sandbox.policy import (
+    DEVICES,
     ENVIRONMENT,
     LAYER_NAMES,
+    NETWORK_READ,
     NICE,
     OOM_SCORE_ADJ,
+    PROGRAMS,
     RLIMITS,
     SYSTEM_READ,
 )
 
-__all__ = ["Confinement", "confine", "in_force", "scrubbed_environment"]
+__all__ = [
+    "Confinement",
+    "confine",
+    "in_force",
+    "readable",
+    "scrubbed_environment",
+    "writable",
+]
 
 _SIGKILL: Final = 9
 _LAST_DESCRIPTOR: Final = 0x7FFFFFFF
@@ -34,7 +44,9 @@ _MORE_THAN_ALL_CAPABILITIES: Final = 64
 
 
 def confine(confinement: Confinement, program: bytes, keep: frozenset[int]) -> None:
-    """Apply everything to this process, seccomp last; it has one thread and is no group leader.
+    """Apply everything to this process, seccomp last, and see that it holds.
+
+    The process has one thread and is no group leader.
 
     Args:
         confinement: What it may touch.
@@ -48,6 +60,7 @@ def confine(confinement: Confinement, program: bytes, keep: frozenset[int]) -> N
     for layer, apply in _STEPS.items():
         if layer in confinement.layers:
             _attempt(layer, partial(apply, confinement, program))
+    canary.sing(confinement)
 
 
 def scrubbed_environment(tmp: str, home: str) -> dict[str, str]:
@@ -85,6 +98,18 @@ def in_force(pid: int, limits: Mapping[str, int] = RLIMITS) -> tuple[str, ...]:
         "seccomp": status["Seccomp"] == "2",
     }
     return tuple(layer for layer in LAYER_NAMES if holds.get(layer))
+
+
+def readable(confinement: Confinement) -> tuple[str, ...]:
+    """Give every path that a worker may read and not write to, if it is there."""
+    own = (*_own_read(confinement), *_own_run(confinement))
+    return (*own, *confinement.granted_read)
+
+
+def writable(confinement: Confinement) -> tuple[str, ...]:
+    """Give every path that a worker may write to, devices included."""
+    devices = (*DEVICES, *confinement.devices)
+    return (*_own_write(confinement), *confinement.granted_write, *devices)
 
 
 # --- what every worker does, whatever its layers --------------------------------------
@@ -155,17 +180,46 @@ def _forbid_new_privileges(_: Confinement, __: bytes) -> None:
 
 def _restrict_files(confinement: Confinement, _: bytes) -> None:
     landlock.restrict(
-        read=(*SYSTEM_READ, sys.base_prefix, *confinement.read),
-        run=confinement.run,
-        write=(*confinement.write, confinement.tmp),
+        landlock.Reach(
+            read=_own_read(confinement),
+            run=_own_run(confinement),
+            write=_own_write(confinement),
+            devices=confinement.devices,
+            granted_read=confinement.granted_read,
+            granted_write=confinement.granted_write,
+            identities=confinement.identities,
+            ports=confinement.ports,
+        )
     )
 
 
-def _filter_calls(_: Confinement, program: bytes) -> None:
+def _own_read(confinement: Confinement) -> tuple[str, ...]:
+    network = NETWORK_READ if confinement.ports else ()
+    environment = (_environment_file(),) if confinement.subprocess else ()
+    return (*SYSTEM_READ, sys.base_prefix, *network, *environment, *confinement.read)
+
+
+def _own_run(confinement: Confinement) -> tuple[str, ...]:
+    programs = (*PROGRAMS, sys.base_prefix) if confinement.subprocess else ()
+    return (*programs, *confinement.run)
+
+
+def _own_write(confinement: Confinement) -> tuple[str, ...]:
+    return (*confinement.write, confinement.tmp)
+
+
+def _environment_file() -> str:
+    """Give what tells a child that runs Python which environment it is in."""
+    return f"{os.path.dirname(os.path.dirname(sys.executable))}/pyvenv.cfg"  # noqa: PTH120
+
+
+def _filter_calls(confinement: Confinement, program: bytes) -> None:
     if not program:
         message = "the node sent no filter program"
         raise ValueError(message)
-    seccomp.load_program(seccomp.patch_pid(program, os.getpid()))
+    # Who may start processes may signal them, so its filter pins nothing to one number.
+    pinned = program if confinement.subprocess else seccomp.patch_pid(program, os.getpid())
+    seccomp.load_program(pinned)
 
 
 _STEPS: Final[Mapping[str, Callable[[Confinement, bytes], None]]] = MappingProxyType(

@@ -4,7 +4,8 @@ The node starts one zygote per Python environment as `[python, "-I", "-S", "-c",
 from its main thread, and gives it `scrubbed_environment`: the text of the environment that a
 process is started with stays in its memory, and in that of every worker forked from it.
 
-    node --> {"kind": "program", "program": bytes}              the seccomp filter, kept
+    node --> {"kind": "program", "variant": [...], "program": bytes}
+             a seccomp filter, kept for workers with these permissions (sandbox/policy.CHANGES)
     node --> {"kind": "spawn", "incarnation", "confinement", "environment", "spec"}
              with four descriptors: umbilical, where output goes, flight page, interest page
          <-- {"ready": 1, "pid", "protocol"}                    once
@@ -32,8 +33,10 @@ import msgpack
 
 from plugin_worker.clone import clone_sibling
 from plugin_worker.confine import Confinement, confine
+from plugin_worker.refusals import REFUSALS
 from plugin_worker.sandbox import kernel
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED, ConfinementError
+from plugin_worker.sandbox.policy import CHANGES
 from protocol import failpoints
 from protocol.version import VERSION
 
@@ -91,7 +94,7 @@ def main(lib: str, fd: int, run: Run | None = None, *, is_alone: bool = False) -
 
 
 class _Zygote:
-    """The loop, and what it keeps between two frames: the filter program."""
+    """The loop, and what it keeps between two frames: the filter programs."""
 
     def __init__(
         self, node: socket.socket, run: Run, lib: tuple[str, ...], *, is_alone: bool
@@ -100,7 +103,7 @@ class _Zygote:
         self._run = run
         self._lib = lib
         self._is_alone = is_alone
-        self._program = b""
+        self._programs: dict[frozenset[str], bytes] = {}
 
     def serve(self) -> None:
         """Answer frames until end of file; a child leaves from inside and never returns here."""
@@ -122,7 +125,7 @@ class _Zygote:
         try:
             frame = _frame(packet, whole=whole)
             if frame["kind"] == "program":
-                self._program = _typed(frame, "program", bytes)
+                self._programs[_variant(frame)] = _typed(frame, "program", bytes)
                 return
             spawn = _spawn(frame, descriptors)
         except ValueError as error:
@@ -133,7 +136,11 @@ class _Zygote:
 
     def _become(self, spawn: _Spawn) -> NoReturn:
         self._answer({"incarnation": spawn.incarnation, "pid": os.getpid()})
-        _become_worker(spawn, self._program, self._lib, self._run)
+        self._become_worker(spawn)
+
+    def _become_worker(self, spawn: _Spawn) -> NoReturn:
+        program = self._programs.get(spawn.confinement.variant, b"")
+        _become_worker(spawn, program, self._lib, self._run)
 
     def _fork(self, spawn: _Spawn) -> None:
         try:
@@ -144,7 +151,7 @@ class _Zygote:
             self._answer({"incarnation": spawn.incarnation, "error": f"clone: {error}"})
             return
         if pid == 0:
-            _become_worker(spawn, self._program, self._lib, self._run)
+            self._become_worker(spawn)
         if failpoints.ARMED:
             failpoints.hit("fork.after")
         self._answer({"incarnation": spawn.incarnation, "pid": pid})
@@ -166,6 +173,7 @@ def _become_worker(spawn: _Spawn, program: bytes, lib: tuple[str, ...], run: Run
         confine(confinement, program, kept | failpoints.descriptors())
         if failpoints.ARMED:
             failpoints.hit("confine.after")
+        REFUSALS.watch(confinement, str(spawn.spec.get("plugin_id", "")))
         umbilical = socket.socket(fileno=spawn.umbilical)
         status = run(spawn.spec, umbilical, spawn.flight, spawn.interest)
     except ConfinementError as error:
@@ -212,6 +220,15 @@ def _frame(packet: bytes, *, whole: bool) -> dict[str, object]:
         return frame
     message = "a frame of unknown kind"
     raise ValueError(message)
+
+
+def _variant(frame: dict[str, object]) -> frozenset[str]:
+    words: list[object] = _typed(frame, "variant", list)
+    known = frozenset(word for word in CHANGES if word in words)
+    if len(known) != len(words):
+        message = f"{words} are no permissions that change the filter; those are {list(CHANGES)}"
+        raise ValueError(message)
+    return known
 
 
 def _spawn(frame: dict[str, object], descriptors: list[int]) -> _Spawn:

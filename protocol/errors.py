@@ -5,6 +5,7 @@ Each carries its subject as attributes and says in one line what is wrong and wh
 """
 
 import builtins
+import errno
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -101,16 +102,31 @@ class Overloaded(SpiralHostError):
         return f"{self.service}: overloaded; try again in {self.retry_after:g} s"
 
 
-class PermissionDenied(SpiralHostError):
-    """The operator did not grant this."""
+class PermissionDenied(SpiralHostError, PermissionError):
+    """The operator did not grant this; a builtin PermissionError too, for code that knows those.
 
-    def __init__(self, plugin_id: str, wanted: str) -> None:
-        super().__init__(plugin_id, wanted)
+    Attributes:
+        permission: The word that would have to be granted: `read`, `network`, `services`, ...
+        what: What was tried, as a person would ask for it: a path, a port, a name.
+        plugin_id: Who tried; empty where that is not known.
+        errno: As the kernel would have refused it.
+    """
+
+    def __init__(self, permission: str, what: str, plugin_id: str = "") -> None:
+        # Not by `super()`: OSError comes next, and reads meaning into arguments.
+        self.args = (permission, what, plugin_id)
+        self.permission = permission
+        self.what = what
         self.plugin_id = plugin_id
-        self.wanted = wanted
+        self.errno = errno.EACCES if permission in ("read", "write") else errno.EPERM
+        self.strerror = f"the operator did not grant {permission}"
 
     def __str__(self) -> str:
-        return f"{self.plugin_id}: permission {self.wanted} was not granted"
+        whose = f"{self.plugin_id}: " if self.plugin_id else ""
+        return (
+            f"{whose}the operator did not grant {self.permission}: {self.what}; ask for it in "
+            f"[permissions], then: spiral-host grant {self.plugin_id or 'ID'}"
+        )
 
 
 class ServiceUnavailable(SpiralHostError):

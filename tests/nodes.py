@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar
@@ -47,6 +47,7 @@ from protocol.messages import (
     ToNode,
 )
 from protocol.packets import Kind
+from protocol.permissions import NOTHING, Permissions
 from protocol.plugin import PluginMetadata
 from protocol.session import greeting, read_greeting
 from protocol.umbilical import Umbilical
@@ -182,26 +183,50 @@ class NodeRun:
         """Have the daemon take the node on."""
         self.daemon.tell(NodeWelcome(next(self._epochs)))
 
-    def spawn(self, name: str, *, concurrency: int = 1, load_s: float = 0) -> Worker:
+    def spawn(
+        self,
+        name: str,
+        *,
+        concurrency: int = 1,
+        load_s: float = 0,
+        permissions: Permissions = NOTHING,
+        profile: str = "standard",
+    ) -> Worker:
         """Start a worker of one of the tests' own plugins, and have it load that."""
         incarnation = next(self._numbers)
         data_dir = self._base / f"data.{incarnation}"
         data_dir.mkdir()
         if load_s:
             (data_dir / "load_s").write_text(str(load_s))
-        return self.start(name, incarnation, data_dir, concurrency=concurrency)
-
-    def start(self, name: str, incarnation: int, data_dir: Path, *, concurrency: int = 1) -> Worker:
-        source = PluginSource(root=str(PLUGINS / name), entry=f"{name}.py")
-        self.daemon.tell(
-            SpawnWorker(
-                incarnation=incarnation,
-                plugin_id=name,
-                source=source,
-                data_dir=str(data_dir),
-                concurrency=concurrency,
-            )
+        return self.start(
+            name,
+            incarnation,
+            data_dir,
+            concurrency=concurrency,
+            permissions=permissions,
+            profile=profile,
         )
+
+    def order(self, name: str, permissions: Permissions) -> int:
+        """Order a worker with these permissions, and nothing more; give its incarnation."""
+        incarnation = next(self._numbers)
+        data_dir = self._base / f"data.{incarnation}"
+        self.daemon.tell(_order(name, incarnation, data_dir, 1, permissions))
+        return incarnation
+
+    def start(
+        self,
+        name: str,
+        incarnation: int,
+        data_dir: Path,
+        *,
+        concurrency: int = 1,
+        permissions: Permissions = NOTHING,
+        profile: str = "standard",
+    ) -> Worker:
+        source = _source(name)
+        order = _order(name, incarnation, data_dir, concurrency, permissions)
+        self.daemon.tell(replace(order, profile=profile))
         load = LoadPlugin(
             source=source,
             metadata=PluginMetadata(name, "1.0.0").to_wire(),
@@ -281,6 +306,23 @@ class NodeRun:
                 self._client.close()
             self.daemon.leave()
             shutil.rmtree(self._base)
+
+
+def _source(name: str) -> PluginSource:
+    return PluginSource(root=str(PLUGINS / name), entry=f"{name}.py")
+
+
+def _order(
+    name: str, incarnation: int, data_dir: Path, concurrency: int, permissions: Permissions
+) -> SpawnWorker:
+    return SpawnWorker(
+        incarnation=incarnation,
+        plugin_id=name,
+        source=_source(name),
+        data_dir=str(data_dir),
+        concurrency=concurrency,
+        permissions=permissions.to_wire(),
+    )
 
 
 @contextmanager

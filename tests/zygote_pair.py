@@ -143,9 +143,10 @@ class ZygotePair:
         packet = self.socket.recv(65536)
         return msgpack.unpackb(packet) if packet else {}
 
-    def send_program(self) -> None:
-        """Give it the filter, compiled for this machine."""
-        self.send({"kind": "program", "program": compile_program()}, [])
+    def send_program(self, *variant: str) -> None:
+        """Give it the filter for these permissions, compiled for this machine."""
+        program = compile_program(frozenset(variant))
+        self.send({"kind": "program", "variant": list(variant), "program": program}, [])
 
     def spawn(
         self,
@@ -153,6 +154,7 @@ class ZygotePair:
         read: tuple[str, ...] = (),
         layers: tuple[str, ...] = STANDARD,
         node_pid: int | None = None,
+        **permitted: Any,  # noqa: ANN401 - fields of `Confinement`
     ) -> Worker:
         """Have a worker forked, with a data folder and a tmp of its own."""
         incarnation = len(self.workers) + 1
@@ -171,6 +173,7 @@ class ZygotePair:
             tmp=str(tmp),
             node_pid=node_pid or os.getpid(),
             layers=layers,
+            **permitted,
         )
         frame: dict[str, object] = {
             "kind": "spawn",

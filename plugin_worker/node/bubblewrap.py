@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgpack
 
 from plugin_worker.node.guard import Guard
-from plugin_worker.node.launcher import Order, Started
+from plugin_worker.node.launcher import Order, Started, program_frame
 from plugin_worker.node.zygote_link import make_lib
 from plugin_worker.sandbox import bwrap
 from plugin_worker.sandbox.namespaces import interpreter, interpreter_files, system_links
@@ -43,13 +43,11 @@ class Bubblewrap:
 
     Args:
         lib: Where workers import our own code from.
-        program: The filter, as compiled.
     """
 
-    def __init__(self, reactor: Reactor, lib: Path, program: bytes) -> None:
+    def __init__(self, reactor: Reactor, lib: Path) -> None:
         self._reactor = reactor
         self._lib = lib
-        self._program = program
         self._guards: dict[int, Guard] = {}
 
     @property
@@ -64,7 +62,7 @@ class Bubblewrap:
         except OSError as error:
             order.failed(_explained(str(error)))
             return
-        _Start(self._reactor, order, self._program, guard, talk, words)
+        _Start(self._reactor, order, guard, talk, words)
 
     def close(self) -> None:
         """End those that are left."""
@@ -110,7 +108,7 @@ class Bubblewrap:
     def _arguments(self, order: Order) -> tuple[str, ...]:
         needed = (*interpreter_files(), *folders(str(self._lib)))
         confinement = replace(order.confinement, read=(*order.confinement.read, *needed))
-        return bwrap.arguments(confinement, system_links(), network=order.network)
+        return bwrap.arguments(confinement, system_links())
 
     def _command(self, fd: int) -> tuple[str, ...]:
         return interpreter(), "-I", "-S", "-c", BOOT_ALONE, str(self._lib), str(fd)
@@ -123,14 +121,12 @@ class _Start:
         self,
         reactor: Reactor,
         order: Order,
-        program: bytes,
         guard: Guard,
         talk: socket.socket,
         words: int,
     ) -> None:
         self._reactor = reactor
         self._order = order
-        self._program = program
         self._guard = guard
         self._talk = talk
         self._words = words
@@ -162,8 +158,8 @@ class _Start:
             return
         self._pid = _sender(said)
         self._pidfd = os.pidfd_open(self._pid)
-        if self._program:
-            self._talk.send(msgpack.packb({"kind": "program", "program": self._program}))
+        if "seccomp" in self._order.confinement.layers:
+            self._talk.send(program_frame(self._order.confinement))
         socket.send_fds(self._talk, [self._order.frame], self._order.descriptors)
 
     def _started(self, answer: dict[str, Any]) -> None:

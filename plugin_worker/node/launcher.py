@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgpack
+
 from plugin_worker.node.guard import Guard
 from plugin_worker.sandbox.confinement import Confinement
+from plugin_worker.sandbox.seccomp import compile_program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,6 @@ class Order:
 
     Attributes:
         confinement: What it may touch.
-        network: Whether it keeps the machine's network.
         environment: What it is started with, if it is not forked.
         frame: The same and all else that it is told, as the zygote reads it.
         descriptors: Umbilical, output, flight page, interest page.
@@ -40,13 +42,21 @@ class Order:
 
     incarnation: int
     confinement: Confinement
-    network: bool
     environment: Mapping[str, str]
     frame: bytes
     descriptors: tuple[int, int, int, int]
     taken: Callable[[], None]
     started: Callable[[Started], None]
     failed: Callable[[str], None]
+
+
+def program_frame(confinement: Confinement) -> bytes:
+    """Give the filter that a worker needs, as whoever becomes or forks it is told."""
+    variant = confinement.variant
+    frame: bytes = msgpack.packb(
+        {"kind": "program", "variant": sorted(variant), "program": compile_program(variant)}
+    )
+    return frame
 
 
 class Launcher(Protocol):

@@ -32,7 +32,6 @@ from plugin_worker.node.saying import say
 from plugin_worker.node.segments import Request, Segments
 from plugin_worker.node.workers import Workers
 from plugin_worker.node.zygote_link import ZygoteLink
-from plugin_worker.sandbox import seccomp
 from plugin_worker.sandbox.policy import PROFILES
 from plugin_worker.sandbox.probe import probe
 from protocol import failpoints
@@ -109,15 +108,13 @@ class Node:
 
     def _build(self) -> None:
         reactor, run_dir, here = self._reactor, self._run_dir, self._here
-        layers = self._profiles.layers(self._sandbox)
-        program = seccomp.compile_program() if "seccomp" in layers else b""
         for folder in ("tmp", "logs"):
             (here / folder).mkdir(mode=0o700, exist_ok=True)
         self._litter = Litter()
         for left in (here / "tmp").iterdir():  # by an earlier node; a worker may get its name
             self._litter.remove(left.rename(left.with_name(token_hex(8))))
-        self._zygote = ZygoteLink(reactor, run_dir / "lib", program, run_dir / "tmp" / "zygote")
-        self._bubblewrap = Bubblewrap(reactor, run_dir / "lib", program)
+        self._zygote = ZygoteLink(reactor, run_dir / "lib", run_dir / "tmp" / "zygote")
+        self._bubblewrap = Bubblewrap(reactor, run_dir / "lib")
         self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
         self._orphans = Orphans(reactor, self._children)
         self._workers = Workers(

@@ -14,9 +14,13 @@ from plugin_worker.node.logs import Log
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.sandbox.bwrap import in_namespaces
 from plugin_worker.sandbox.confinement import Confinement
+from plugin_worker.sandbox.errors import ConfinementError
+from plugin_worker.sandbox.permitted import identify, permit, this_machine
+from plugin_worker.zygote import MAX_PACKET
 from protocol.flight import make_page
 from protocol.limits import DEFAULTS
 from protocol.messages import PluginSource, SpawnWorker
+from protocol.permissions import parse_permissions
 from protocol.process import check_room
 from protocol.umbilical import Umbilical
 
@@ -67,18 +71,24 @@ class Spawner:
         return worker, theirs
 
     def confinement(self, order: SpawnWorker, layers: tuple[str, ...]) -> Confinement:
-        """Say what a worker may touch."""
-        confinement = Confinement(
+        """Say what a worker may touch, its plugin's permissions included.
+
+        Raises:
+            ConfinementError: One of them cannot be given on this machine.
+        """
+        own = Confinement(
             read=(*_own_code(order.source), *self._site),
             write=(order.data_dir,),
             tmp=str(self._run_dir / "tmp" / str(order.incarnation)),
             node_pid=os.getpid(),
             layers=layers,
         )
+        permissions = parse_permissions(order.permissions)
+        permitted = identify(permit(own, permissions, this_machine(permissions)))
         if "namespaces" not in layers:
-            return confinement
+            return permitted
         limits = {**DEFAULTS.to_wire(), **order.limits}
-        return in_namespaces(confinement, limits["processes"] + limits["threads"])
+        return in_namespaces(permitted, limits["processes"] + limits["threads"])
 
     def environment(self, order: SpawnWorker) -> dict[str, str]:
         """Give a worker's whole environment."""
@@ -87,7 +97,11 @@ class Spawner:
         )
 
     def frame(self, order: SpawnWorker, confinement: Confinement) -> bytes:
-        """Give the order as it is said to a zygote."""
+        """Give the order as it is said to a zygote.
+
+        Raises:
+            ConfinementError: So much is permitted that it does not fit in a frame.
+        """
         spec = {
             "incarnation": order.incarnation,
             "plugin_id": order.plugin_id,
@@ -103,6 +117,9 @@ class Spawner:
                 "spec": spec,
             }
         )
+        if len(frame) > MAX_PACKET:
+            why = f"the paths need {len(frame)} bytes, and {MAX_PACKET} can be said"
+            raise ConfinementError("read", f"{why}; grant the folders that they are in")
         return frame
 
 

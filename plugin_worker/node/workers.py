@@ -22,6 +22,7 @@ from plugin_worker.node.segments import Request
 from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import ZygoteLink
+from plugin_worker.sandbox.errors import ConfinementError
 from protocol import failpoints
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
 from protocol.flight import read_flight
@@ -151,21 +152,28 @@ class Workers:
                 say(f"{worker.plugin_id} starts without namespaces, and so do others: {why}")
                 self._launch(worker, order, theirs)
                 return
+            give_up(why)
+
+        def give_up(why: str) -> None:
             taken()
             self._bury(worker)
             self._outside.tell_daemon(SpawnFailed(worker.incarnation, why))
 
         worker.planned = self._profiles.layers(order.profile)
-        confinement = self._spawner.confinement(order, worker.planned)
+        try:
+            confinement = self._spawner.confinement(order, worker.planned)
+            frame = self._spawner.frame(order, confinement)
+        except (ConfinementError, UsageError) as error:
+            give_up(str(error))
+            return
         launcher = self._bubblewrap if NAMESPACES in worker.planned else self._zygote
         pages = (worker.flight_fd, self._feeds.interest.fd)
         launcher.launch(
             Order(
                 incarnation=order.incarnation,
                 confinement=confinement,
-                network=bool(order.permissions.get("network")),
                 environment=self._spawner.environment(order),
-                frame=self._spawner.frame(order, confinement),
+                frame=frame,
                 descriptors=(theirs.fileno(), worker.log.write_fd, *pages),
                 taken=taken,
                 started=lambda started: self._started(worker, started),

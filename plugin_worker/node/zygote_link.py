@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgpack
 
 from plugin_worker.confine import scrubbed_environment
-from plugin_worker.node.launcher import Order, Started
+from plugin_worker.node.launcher import Order, Started, program_frame
+from plugin_worker.sandbox.confinement import Confinement
 from plugin_worker.zygote import BOOT, MAX_PACKET
 from protocol import failpoints
 from protocol.reactor import Reactor
@@ -26,10 +27,11 @@ _PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
 class ZygoteLink:
     """The node's zygote; lives as long as the node, through as many processes as it takes."""
 
-    def __init__(self, reactor: Reactor, lib: Path, program: bytes, tmp: Path) -> None:
+    def __init__(self, reactor: Reactor, lib: Path, tmp: Path) -> None:
         self._reactor = reactor
         self._lib = lib
-        self._program = program
+        self._told: set[frozenset[str]] = set()
+        """The permissions whose filters the living zygote has."""
         self._tmp = tmp
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,9 +71,8 @@ class ZygoteLink:
     def _start(self) -> None:
         try:
             self._socket = self._launch()
+            self._told.clear()
             self._reactor.watch(self._socket.fileno(), self._read)
-            if self._program:
-                self._socket.send(msgpack.packb({"kind": "program", "program": self._program}))
         except OSError as error:
             self._refuse(f"no zygote could be started: {error}")
 
@@ -101,6 +102,7 @@ class ZygoteLink:
         while sending is not None and self._orders:
             order = self._orders[0]
             try:
+                self._send_program(sending, order.confinement)
                 socket.send_fds(sending, [order.frame], order.descriptors)
             except BlockingIOError:
                 self._reactor.watch_writable(sending.fileno(), self._send_waiting)
@@ -115,6 +117,12 @@ class ZygoteLink:
                 failpoints.hit("spawn.asked")
         if sending is not None:
             self._reactor.forget_writable(sending.fileno())
+
+    def _send_program(self, sending: socket.socket, confinement: Confinement) -> None:
+        """Give the zygote the filter that the next worker needs, if it does not have it yet."""
+        if "seccomp" in confinement.layers and confinement.variant not in self._told:
+            sending.send(program_frame(confinement))
+            self._told.add(confinement.variant)
 
     def _read(self) -> None:
         while self._socket is not None:

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from plugin_worker.confine import readable
 from plugin_worker.sandbox.confinement import Confinement
-from plugin_worker.sandbox.policy import CURES, SYSTEM_READ
+from plugin_worker.sandbox.policy import CURES
 
 PROGRAM: Final = "bwrap"
 MINIMUM: Final = (0, 8)
@@ -50,15 +51,12 @@ _ALWAYS: Final = (
 )
 
 
-def arguments(
-    confinement: Confinement, links: Mapping[str, str], *, network: bool
-) -> tuple[str, ...]:
+def arguments(confinement: Confinement, links: Mapping[str, str]) -> tuple[str, ...]:
     """Give bubblewrap's arguments for a worker, without the command that is run.
 
     Args:
         confinement: What it may touch. What it may read and is not there is left out.
         links: The system's folders that are links on this machine, and where they lead.
-        network: Whether it keeps the machine's network; Landlock and seccomp say which ports.
     """
     mounts = {
         "/proc": ("--proc", "/proc"),
@@ -70,7 +68,8 @@ def arguments(
     ordered = sorted(mounts, key=_depth)
     return (
         *_ALWAYS,
-        *(() if network else ("--unshare-net",)),
+        # With a port it keeps the machine's network; Landlock and seccomp say which.
+        *(() if confinement.ports else ("--unshare-net",)),
         *(word for path in ordered for word in mounts[path]),
         # What bubblewrap mounts itself is memory without a size.
         *("--remount-ro", "/dev", "--remount-ro", "/"),
@@ -96,8 +95,8 @@ def _binds(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Give path and arguments of what is bound; nothing twice, and nothing that is there anyway."""
     mine = {SHM, confinement.tmp}
-    writable = dict.fromkeys((*SYSTEM_READ, *LINKS, *confinement.read, *confinement.run), False)
-    writable |= dict.fromkeys(confinement.write, True)
+    writable = dict.fromkeys((*LINKS, *readable(confinement)), False)
+    writable |= dict.fromkeys((*confinement.write, *confinement.granted_write), True)
     bound: dict[str, bool] = {}
     for path in sorted(writable.keys() - mine, key=_depth):
         above = max((other for other in bound if is_within(path, other)), key=_depth, default=None)
@@ -109,6 +108,8 @@ def _binds(
             continue
         bound[path] = writable[path]
         yield path, ("--bind" if writable[path] else "--ro-bind-try", path, path)
+    for path in confinement.devices:
+        yield path, ("--dev-bind", path, path)
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -31,6 +31,7 @@ NUMBERS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
 """Numbers that differ between machines. Those given after 2019 are the same on all."""
 
 CLOSE_RANGE: Final = 436
+OPENAT2: Final = 437
 LANDLOCK_CREATE_RULESET: Final = 444
 LANDLOCK_ADD_RULE: Final = 445
 LANDLOCK_RESTRICT_SELF: Final = 446
@@ -51,11 +52,21 @@ _PIDFD_INFO: Final = struct.Struct("=Q52xi")
 _PIDFD_INFO_EXIT: Final = 1 << 3
 _PIDFD_GET_INFO: Final = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 
+_AT_FDCWD: Final = -100
+_RESOLVE_NO_SYMLINKS: Final = 0x04
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
 
 class _CapabilityHeader(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
 
 
 def number(name: str) -> int:
@@ -97,6 +108,17 @@ def prctl(option: int, *arguments: object) -> int:
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from first to last, both included."""
     syscall(CLOSE_RANGE, first, last, 0)
+
+
+def open_without_links(path: str) -> int:
+    """Take hold of a file or folder, as O_PATH does, by a path with no symbolic link in it.
+
+    Raises:
+        OSError: ELOOP where there is a link in it; or it cannot be reached.
+    """
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    place = os.fsencode(path)
+    return syscall(OPENAT2, _AT_FDCWD, place, ctypes.byref(how), ctypes.sizeof(how))
 
 
 def count_open(bound: int) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 
 from plugin_worker.sandbox import bwrap
 from plugin_worker.sandbox.confinement import Confinement
-from plugin_worker.sandbox.policy import SYSTEM_READ
+from plugin_worker.sandbox.policy import PROGRAMS, SYSTEM_READ
 
 _LONGEST_S: Final = 10.0
 _IS_SECOND: Final = "import os; assert os.getpid() == 2, 'it has no process ids of its own'"
@@ -27,7 +27,7 @@ def try_namespaces() -> str:
         return f"{bwrap.PROGRAM} is not on the PATH"
     tmp = os.path.realpath(tempfile.gettempdir())
     confinement = Confinement(read=interpreter_files(), write=(), tmp=tmp, node_pid=os.getpid())
-    arguments = bwrap.arguments(confinement, system_links(), network=False)
+    arguments = bwrap.arguments(confinement, system_links())
     code, said = _run(program, *arguments, interpreter(), "-I", "-S", "-c", _IS_SECOND)
     if code == 0:
         return ""
@@ -68,5 +68,6 @@ def interpreter_files() -> tuple[str, ...]:
 @cache
 def system_links() -> dict[str, str]:
     """Give which of the system's folders are links on this machine, and where they lead."""
-    links = (Path(path) for path in SYSTEM_READ if Path(path).is_dir() and Path(path).is_symlink())
+    paths = map(Path, {*SYSTEM_READ, *PROGRAMS})
+    links = (path for path in paths if path.is_dir() and path.is_symlink())
     return {str(link): str(link.readlink()) for link in links}

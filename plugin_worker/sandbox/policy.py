@@ -5,6 +5,8 @@ its arguments), EPERM for those we know and refuse, ENOSYS for every number that
 those included that are newer than this list. A deny list let ten attacks through that this allow
 list stops, among them calls that libseccomp has no name for.
 
+A permission changes what this table answers for a few calls, and nothing else: `CHANGES`.
+
 Names are those of x86-64; another machine skips what it does not have. Arguments are numbers of
 the generic kernel interface, the same on x86-64 and aarch64.
 """
@@ -92,6 +94,46 @@ DEVICES: Final = ("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev
 
 LANDLOCK_MINIMUM: Final = 3
 """The first ABI that stops truncation of a file that may only be read."""
+LANDLOCK_PORTS: Final = 4
+"""The first ABI that tells TCP ports apart."""
+LANDLOCK_SIGNALS: Final = 6
+"""The first ABI that holds signals back; before, a pid namespace has to."""
+
+# --- files that come with a permission ------------------------------------------------
+
+NETWORK_READ: Final = (
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/protocols",
+    "/etc/services",
+)
+"""Enough to connect to `localhost`. Not resolv.conf: names are asked for by UDP, which nobody
+has."""
+
+PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+"""What `subprocess` may start, besides Python itself; programs need their loader, in /lib."""
+
+GPU_DEVICES: Final = (
+    "/dev/nvidiactl",
+    "/dev/nvidia[0-9]*",
+    "/dev/nvidia-uvm*",
+    "/dev/nvidia-caps/*",
+    "/dev/dri/renderD*",
+    "/dev/kfd",
+)
+"""Patterns. Not /dev/dri/card*: those are for showing pictures, and for seeing what is shown."""
+
+GPU_READ: Final = (
+    "/dev/dri",
+    "/proc/driver/nvidia",
+    "/sys/bus/pci/devices",
+    "/sys/class/drm",
+    "/sys/class/kfd",
+    "/sys/devices/pci*",
+    "/sys/devices/virtual/kfd",
+)
+"""Patterns: where the drivers' libraries look for what there is."""
 
 # --- environment ----------------------------------------------------------------------
 
@@ -197,7 +239,9 @@ _INT: Final = 0xFFFFFFFF
 _THREAD: Final = 0x10000
 _NAMESPACES: Final = 0x7E020080
 _FAST_OPEN: Final = 0x20000000
+_CLONE_PARENT: Final = 0x8000
 _UNIX: Final = 1
+_INTERNET: Final = (2, 10)
 _STREAM: Final = 1
 _SOCKET_FLAGS: Final = 0o2000000 | 0o4000
 
@@ -260,3 +304,95 @@ ARGUMENT_RULES: Final = (
     *_without("sendmsg", 2, _FAST_OPEN),
     *_without("sendmmsg", 3, _FAST_OPEN),
 )
+
+# --- what a permission changes --------------------------------------------------------
+
+_TCP: Final = 6
+_TCP_OR_DEFAULT: Final = (0, _TCP)
+_OTHER_PROTOCOLS: Final = (132, 262)
+"""SCTP and MPTCP, which Landlock's rules for TCP ports do not cover."""
+_OTHER_TYPES: Final = (2, 3, 4, 5, 6, 10)
+"""Everything but SOCK_STREAM: datagrams, raw, reliably delivered, sequenced, DCCP, packets."""
+_TYPE: Final = _INT & ~_SOCKET_FLAGS
+
+SOCKET_OPTIONS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {
+        0: (1, 2, 10, 11),  # IP: TOS, TTL, MTU_DISCOVER, RECVERR
+        _TCP: (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 18, 25),  # NODELAY .. USER_TIMEOUT, LOWAT
+        41: (16, 26, 66, 67),  # IPV6: UNICAST_HOPS, V6ONLY, RECVTCLASS, TCLASS
+    }
+)
+"""Level to options. Not TCP_FASTOPEN_CONNECT (30), nor TCP_ULP (31), which turns a TCP socket into
+one of another kind; every option of the level SOL_SOCKET (1) is allowed."""
+
+
+def _call(name: str, answer: int, *arguments: tuple[int, int, int]) -> ArgumentRule:
+    """Answer when each argument has its value under its mask."""
+    return ArgumentRule(
+        name, answer, tuple(Compare(at, "masked", value, mask) for at, value, mask in arguments)
+    )
+
+
+_NETWORK_RULES: Final = (
+    *(
+        _call("socket", ALLOW, (0, family, _INT), (1, _STREAM, _TYPE), (2, protocol, _INT))
+        for family in _INTERNET
+        for protocol in _TCP_OR_DEFAULT
+    ),
+    *(
+        _call("socket", errno.EPERM, (0, family, _INT), (1, _STREAM, _TYPE), (2, protocol, _INT))
+        for family in _INTERNET
+        for protocol in _OTHER_PROTOCOLS
+    ),
+    *(
+        _call("socket", errno.EPERM, (0, family, _INT), (1, kind, _TYPE))
+        for family in _INTERNET
+        for kind in _OTHER_TYPES
+    ),
+    # The C library asks for its name service by one, and goes on without.
+    _call("socket", errno.EAFNOSUPPORT, (0, _UNIX, _INT)),
+    _call("setsockopt", ALLOW, (1, 1, _INT)),
+    *(
+        _call("setsockopt", ALLOW, (1, level, _INT), (2, option, _INT))
+        for level, options in SOCKET_OPTIONS.items()
+        for option in options
+    ),
+    *(_call("setsockopt", errno.EPERM, (1, _TCP, _INT), (2, option, _INT)) for option in (30, 31)),
+)
+
+_GPU_IOCTL_TYPES: Final = (0x46, 0x64, 0x4B)
+"""The byte that tells drivers apart: 'F' nvidia, 'd' drm, 'K' kfd."""
+_NVIDIA_UVM: Final = (0x30000001, 0x30000002)
+"""Initialize and deinitialize; its other numbers are small and carry no type at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one permission changes in the filter; it replaces whatever stands above for a name."""
+
+    allowed: frozenset[str] = frozenset()
+    rules: tuple[ArgumentRule, ...] = ()
+
+
+CHANGES: Final[Mapping[str, Change]] = MappingProxyType(
+    {
+        "network": Change(allowed=frozenset({"connect"}), rules=_NETWORK_RULES),
+        # Landlock or a pid namespace holds back signals to others. No namespaces, and no children
+        # of the node's own, which nobody would reap.
+        "subprocess": Change(
+            allowed=frozenset(
+                {"fork", "vfork", "execve", "execveat", "setsid", "setpgid", "kill", "tgkill"}
+            ),
+            rules=(_call("clone", ALLOW, (0, 0, _NAMESPACES | _CLONE_PARENT)),),
+        ),
+        "gpu": Change(
+            rules=(
+                *(rule for rule in ARGUMENT_RULES if rule.name == "ioctl"),
+                *_values("ioctl", 1, _NVIDIA_UVM, ALLOW),
+                _call("ioctl", ALLOW, (1, 0, _INT & ~0xFF)),
+                *(_call("ioctl", ALLOW, (1, kind << 8, 0xFF00)) for kind in _GPU_IOCTL_TYPES),
+            )
+        ),
+    }
+)
+"""By the permission's word. No two change the same call, so that every set of them has a filter."""

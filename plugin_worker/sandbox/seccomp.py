@@ -1,7 +1,8 @@
 """Turn the policy into a filter program (in the node), and load it (in the worker).
 
-The program is compiled once, with a number that no process has in place of the worker's pid;
-each worker patches its own pid in. The worker never imports the compiler.
+There is one program for each set of permissions that change the filter, its *variant*. It is
+compiled once, with a number that no process has in place of the worker's pid; each worker patches
+its own pid in. The worker never imports the compiler.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from plugin_worker.sandbox.errors import MissingLayer
 from plugin_worker.sandbox.policy import (
     ALLOWED,
     ARGUMENT_RULES,
+    CHANGES,
     OWN_PID,
     PRETENDED,
     REFUSED,
@@ -41,8 +43,11 @@ class _Program(ctypes.Structure):
 
 
 @cache
-def compile_program() -> bytes:
+def compile_program(variant: frozenset[str] = frozenset()) -> bytes:
     """Compile the policy for this machine; runs in the node, takes some milliseconds once.
+
+    Args:
+        variant: The permissions in force that change the filter: names of `policy.CHANGES`.
 
     Raises:
         MissingLayer: The compiler, or the library under it, is not installed.
@@ -55,7 +60,7 @@ def compile_program() -> bytes:
         raise MissingLayer(_LAYER, f"this kernel ends no process by a filter: {error}") from None
     with suppress(OSError):  # libseccomp before 2.5 has only the linear form: same answers, slower
         rules.set_attr(compiler.Attr.CTL_OPTIMIZE, _BINARY_TREE)
-    for answer, name, conditions in _answers():
+    for answer, name, conditions in _answers(variant):
         if compiler.resolve_syscall(compiler.Arch.NATIVE, name) >= 0:
             action = compiler.ALLOW if answer is None else compiler.ERRNO(answer)
             arguments = (_argument(compiler, condition) for condition in conditions)
@@ -105,12 +110,19 @@ def _compiler() -> Any:  # noqa: ANN401 - it has no types
     return pyseccomp
 
 
-def _answers() -> "Iterator[tuple[int | None, str, tuple[Compare, ...]]]":
+def _answers(
+    variant: frozenset[str],
+) -> "Iterator[tuple[int | None, str, tuple[Compare, ...]]]":
     """Give errno (None: let through), call and conditions of every rule, in a fixed order."""
-    yield from ((None, name, ()) for name in sorted(ALLOWED))
-    yield from ((errno.EPERM, name, ()) for name in sorted(REFUSED))
-    yield from ((0, name, ()) for name in sorted(PRETENDED))
-    yield from ((rule.answer or None, rule.name, rule.when) for rule in ARGUMENT_RULES)
+    changes = [CHANGES[word] for word in sorted(variant)]
+    now_allowed = frozenset[str]().union(*(change.allowed for change in changes))
+    new_rules = [rule for change in changes for rule in change.rules]
+    changed = now_allowed | {rule.name for rule in new_rules}
+    yield from ((None, name, ()) for name in sorted((ALLOWED - changed) | now_allowed))
+    yield from ((errno.EPERM, name, ()) for name in sorted(REFUSED - changed))
+    yield from ((0, name, ()) for name in sorted(PRETENDED - changed))
+    kept = [rule for rule in ARGUMENT_RULES if rule.name not in changed]
+    yield from ((rule.answer or None, rule.name, rule.when) for rule in (*kept, *new_rules))
 
 
 def _argument(compiler: Any, condition: Compare) -> Any:  # noqa: ANN401 - it has no types

@@ -20,7 +20,6 @@ from plugin_worker.node.guard import Guard
 from plugin_worker.node.launcher import Order, Started
 from plugin_worker.sandbox.bwrap import in_namespaces
 from plugin_worker.sandbox.confinement import Confinement
-from plugin_worker.sandbox.policy import LAYER_NAMES
 from protocol.reactor import Reactor
 from tests.hosts import DEADLINE
 from tests.immunity.parts import descriptors
@@ -48,7 +47,7 @@ class Nest:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reactor = Reactor()
-        self.bubblewrap = Bubblewrap(self.reactor, folder / "lib", b"")
+        self.bubblewrap = Bubblewrap(self.reactor, folder / "lib")
         self.started: list[Started] = []
         self.failed: list[str] = []
         self.taken = 0
@@ -72,13 +71,12 @@ class Nest:
             self.taken += 1
 
         confinement = Confinement(
-            read=(), write=(), tmp=str(self._folder), node_pid=1, layers=LAYER_NAMES
+            read=(), write=(), tmp=str(self._folder), node_pid=1, layers=("namespaces",)
         )
         self.bubblewrap.launch(
             Order(
                 incarnation=1,
                 confinement=in_namespaces(confinement, 8),
-                network=False,
                 environment=self.environment,
                 frame=b"\x80",
                 descriptors=(0, 1, 1, 1),

@@ -346,7 +346,10 @@ class TestFamily:
         frames: list[tuple[dict[str, object], list[int]]] = [
             ({"kind": "dance"}, []),
             ({"kind": ["spawn"]}, []),
-            ({"kind": "program", "program": "text"}, []),
+            ({"kind": "program", "variant": [], "program": "text"}, []),
+            ({"kind": "program", "variant": ["magic"], "program": b""}, []),
+            ({"kind": "program", "variant": [["gpu"]], "program": b""}, []),
+            ({"kind": "program", "program": b""}, []),
             ({"kind": "spawn"}, [0, 0, 0]),
             ({"kind": "spawn", "incarnation": 1}, [0]),
             ({"kind": "spawn", "incarnation": 1, "environment": {"a": 1}}, [0, 0, 0]),

@@ -28,8 +28,8 @@ _WAITS: Final = ("/bin/sleep", "3600")
 class BareZygote(ZygoteLink):
     """Forks as the zygote does, but for the bare ones."""
 
-    def __init__(self, reactor: Reactor, lib: Path, program: bytes, tmp: Path) -> None:
-        super().__init__(reactor, lib, program, tmp)
+    def __init__(self, reactor: Reactor, lib: Path, tmp: Path) -> None:
+        super().__init__(reactor, lib, tmp)
         self.bare: set[int] = set()
         self._test = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._test.connect(f"{lib.parent}.bare")

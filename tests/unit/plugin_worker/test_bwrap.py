@@ -27,8 +27,8 @@ OWN = Confinement(
 Words = tuple[str, ...]
 
 
-def said(confinement: Confinement = OWN, *, network: bool = False) -> Words:
-    return arguments(confinement, LINKED, network=network)
+def said(confinement: Confinement = OWN) -> Words:
+    return arguments(confinement, LINKED)
 
 
 def place(words: Words, *wanted: str) -> int:
@@ -61,7 +61,7 @@ class TestArguments:
     def test_the_machines_network_stays_only_where_a_port_was_granted(self) -> None:
         """Which port is for other layers to say."""
         assert "--unshare-net" in said()
-        assert "--unshare-net" not in said(network=True)
+        assert "--unshare-net" not in said(replace(OWN, ports=(443,)))
 
     def test_what_it_may_read_is_bound_read_only_and_what_it_may_write_above_it(self) -> None:
         """A data folder inside the plugin's own folder is still writable."""
@@ -83,6 +83,21 @@ class TestArguments:
         below = replace(OWN, read=("/home/a/plugin", "/home/a/plugin/data/kept"))
         assert "/home/a/plugin/data/kept" not in said(below)
 
+    def test_what_was_granted_is_bound_as_it_was_granted(self) -> None:
+        """Paths to read, to write, and the device files of an accelerator."""
+        words = said(
+            replace(OWN, granted_read=("/srv/a",), granted_write=("/srv/b",), devices=("/dev/kfd",))
+        )
+        assert place(words, "--ro-bind-try", "/srv/a", "/srv/a") >= 0
+        assert place(words, "--bind", "/srv/b", "/srv/b") >= 0
+        assert place(words, "--dev-bind", "/dev/kfd", "/dev/kfd") > place(words, "--dev", "/dev")
+
+    def test_programs_are_there_for_who_may_start_them(self) -> None:
+        """Others find no folder of programs but what is in /usr."""
+        assert place(said(), "--ro-bind-try", "/sbin", "/sbin") == -1
+        words = said(replace(OWN, subprocess=True))
+        assert place(words, "--ro-bind-try", "/sbin", "/sbin") >= 0
+
     def test_what_only_looks_like_a_folder_below_is_bound(self) -> None:
         """`/usr2` is not in `/usr`."""
         words = said(replace(OWN, read=("/usr2",)))
@@ -91,7 +106,7 @@ class TestArguments:
     def test_the_systems_folders_that_are_links_are_links_again(self) -> None:
         """Elsewhere they are folders, and are bound."""
         assert place(said(), "--symlink", "usr/lib", "/lib") >= 0
-        assert place(arguments(OWN, {}, network=False), "--ro-bind-try", "/lib", "/lib") >= 0
+        assert place(arguments(OWN, {}), "--ro-bind-try", "/lib", "/lib") >= 0
 
     def test_the_links_that_libraries_are_found_by_are_there(self) -> None:
         """Under the other profiles they can be followed; libblas is found through one."""

@@ -1,12 +1,25 @@
+from dataclasses import replace
+
 import msgpack
 import pytest
 
 from plugin_worker.confine import _STEPS, Confinement, scrubbed_environment
+from plugin_worker.sandbox import canary
 from plugin_worker.sandbox.errors import ConfinementError, MissingLayer
-from plugin_worker.sandbox.policy import RLIMITS, STANDARD
+from plugin_worker.sandbox.policy import CHANGES, RLIMITS, STANDARD
 
 WHOLE = Confinement(
-    read=("/usr/share/a",), write=("/data",), run=("/opt/b",), tmp="/tmp/1", node_pid=7
+    read=("/usr/share/a",),
+    write=("/data",),
+    run=("/opt/b",),
+    granted_read=("/srv/a",),
+    granted_write=("/srv/b",),
+    identities={"/srv/a": "1:2"},
+    ports=(443,),
+    subprocess=True,
+    devices=("/dev/null",),
+    tmp="/tmp/1",
+    node_pid=7,
 )
 
 
@@ -44,6 +57,16 @@ class TestConfinement:
             ("limits", {"AS": 1 << 63}),
             ("limits", {"AS": "much"}),
             ("limits", []),
+            ("granted_read", ["srv"]),
+            ("granted_write", ["/a\0b"]),
+            ("identities", {"/srv/a": 1}),
+            ("identities", []),
+            ("ports", [0]),
+            ("ports", [65536]),
+            ("ports", [True]),
+            ("ports", ["443"]),
+            ("subprocess", 1),
+            ("devices", ["null"]),
         ],
     )
     def test_a_wrong_field_is_refused(self, field: str, value: object) -> None:
@@ -69,6 +92,45 @@ class TestConfinement:
         """
         with pytest.raises(ValueError, match="has the fields"):
             Confinement.from_wire(wire)
+
+
+class TestVariant:
+    def test_it_names_the_permissions_that_change_the_filter(self) -> None:
+        """
+        Every set of them has a filter of its own; paths are none of the filter's business.
+        """
+        plain = Confinement(read=(), write=(), granted_read=("/srv",), tmp="/tmp/1", node_pid=7)
+        assert plain.variant == frozenset()
+        assert replace(plain, ports=(443,)).variant == {"network"}
+        assert WHOLE.variant == set(CHANGES)
+
+
+class TestCanary:
+    @pytest.mark.parametrize(
+        ("layer", "what"), [("landlock", "opening /"), ("seccomp", "making a socket")]
+    )
+    def test_a_process_that_is_free_is_found_out(self, layer: str, what: str) -> None:
+        """
+        This one is: what was to be refused works, whatever was said of the layer.
+        """
+        confinement = Confinement(
+            read=(), write=(), tmp="/tmp/1", node_pid=7, layers=("no-new-privs", layer)
+        )
+        with pytest.raises(ConfinementError) as caught:
+            canary.sing(confinement)
+        assert caught.value.layer == layer
+        assert what in caught.value.why
+
+    def test_what_was_granted_is_no_sign(self) -> None:
+        """
+        Where everything may be read, no file tells whether Landlock holds.
+        """
+        layers = ("no-new-privs", "landlock")
+        canary.sing(
+            Confinement(
+                read=(), write=(), granted_read=("/",), tmp="/tmp/1", node_pid=7, layers=layers
+            )
+        )
 
 
 class TestSteps:

@@ -6,6 +6,7 @@ import pytest
 from plugin_worker.sandbox.policy import (
     ALLOWED,
     ARGUMENT_RULES,
+    CHANGES,
     CURES,
     FCNTL_ALLOWED,
     FCNTL_REFUSED,
@@ -15,6 +16,7 @@ from plugin_worker.sandbox.policy import (
     PRCTL_REFUSED,
     PRETENDED,
     REFUSED,
+    SOCKET_OPTIONS,
 )
 from plugin_worker.sandbox.seccomp import patch_pid
 
@@ -69,6 +71,54 @@ class TestTables:
         """
         assert set(CURES) == set(LAYER_NAMES)
         assert all(CURES.values())
+
+
+class TestChanges:
+    def test_no_two_permissions_change_the_same_call(self) -> None:
+        """
+        So every set of them has one filter, whatever the order.
+        """
+        names = [
+            name
+            for change in CHANGES.values()
+            for name in change.allowed | {rule.name for rule in change.rules}
+        ]
+        assert len(names) == len(set(names))
+
+    def test_a_change_allows_a_call_or_judges_it(self) -> None:
+        """
+        Not both: the one would make the other mean nothing.
+        """
+        for change in CHANGES.values():
+            assert not change.allowed & {rule.name for rule in change.rules}
+
+    def test_what_no_permission_gives(self) -> None:
+        """
+        What undoes another layer or reaches another process stays refused with all of them.
+        """
+        given = {
+            "network": {"socket", "connect"},
+            "subprocess": {"fork", "execve"},
+            "gpu": set(),
+        }
+        for word, change in CHANGES.items():
+            changed = change.allowed | {rule.name for rule in change.rules}
+            assert changed & BREAKOUTS == given[word]
+
+    @pytest.mark.parametrize("option", [23, 30, 31, 33])
+    def test_fast_open_and_other_protocols_are_no_options(self, option: int) -> None:
+        """
+        A TCP socket stays one, and connects when it is told to connect.
+        """
+        assert option not in SOCKET_OPTIONS[6]
+
+    def test_words_are_compared_as_the_kernel_compares_them(self) -> None:
+        """
+        It looks at the low half of an int: a rule that looked at all of it could be walked around.
+        """
+        for change in CHANGES.values():
+            for rule in change.rules:
+                assert all(condition.op == "masked" for condition in rule.when), rule
 
 
 class TestPatchPid:

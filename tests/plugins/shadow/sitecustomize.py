@@ -1,0 +1,5 @@
+"""Leaves a note if anybody imports it."""
+
+from pathlib import Path
+
+(Path.home() / "ran.sitecustomize").touch()
