@@ -707,3 +707,20 @@ class TestNode:
         incarnation = node.order("snoop", Permissions(read=tuple(map(str, leaves))))
         failed = node.daemon.first_of(SpawnFailed, incarnation)
         assert "grant the folders that they are in" in failed.reason
+
+
+def test_what_the_operator_gives_everyone_is_what_plugins_can_do(
+    run: Run, granted: socket.socket, tmp_path: Path
+) -> None:
+    """From the operator's file to the kernel, through the real daemon."""
+    (tmp_path / "note").write_text("a note")
+    run.config_dir.mkdir(mode=0o700)
+    given = f'[everyone]\nread = ["{tmp_path}"]\nnetwork = [{port_of(granted)}]\n'
+    (run.config_dir / "spiral.toml").write_text(given)
+    snoop = run.embed("snoop").get_service("snoop")
+    assert snoop.attempt(f"answer = open({str(tmp_path / 'note')!r}).read()") == "a note"
+    connect = f"import socket; socket.create_connection(('127.0.0.1', {port_of(granted)})).close()"
+    assert snoop.attempt(connect) is None
+    granted.accept()[0].close()
+    for code in ("open('/etc/passwd')", "import subprocess; subprocess.run(['/bin/true'])"):
+        assert snoop.attempt(code)["raised"] == "PermissionDenied"
