@@ -166,12 +166,12 @@ ALLOWED: Final = frozenset(
     mmap munmap mremap mprotect madvise brk mlock mlock2 munlock mincore msync membarrier
     pkey_alloc pkey_free pkey_mprotect
     exit exit_group getpid getppid gettid getuid geteuid getgid getegid getgroups getresuid
-    getresgid getpgid getpgrp getsid getrusage times set_tid_address set_robust_list
-    get_robust_list rseq arch_prctl getrlimit getpriority sched_yield sched_getaffinity
-    sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min getcpu wait4
+    getresgid getpgrp getrusage times set_tid_address set_robust_list
+    get_robust_list rseq arch_prctl getrlimit sched_yield
+    sched_get_priority_max sched_get_priority_min getcpu wait4
     waitid uname sysinfo getrandom capget
-    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time timerfd_create
-    timerfd_settime timerfd_gettime timer_create timer_settime timer_gettime timer_getoverrun
+    nanosleep gettimeofday time timerfd_create
+    timerfd_settime timerfd_gettime timer_settime timer_gettime timer_getoverrun
     timer_delete setitimer getitimer alarm
     futex futex_waitv futex_wake futex_wait futex_requeue restart_syscall pause
     rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack
@@ -253,6 +253,10 @@ FCNTL_REFUSED: Final = (8, 10, 15, 1024, 1026)
 notifications stall other processes."""
 IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 IOCTL_TIOCSTI: Final = 0x5412
+ABOUT_A_PROCESS: Final = (
+    "getpgid", "getsid", "sched_getaffinity", "sched_getparam", "sched_getscheduler"
+)  # fmt: skip
+BY_A_CLOCK: Final = ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create")
 
 
 def _values(name: str, argument: int, values: tuple[int, ...], answer: int) -> list[ArgumentRule]:
@@ -278,6 +282,29 @@ def _without(name: str, argument: int, bit: int) -> list[ArgumentRule]:
     ]
 
 
+def _own(name: str, argument: int, *others: Compare) -> list[ArgumentRule]:
+    """Let the call through about this process, by its number or 0; there is no such call else."""
+    return [
+        ArgumentRule(name, ALLOW, (*others, Compare(argument, "==", process)))
+        for process in (0, OWN_PID)
+    ]
+
+
+def _own_clocks(name: str) -> list[ArgumentRule]:
+    """Let the call through with a clock of the machine or of an own thread.
+
+    The clock of any process is a negative number made of the process's; that of a thread has
+    another bit set, and the kernel gives it to threads of the same process only.
+    """
+    return [
+        ArgumentRule(name, ALLOW, (Compare(0, "masked", 0, _OF_A_PROCESS),)),
+        ArgumentRule(name, ALLOW, (Compare(0, "masked", _OF_A_THREAD, _OF_A_THREAD),)),
+    ]
+
+
+_OF_A_PROCESS: Final = 0x80000000
+_OF_A_THREAD: Final = 0x80000004
+
 ARGUMENT_RULES: Final = (
     # A thread, and no namespace with it. clone3 hides its flags behind a pointer: it is not named
     # here, fails with ENOSYS, and glibc falls back to clone.
@@ -291,8 +318,13 @@ ARGUMENT_RULES: Final = (
     *_values("fcntl", 1, FCNTL_REFUSED, errno.EPERM),
     *_values("ioctl", 1, IOCTL_ALLOWED, ALLOW),
     *_values("ioctl", 1, (IOCTL_TIOCSTI,), errno.ENOTTY),
-    *_only("prlimit64", 2, 0),
+    ArgumentRule("prlimit64", errno.EPERM, (Compare(2, "!=", 0),)),
+    *_own("prlimit64", 0, Compare(2, "==", 0)),
     *_only("sched_setaffinity", 0, 0),
+    # Whose number is whose, how nice it is, where it runs and for how long, is nobody's business.
+    *(rule for name in ABOUT_A_PROCESS for rule in _own(name, 0)),
+    *_own("getpriority", 1, Compare(0, "==", 0)),
+    *(rule for name in BY_A_CLOCK for rule in _own_clocks(name)),
     # A datagram end could be aimed at any other datagram socket, syslog's for one.
     ArgumentRule(
         "socketpair",
