@@ -57,13 +57,21 @@ class House:
 
     def attack(self, case: Case, profile: str) -> str:
         """Have an attack tried; give its outcome, which is `got` whenever it did harm."""
-        if case.group not in {info.id for info in self.host.list_plugins()}:
-            self._load(case.group, "Gauntlet")
+        self._need(case.group)
         self._set_up()
         hangs = case.expected[profile].startswith("ended")
         outcome = self._try(case, HANG_S if hangs else PATIENCE_S)
         harm = self._harm() if profile != "off" else []
         return f"got away with harm: {'; '.join(harm)}" if harm else outcome
+
+    def names(self, group: str) -> list[str]:
+        """Name the attacks of a group."""
+        self._need(group)
+        return list(self.host.get_service(group).names())
+
+    def _need(self, group: str) -> None:
+        if group not in {info.id for info in self.host.list_plugins()}:
+            self._load(group, "Gauntlet")
 
     def grown(self) -> dict[str, int]:
         """Say how many bytes daemon and node have more than at the beginning."""
@@ -109,9 +117,13 @@ class House:
         secret = self._data_of("victim") / "secret"
         if not secret.exists() or secret.read_text() != SECRET:
             secret.write_text(SECRET)
-        for bait in self._folder.glob("*/bait"):
-            if bait.read_text() != SECRET:
+        for group in self._folder.iterdir():
+            for name in {path.name for path in group.iterdir()} - self._belongs(group.name):
+                (group / name).unlink()
+            bait = group / "bait"
+            if not bait.exists() or bait.read_text() != SECRET:
                 bait.write_text(SECRET)
+            bait.chmod(0o600)
 
     def _harm(self) -> list[str]:
         """Say what is no longer as it was: decoys, the host's processes, the victim and its work."""
@@ -124,13 +136,16 @@ class House:
             found.append("something is in the victim's folder")
         elif (self._data_of("victim") / "secret").read_text() != SECRET:
             found.append("the victim's secret is another")
-        folders = [path for path in self._folder.iterdir() if path.name != "victim"]
-        for file in (file for folder in folders for file in folder.iterdir()):
-            if file.name not in {*SHARED, "bait", "plugin.toml", f"{file.parent.name}.py"}:
-                found.append(f"{file} is new")
-            elif file.name == "bait" and file.read_text() != SECRET:
-                found.append(f"{file} is another")
+        for group in self._folder.iterdir():
+            names = {path.name for path in group.iterdir()}
+            if names != self._belongs(group.name) or (group / "bait").read_text() != SECRET:
+                found.append(f"the folder of {group.name} is not as it was: {names}")
         return found
+
+    @staticmethod
+    def _belongs(group: str) -> set[str]:
+        """Name the files of one plugin's folder."""
+        return {*SHARED, "bait", "plugin.toml", f"{group}.py"}
 
     def _others(self) -> dict[str, object]:
         status = self.host.status()

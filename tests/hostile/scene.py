@@ -80,7 +80,10 @@ class Scene:
     @property
     def bystander(self) -> subprocess.Popen[bytes]:
         """A process that does nothing; another one when the last has been killed."""
-        if self._bystander is None or self._bystander.poll() is not None:
+        if self._bystander is not None and self._bystander.poll() is not None:
+            self._bystander.communicate()
+            self._bystander = None
+        if self._bystander is None:
             code = "import sys; sys.stdin.read()"
             self._bystander = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
             self._was = manners(self._bystander.pid)

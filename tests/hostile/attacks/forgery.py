@@ -10,6 +10,7 @@ import stat
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -291,10 +292,12 @@ for _name, _body in FORGED.items():
 @attack("ipc-answer-twice")
 def answer_twice(scene: Scene) -> str:
     """To whoever calls this very attack: an answer to each number, and then the right one."""
-    for number in range(3, 256):
-        if is_stream(number):
-            for call in range(1, 400):
-                os.write(number, framed([call, 0, "nothing but its own word, too early"]))
+    lanes = [number for number in range(3, 256) if is_stream(number)]
+    words = [framed([call, 0, "nothing but its own word, too early"]) for call in range(1, 400)]
+    for lane in lanes:
+        with suppress(BlockingIOError):  # there is no room for more
+            for word in words:
+                os.write(lane, word)
     raise Nothing("and an answer after the answer")
 
 

@@ -121,11 +121,14 @@ def machine(scene: Scene) -> str:
 
 @attack("info-shared-memory-by-name")
 def shared_by_name(scene: Scene) -> str:
+    def names() -> list[str]:
+        found = raw.list_folder("/dev/shm")
+        if not found:
+            raise Refused("nothing")
+        return found
+
     return tried(
-        partial(raw.list_folder, "/dev/shm"),
-        partial(raw.read, scene.shared),
-        partial(raw.open_file, scene.shared, os.O_RDWR),
-        partial(raw.open_file, "/dev/shm/hostile", os.O_CREAT | os.O_EXCL | os.O_RDWR),
+        names, partial(raw.read, scene.shared), partial(raw.open_file, scene.shared, os.O_RDWR)
     )
 
 

@@ -56,8 +56,23 @@ def memfd(scene: Scene) -> str:
     return tried(
         partial(raw.call, "memfd_create", b"hostile", 0),
         partial(raw.call, "memfd_secret", 0),
-        partial(raw.open_file, "/dev/shm", os.O_TMPFILE | os.O_RDWR),
     )
+
+
+@attack("res-files-in-memory")
+def files_in_memory(scene: Scene) -> str:
+    """Where it may make any at all, it has to end somewhere; no byte is written."""
+    held = []
+    try:
+        for number in range(4):
+            path = f"/dev/shm/hostile-{os.getpid()}-{number}"
+            held.append(raw.open_file(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+            os.unlink(path)
+            raw.call("fallocate", held[-1], 0, 0, GIB // 2)
+    finally:
+        for number in held:
+            os.close(number)
+    return "2 GiB"
 
 
 @attack("res-locked-memory")
