@@ -13,9 +13,9 @@ import pyseccomp
 
 from plugin_worker.sandbox.policy import ALLOWED, ARGUMENT_RULES, PRETENDED, REFUSED
 from protocol.errors import RemoteProtocolError
-from spiral_host import DeadlineExceeded, Host, RemoteError, WorkerLost
+from spiral_host import DeadlineExceeded, Host, PluginEvent, RemoteError, WorkerLost
 from spiral_host.rundir import LOGS
-from tests.hosts import Run, all_ready, new_run
+from tests.hosts import Run, all_ready, eventually, new_run
 from tests.hostile.scene import SECRET, Scene, new_scene
 from tests.hostile.table import Case
 
@@ -29,7 +29,13 @@ entry = "{group}:{kind}"
 stop_s = 0.2
 crashes = 1000
 backoff_max_s = 0.1
+{asks}
 """
+ASKS: Final = {
+    "permissions": "[permissions]",
+    "grants": "[permissions]\nnetwork = [{tcp}]\nread = ['{granted}']",
+}
+"""What else stands in the manifests of some groups; the others get what everybody gets."""
 PATIENCE_S: Final = 20.0
 HANG_S: Final = 1.0
 """How long an attack that is expected to hang is waited for."""
@@ -52,6 +58,9 @@ class House:
         self._load("victim", "Victim")
         secret = self._data_of("victim") / "secret"
         secret.write_text(SECRET)
+        host.set_config("secret", SECRET)
+        self._heard: list[PluginEvent] = []
+        host.subscribe("Forbidden", self._heard.append)
         self._before = self._others()
         self._sizes = self._measure()
 
@@ -113,6 +122,7 @@ class House:
 
     def _set_up(self) -> None:
         self._scene.set_up()
+        self.host.set_config("secret", SECRET)
         assert self._scene.bystander.poll() is None
         secret = self._data_of("victim") / "secret"
         if not secret.exists() or secret.read_text() != SECRET:
@@ -127,7 +137,10 @@ class House:
 
     def _harm(self) -> list[str]:
         """Say what is no longer as it was: decoys, the host's processes, the victim and its work."""
-        found = self._scene.harm()
+        found = [*self._scene.harm(), *(f"{event.source} was heard" for event in self._heard)]
+        self._heard.clear()
+        if self.host.get_config("secret") != SECRET:
+            found.append("a setting is another")
         if self._others() != self._before:
             found.append(f"somebody else died: {self._before} -> {self._others()}")
         elif self.host.get_service("victim").add(1, 1, timeout=AT_ONCE_S) != 2:
@@ -165,9 +178,15 @@ class House:
         place.mkdir(parents=True)
         for file in (f"{group}.py", *SHARED):
             shutil.copy(ATTACKS / file, place)
-        (place / "plugin.toml").write_text(MANIFEST.format(group=group, kind=kind))
+        asks = ASKS.get(group, "").format(tcp=self._scene.tcp, granted=self._scene.granted)
+        (place / "plugin.toml").write_text(MANIFEST.format(group=group, kind=kind, asks=asks))
         (place / "bait").write_text(SECRET)
-        assert all_ready(self.host.load(place))
+        if group == "grants":
+            self.host.load(place)
+            self.host.grant(group)
+            eventually(lambda: self.host.get(group).state == "ready")
+        else:
+            assert all_ready(self.host.load(place))
 
 
 @contextmanager

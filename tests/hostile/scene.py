@@ -30,9 +30,17 @@ class Scene:
         self.home = folder / "home"
         (self.home / ".ssh").mkdir(parents=True)
         self._closing = closing
-        self._files = (self.home / ".ssh" / "id_ed25519", self.home / ".profile")
+        self._files = (
+            self.home / ".ssh" / "id_ed25519",
+            self.home / ".profile",
+            self.home / "granted-beside",
+        )
+        self.granted = self.home / "granted"
+        self.granted.mkdir()
+        (self.granted / "link").symlink_to(self._files[0])
         self._bystander: subprocess.Popen[bytes] | None = None
         self.tcp = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+        self.other_tcp = self._listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
         self.udp = self._bind(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
         self.abstract = f"\0hostile-{uuid4()}"
         self._listen(socket.AF_UNIX, self.abstract)
@@ -45,8 +53,9 @@ class Scene:
 
     def set_up(self) -> None:
         """Put everything in its place again, whatever an attack that was let through did to it."""
+        kept = {*self._files, self.home / ".ssh", self.granted}
         for path in self.home.iterdir():
-            if path not in {*self._files, self.home / ".ssh"} and not path.is_socket():
+            if path not in kept and not path.is_socket():
                 path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
         for file in self._files:
             if not file.exists() or file.read_text() != SECRET or file.is_symlink():
@@ -54,6 +63,8 @@ class Scene:
                 file.write_text(SECRET)
             file.chmod(0o600)
         (self.home / "link").symlink_to(self._files[0])
+        (self.granted / "open").write_text("open")
+        (self.granted / "new").unlink(missing_ok=True)
         self.shared.write_text(SECRET)
         for make, path in self._named:
             if not path.is_socket():
@@ -72,7 +83,9 @@ class Scene:
             "journal": str(self.journal),
             "abstract": self.abstract,
             "tcp": self.tcp,
+            "other_tcp": self.other_tcp,
             "udp": self.udp,
+            "granted": str(self.granted),
             "shared": str(self.shared),
             "bystander": self.bystander.pid,
         }

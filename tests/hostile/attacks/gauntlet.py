@@ -33,7 +33,8 @@ class Scene:
         key: A private key in it; `profile` a file that a shell would run; `link` a link to the key.
         agent: A named socket in it that listens; `journal` one for datagrams.
         abstract: A socket without a path, which listens too.
-        tcp, udp: Ports of this machine where somebody listens.
+        tcp, udp: Ports of this machine where somebody listens; `other_tcp` another one.
+        granted: A folder that the plugin `grants` may read, with `open` and a link out of it.
         shared: A file in /dev/shm.
         bystander: A process of the same user that harms nobody.
         hosts: The processes of the host: daemon, node, zygote, victim, application.
@@ -53,7 +54,9 @@ class Scene:
     journal: str
     abstract: str
     tcp: int
+    other_tcp: int
     udp: int
+    granted: str
     shared: str
     bystander: int
     hosts: list[int]
