@@ -29,7 +29,7 @@ chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for al
 	$(BIN)/pytest tests/chaos -o faulthandler_timeout=3600 \
 	    --chaos-events $(or $(EVENTS),10000000) --chaos-kills $(or $(KILLS),20) \
 	    --worker-kills $(or $(WORKER_KILLS),2000) --daemon-kills $(or $(DAEMON_KILLS),200) \
-	    --crash-cycles $(or $(CYCLES),1000) --stop-s 5 --idle-s 20 --packets $(or $(PACKETS),1000000) --failpoints all $(if $(SEED),--seed $(SEED))
+	    --crash-cycles $(or $(CYCLES),1000) --stop-s 5 --idle-s 20 --flood-s 20 --packets $(or $(PACKETS),1000000) --failpoints all $(if $(SEED),--seed $(SEED))
 	$(BIN)/pytest tests/simulation --seeds $(or $(SEEDS),5000)
 	$(BIN)/pytest tests/integration/test_state_machine.py --machine-runs $(or $(RUNS),500) --machine-steps 50 -o faulthandler_timeout=600
 

@@ -32,6 +32,7 @@ class Scale:
     stop_s: int = 1
     idle_s: int = 0
     packets: int = 20_000
+    flood_s: int = 2
     seed: int = 0
 
 
@@ -43,6 +44,7 @@ _HELP: Final = {
     "crash_cycles": "crashes before it is looked for leaks",
     "stop_s": "what stubborn plugins have for leaving, seconds; others have 5",
     "packets": "mutated packets, at all sockets together",
+    "flood_s": "for how long six plugins flood, seconds",
     "idle_s": "for how long a hundred idle plugins are measured, seconds",
     "seed": "of what is left to chance; 0 is another each time",
 }

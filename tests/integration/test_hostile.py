@@ -248,7 +248,6 @@ class TestClients:
         with Host.connect(run_dir(host), DEADLINE) as other:
             assert other.get_service("polite").add(1, 1) == 2
 
-
     def test_that_say_only_the_beginning_of_a_message(self, tmp_path: Path) -> None:
         """What stands behind it is somebody's subscription, and is taken for one."""
         endpoint, reactor = Endpoint(RunDir(tmp_path / "run")), Reactor()
