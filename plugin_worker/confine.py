@@ -127,6 +127,10 @@ def _leave_the_zygote(confinement: Confinement, keep: frozenset[int]) -> None:
     with suppress(OSError):  # only a wish
         _write("/proc/self/oom_score_adj", b"%d" % OOM_SCORE_ADJ)
     os.nice(NICE)
+    # A kernel that shares its time out by sessions, as most do by default, heeds only this. Users
+    # who are not root may say it ten times a second, all together: of many that start, some.
+    with suppress(OSError):
+        _write("/proc/self/autogroup", b"%d" % NICE)
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - names are all that is needed
     if threads != 1:
         message = f"{threads} threads; confinement reaches only the one that asks for it"

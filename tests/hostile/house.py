@@ -212,4 +212,6 @@ _UNNAMED: Final = frozenset({"clone3", "openat2", "mlockall", "munlockall"})
 def cgroup() -> str:
     """Give the list of processes of the group that all others are in, or nothing."""
     roots = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/"))
-    return next((str(root / "cgroup.procs") for root in roots if (root / "cgroup.procs").is_file()), "")
+    return next(
+        (str(root / "cgroup.procs") for root in roots if (root / "cgroup.procs").is_file()), ""
+    )

@@ -147,7 +147,14 @@ def manners(pid: int) -> tuple[object, ...]:
     limits = [resource.prlimit(pid, kind) for kind in range(16)]
     tracer = Path(f"/proc/{pid}/status").read_text().partition("TracerPid:\t")[2].split()[0]
     scheduler = os.sched_getscheduler(pid)
-    return process.nice(), tuple(process.cpu_affinity()), limits, process.ionice(), scheduler, tracer
+    return (
+        process.nice(),
+        tuple(process.cpu_affinity()),
+        limits,
+        process.ionice(),
+        scheduler,
+        tracer,
+    )
 
 
 @contextmanager

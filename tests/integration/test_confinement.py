@@ -20,7 +20,7 @@ import pytest
 
 from plugin_worker.confine import in_force, scrubbed_environment
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED
-from plugin_worker.sandbox.policy import RLIMITS, STANDARD
+from plugin_worker.sandbox.policy import NICE, RLIMITS, STANDARD
 from plugin_worker.sandbox.probe import probe
 from protocol.version import VERSION
 from tests.zygote_pair import DEADLINE, ROOT, Worker, ZygotePair
@@ -376,6 +376,19 @@ class TestMachine:
         worker.hello()
         worker.tell("import ctypes; ctypes.CDLL(None).syscall(ctypes.c_long(0x40000000 + 39))")
         assert worker.reap() == -signal.SIGSYS
+
+    def test_its_session_is_as_nice_as_it_is(self, pair: ZygotePair) -> None:
+        """
+        A kernel that shares its time out by sessions heeds no niceness but theirs.
+        """
+        worker = pair.spawn()
+        assert worker.hello() == "confined"
+        group = Path(f"/proc/{worker.pid}/autogroup")
+        if not group.exists():
+            pytest.skip("this kernel does not share its time out by sessions")
+        if os.geteuid():
+            pytest.skip("users who are not root may say it only ten times a second, all together")
+        assert group.read_text().endswith(f"nice {NICE}\n")
 
     def test_unknown_calls_do_not_exist(self, worker: Worker) -> None:
         """

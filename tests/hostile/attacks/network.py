@@ -33,7 +33,9 @@ def here(port: int) -> bytes:
 
 def here6(port: int) -> bytes:
     """Give the same in the newer protocol."""
-    return struct.pack("=H", INET6) + struct.pack("!HI16sI", port, 0, socket.inet_pton(10, "::1"), 0)
+    return struct.pack("=H", INET6) + struct.pack(
+        "!HI16sI", port, 0, socket.inet_pton(10, "::1"), 0
+    )
 
 
 def named(path: str) -> bytes:

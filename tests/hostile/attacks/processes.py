@@ -294,7 +294,9 @@ def calls_of_x32(scene: Scene) -> str:
 def rare_doors(scene: Scene) -> str:
     return tried(
         partial(raw.call, "bpf", 0, bytes(72), 72),
-        partial(raw.call, "perf_event_open", struct.pack("IIQ", 1, 112, 0) + bytes(96), 0, -1, -1, 0),
+        partial(
+            raw.call, "perf_event_open", struct.pack("IIQ", 1, 112, 0) + bytes(96), 0, -1, -1, 0
+        ),
         partial(raw.call, "userfaultfd", 1),
         partial(raw.call, "modify_ldt", 0, bytes(16), 16),
         partial(raw.call, "personality", 0xFFFFFFFF),

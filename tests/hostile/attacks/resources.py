@@ -16,7 +16,15 @@ from plugin_worker import PluginEvent, SpiralHostError
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
-    from tests.hostile.attacks.gauntlet import Gauntlet, Nothing, Refused, Scene, attack, name_of, tried
+    from tests.hostile.attacks.gauntlet import (
+        Gauntlet,
+        Nothing,
+        Refused,
+        Scene,
+        attack,
+        name_of,
+        tried,
+    )
 else:
     import raw
     from gauntlet import Gauntlet, Nothing, Refused, Scene, attack, name_of, tried
@@ -267,6 +275,11 @@ def own_limits(scene: Scene) -> str:
     return tried(
         partial(raw.call, "setrlimit", resource.RLIMIT_NOFILE, struct.pack("QQ", 1 << 20, 1 << 20)),
         partial(
-            raw.call, "prlimit64", 0, resource.RLIMIT_AS, struct.pack("QQ", 2**64 - 1, 2**64 - 1), None
+            raw.call,
+            "prlimit64",
+            0,
+            resource.RLIMIT_AS,
+            struct.pack("QQ", 2**64 - 1, 2**64 - 1),
+            None,
         ),
     )

@@ -21,7 +21,6 @@ class Service:
         return ctypes.cast(ctypes.CDLL(None).system, ctypes.c_void_p).value or 0
 
 
-
 class Victim(Plugin):
     """Offers to work."""
 
