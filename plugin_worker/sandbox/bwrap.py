@@ -5,7 +5,7 @@ that settings, tracebacks and permissions read alike in every profile:
 
     system, Python, its own code, what it may read      bound, read-only
     what it may write                                   bound
-    its private folder, /dev/shm                        empty, in memory, with a size
+    its private folder                                  empty, in memory, with a size
     everything else                                     is not there
 
 No network but its own loopback, unless a port was granted. bubblewrap's own init is process 1 and
@@ -31,10 +31,7 @@ USER: Final = "1000"
 whose files its data folder holds. Not 65534: files of unknown owners show that."""
 
 TMP_SIZE: Final = 256 << 20
-SHM_SIZE: Final = 64 << 20
-"""Bytes of memory that its private folder and /dev/shm take at most."""
-
-SHM: Final = "/dev/shm"  # noqa: S108 - a mount of the worker's own
+"""Bytes of memory that its private folder takes at most."""
 
 LINKS: Final = ("/etc/alternatives",)
 """Where links lead that the system's libraries are found by. It holds nothing but links."""
@@ -61,7 +58,6 @@ def arguments(confinement: Confinement, links: Mapping[str, str]) -> tuple[str, 
     mounts = {
         "/proc": ("--proc", "/proc"),
         "/dev": ("--dev", "/dev"),
-        SHM: ("--size", str(SHM_SIZE), "--tmpfs", SHM),
         confinement.tmp: ("--size", str(TMP_SIZE), "--tmpfs", confinement.tmp),
         **dict(_binds(confinement, links)),
     }
@@ -84,7 +80,6 @@ def in_namespaces(confinement: Confinement, tasks: int) -> Confinement:
     """
     return replace(
         confinement,
-        write=(*confinement.write, SHM),
         node_pid=_INIT,
         limits={**confinement.limits, "NPROC": tasks + _OURS},
     )
@@ -94,11 +89,10 @@ def _binds(
     confinement: Confinement, links: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Give path and arguments of what is bound; nothing twice, and nothing that is there anyway."""
-    mine = {SHM, confinement.tmp}
     writable = dict.fromkeys((*LINKS, *readable(confinement)), False)
     writable |= dict.fromkeys((*confinement.write, *confinement.granted_write), True)
     bound: dict[str, bool] = {}
-    for path in sorted(writable.keys() - mine, key=_depth):
+    for path in sorted(writable.keys() - {confinement.tmp}, key=_depth):
         above = max((other for other in bound if is_within(path, other)), key=_depth, default=None)
         is_there = above is not None and (bound[above] or not writable[path])
         if is_there or any(is_within(path, own) for own in _OWN_MOUNTS):

@@ -4,7 +4,6 @@ import pytest
 
 from plugin_worker.sandbox.bwrap import (
     LINKS,
-    SHM,
     arguments,
     complaint,
     cure,
@@ -121,14 +120,13 @@ class TestArguments:
         assert any(path.startswith("/proc/") for path in SYSTEM_READ)
         assert not [word for word in words if word.startswith("/proc/")]
 
-    @pytest.mark.parametrize("path", [OWN.tmp, SHM])
-    def test_what_is_in_memory_has_a_size(self, path: str) -> None:
+    def test_what_is_in_memory_has_a_size(self) -> None:
         """A file there is memory that no other limit counts."""
         words = said()
-        at = place(words, "--tmpfs", path)
+        at = place(words, "--tmpfs", OWN.tmp)
         assert words[at - 2] == "--size"
         assert int(words[at - 1]) > 0
-        assert words.count("--tmpfs") == 2
+        assert words.count("--tmpfs") == 1
 
     def test_what_bubblewrap_mounts_itself_cannot_be_written(self) -> None:
         """Its own memory file systems have no size; they are closed once all is mounted."""
@@ -144,13 +142,12 @@ class TestArguments:
 
 
 class TestInNamespaces:
-    def test_what_changes_is_the_parent_shared_memory_and_a_number_of_processes(self) -> None:
+    def test_what_changes_is_the_parent_and_a_number_of_processes(self) -> None:
         """Everything else is what `standard` is."""
         inside = in_namespaces(OWN, 64)
         assert inside.node_pid == 1
-        assert inside.write == (*OWN.write, SHM)
         assert inside.limits == {**RLIMITS, "NPROC": 66}
-        same = replace(inside, node_pid=7, write=OWN.write, limits=OWN.limits)
+        same = replace(inside, node_pid=7, limits=OWN.limits)
         assert same == OWN
 
     def test_a_number_of_processes_is_no_limit_elsewhere(self) -> None:
