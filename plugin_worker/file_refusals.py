@@ -36,11 +36,14 @@ class FileRefusals:
         self._writable = _Places(write)
         self._readable = _Places((*read, *write))
         self._deny = deny
+        self._is_away = False
+        """Whether the working directory may be outside of what can be written to."""
 
     def handlers(self) -> Mapping[str, Callable[..., None]]:
         """Give what sees to each event, by its name."""
         return {
             "open": self._opened,
+            "os.chdir": self._moved,
             "os.listdir": self._listed,
             "os.scandir": self._listed,
             "os.truncate": lambda path, _: self._used(path, -1, os.O_WRONLY),
@@ -60,7 +63,7 @@ class FileRefusals:
         places = self._writable if flags & _CHANGES else self._readable
         if type(path) is str and path.startswith(places.folders) and ".." not in path:
             return
-        text = _absolute(path, at)
+        text = self._absolute(path, at)
         if text and not places.have(text) and self._is_refused(text, flags):
             self._deny("write" if flags & _CHANGES else "read", os.path.realpath(text))
 
@@ -69,13 +72,12 @@ class FileRefusals:
 
     def _renamed(self, old: object, new: object, old_at: int, new_at: int) -> None:
         self._changed(old, old_at, is_there=True)
-        source = _absolute(old, old_at)
-        if source and os.path.lexists(source):
+        if old_at == -1 and isinstance(old, str | bytes) and os.path.lexists(old):
             self._changed(new, new_at, is_there=None)
 
     def _changed(self, path: object, at: int, *, is_there: bool | None) -> None:
         """See to what changes a folder; it fails otherwise where the name is (not) there."""
-        text = _absolute(path, at)
+        text = self._absolute(path, at)
         if not text or self._writable.have(text):
             return
         if is_there in {None, os.path.lexists(text)} and self._cannot_change(text):
@@ -90,6 +92,33 @@ class FileRefusals:
         except OSError as error:
             return error.errno == errno.EACCES
         return False
+
+    def _moved(self, path: object) -> None:
+        if not isinstance(path, str) or ".." in path or path.startswith("/"):
+            self._is_away = not isinstance(path, str) or not self._writable.have(path)
+
+    def _absolute(self, path: object, at: int) -> str:
+        """Give a whole path as text; nothing for what the kernel may judge alone.
+
+        That is a descriptor, what is relative to one, and what is below a working directory that
+        can be written to: it costs much to ask where that is, when it is deep.
+
+        Args:
+            path: As the event has it.
+            at: The descriptor that a relative path begins at; -1 for the working directory.
+        """
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if not isinstance(path, str) or type(path) is _Trial or "\0" in path:
+            return ""
+        if path.startswith("/"):
+            return path
+        if at >= 0 or not (self._is_away or ".." in path):
+            return ""
+        try:
+            return f"{os.getcwd()}/{path}"  # noqa: PTH109
+        except OSError:
+            return ""  # the folder is gone: whatever is tried fails by itself
 
     def _cannot_change(self, path: str) -> bool:
         folder = os.path.dirname(path.rstrip("/"))  # noqa: PTH120 - texts all the way
@@ -108,24 +137,3 @@ class _Places:
     def have(self, path: str) -> bool:
         """Say whether it is one of them, or lies in one, whatever links are in it."""
         return ".." not in path and (path in self._exactly or path.startswith(self.folders))
-
-
-def _absolute(path: object, at: int) -> str:
-    """Give a whole path as text; nothing for a descriptor, or what is relative to one.
-
-    Args:
-        path: As the event has it.
-        at: The descriptor that a relative path begins at; -1 for the working directory.
-    """
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
-    if not isinstance(path, str) or type(path) is _Trial or "\0" in path:
-        return ""
-    if path.startswith("/"):
-        return path
-    if at >= 0:
-        return ""
-    try:
-        return f"{os.getcwd()}/{path}"  # noqa: PTH109
-    except OSError:
-        return ""  # the folder is gone: whatever is tried fails by itself

@@ -435,6 +435,10 @@ class TestRefusals:
             ("import os; os.rename('/etc/passwd', 'x')", "write: /etc/passwd;"),
             ("open('own', 'w'); import os; os.rename('own', '/etc/new')", "write: /etc/new;"),
             ("open('own', 'w'); import os; os.link('own', '/etc/new')", "write: /etc/new;"),
+            (
+                "import os; from pathlib import Path; os.chdir(Path('/')); open('etc/new', 'w')",
+                "/etc/new;",
+            ),
             ("import os; os.symlink('x', '/etc/new')", "write: /etc/new;"),
             ("import os; os.truncate('/etc/passwd', 0)", "write: /etc/passwd;"),
             ("import socket; socket.socket()", "network: a socket;"),
