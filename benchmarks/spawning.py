@@ -21,6 +21,7 @@ from benchmarks.rounds import medians
 from plugin_worker.node.bubblewrap import Bubblewrap
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.litter import Litter
+from plugin_worker.node.notices import Notices
 from plugin_worker.node.profiles import Profiles
 from plugin_worker.node.remains import Gathered
 from plugin_worker.node.segments import Request
@@ -65,13 +66,14 @@ class _Nursery:
         for name in ("tmp", "logs"):
             (folder / name).mkdir()
         self._zygote = ZygoteLink(self._reactor, folder / "lib", folder / "tmp" / "zygote")
-        feeds = Feeds(self._reactor, lambda _, __: None)
+        feeds = Feeds(self._reactor, lambda _, __: None, lambda *_: None)
         address = f"ipc://{folder}/nobody.sock"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         feeds.peer = BusPeer(self._reactor, self._context, (address, address), feeds)
         self._bubblewrap = Bubblewrap(self._reactor, folder / "lib")
         ways = self._zygote, self._bubblewrap, profiles
-        self._workers = Workers(self._reactor, folder, *ways, feeds, Litter(), self)
+        notices = Notices(self._reactor, self.tell_daemon)
+        self._workers = Workers(self._reactor, folder, *ways, feeds, Litter(), notices, self)
 
     def tell_daemon(self, message: FromNode) -> None:
         """Keep when what was waited for came."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from protocol.access import Access, Asking
 from protocol.errors import UsageError
@@ -11,6 +11,7 @@ from protocol.eventbus import EventBus, Publishing
 from protocol.flight import MAX_BUSY_S
 from protocol.messages import ListServices
 from protocol.names import Topic
+from protocol.permissions import Permissions
 from protocol.running import is_cancelled
 from protocol.subscriptions import EventCallback, Past, Subscription
 
@@ -32,6 +33,13 @@ class Host(Asking, Protocol):
 
     def busy(self, until: float) -> None:
         """Say until when the plugin may not answer its node, `time.monotonic()` seconds."""
+
+    @property
+    def permissions(self) -> Permissions:
+        """Those in force."""
+
+    def deny(self, permission: str, what: str) -> NoReturn:
+        """Raise that a permission was not granted."""
 
 
 class PluginContext(Access):
@@ -58,8 +66,18 @@ class PluginContext(Access):
         """Publish and subscribe."""
         return self._event_bus
 
+    def get_config(self, key: str) -> str | None:
+        """Give a configured value, or None.
+
+        Raises:
+            PermissionDenied: The setting is not this plugin's to read, whether there is one or not.
+        """
+        if not self._host.permissions.may_configure(key):
+            self._host.deny("config", key)
+        return super().get_config(key)
+
     def list_services(self) -> list[str]:
-        """Name every service that can be called."""
+        """Name every service that this plugin can call."""
         return [row[0] for row in self._host.ask(ListServices)]
 
     def cancelled(self) -> bool:

@@ -18,23 +18,28 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from plugin_worker import loader
 from plugin_worker.context import EventCallback, PluginContext, Subscription
+from plugin_worker.denials import Denials
 from plugin_worker.desk import Desk
+from plugin_worker.gate import gated
 from plugin_worker.plugin import Plugin
 from plugin_worker.presence import Presence, write_stacks_to
 from plugin_worker.publisher import Publisher
 from protocol import failpoints, remote
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
+from protocol.callrate import CallRate
 from protocol.crew import ServingThread
-from protocol.errors import ServiceUnavailable, in_a_line, travelling
+from protocol.errors import PermissionDenied, ServiceUnavailable, in_a_line, travelling
 from protocol.flight import FlightWriter
 from protocol.follower import Delivery
 from protocol.interest import InterestReader
+from protocol.limits import parse_limits
 from protocol.line import Line, line_of
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -63,6 +68,7 @@ from protocol.messages import (
 )
 from protocol.names import Topic
 from protocol.packets import Kind
+from protocol.permissions import parse_permissions
 from protocol.plugin import PluginMetadata
 from protocol.reactor import Reactor
 from protocol.runs import Run, unpack_delivery
@@ -74,6 +80,9 @@ from protocol.subscriptions import CONFIRM_S, Past, Subscriptions
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
 from protocol.waits import DOOMED
+
+if TYPE_CHECKING:
+    from protocol.eventbus import Publishing
 
 MAX_TRACEBACK: Final = 64 * 1024
 """Characters of a traceback that are reported; the end is kept, it says most."""
@@ -89,7 +98,8 @@ def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int, inter
     """Be a worker, from its confinement to its end; give the process's exit status.
 
     Args:
-        spec: `incarnation`, `plugin_id`, `layers`, `site` (folders of installed packages).
+        spec: `incarnation`, `plugin_id`, `layers`, `site` (folders of installed packages),
+            `permissions` (those about names) and `limits` in force.
         umbilical: This end of the pair that ties the worker to its node.
         flight_fd: The flight page.
         interest_fd: The node's interest page.
@@ -118,8 +128,17 @@ class Runtime:
         self._servant = Servant(self._flight)
         self._lanes = LaneServer(self._reactor, self._servant, self, self._lane_closed)
         self._crew: list[ServingThread] = []
+        self.permissions = parse_permissions(spec["permissions"])
+        """Those in force; daemon and node hold them against it, whatever stands here."""
+        limits = parse_limits(spec["limits"])
+        self._denials = Denials(self._desk)
         self._caller = Caller(self)
+        if limits.call_rate != inf:
+            self._caller.rate = CallRate(limits.call_rate)
         self._publisher = Publisher(self._desk, InterestReader(interest_fd))
+        self._way_up = gated(
+            self._publisher, spec["plugin_id"], self.permissions, limits, self.deny
+        )
         self._subscriptions = Subscriptions()
         self._subscribing = threading.Lock()
         self._failed = 0
@@ -397,12 +416,23 @@ class Runtime:
         return self._caller.find(name, options, lambda: self._resolve(name, wait_s, longest_s))
 
     @property
-    def publisher(self) -> Publisher:
+    def publisher(self) -> "Publishing":
         """The way onto the bus."""
-        return self._publisher
+        return self._way_up
+
+    def deny(self, permission: str, what: str) -> NoReturn:
+        """Refuse the plugin something, and have the operator told.
+
+        Raises:
+            PermissionDenied: Always.
+        """
+        self._denials.note(permission, what)
+        raise PermissionDenied(permission, what, self._spec["plugin_id"])
 
     def subscribe(self, pattern: Topic, callback: EventCallback, past: Past) -> Subscription:
         """Have a callback called for past events and those to come; holds when this returns."""
+        if not self.permissions.may_subscribe(pattern):
+            self.deny("subscribe", pattern)
         added: list[Subscription] = []
         name = self._desk.new_name()
 

@@ -191,6 +191,9 @@ class AioCaller:
         self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
     ) -> Any:  # noqa: ANN401 - whatever the plugin returned
         """Make one call and await its one outcome; errors are those of `Caller.call`."""
+        rate = self._caller.rate
+        if rate is not None:
+            rate.take(str(method))
         deadline = self._caller.deadline(method)
         lines = self._mine()
         attempts = 0

@@ -35,6 +35,7 @@ from protocol.waits import DeadlockError, attend
 
 if TYPE_CHECKING:
     from protocol.aio import AioCaller
+    from protocol.callrate import CallRate
 
 
 LATE_S: Final = 0.04
@@ -61,6 +62,8 @@ class Caller:
     def __init__(self, connector: Connector) -> None:
         self.connector = connector
         self.lines = Lines()
+        self.rate: CallRate | None = None
+        """What a plugin's calls are held to; None where there is no limit."""
         self._aio: AioCaller | None = None
         self._throttles: dict[str, Throttle] = {}
         _CALLERS.add(self)
@@ -92,9 +95,12 @@ class Caller:
             ServiceUnavailable: Nobody offers the service; the call was not carried out.
             DeadlineExceeded: No outcome in time; the call may have been carried out.
             Cancelled: Whoever waits for what this thread is doing waits no longer.
-            Overloaded: The callee has too much to do; the call was not carried out.
+            Overloaded: The callee has too much to do, or this plugin makes too many calls; the call
+                was not carried out.
             LocalProtocolError: An argument cannot travel; nothing was sent.
         """
+        if self.rate is not None:
+            self.rate.take(str(method))
         current = CURRENT.get()
         deadline = min(monotonic() + method.timeout, current.deadline)
         attempts = 0
@@ -129,8 +135,11 @@ class Caller:
         Waits only while this thread has `CREDITS` calls under way to the same callee.
 
         Raises:
-            ServiceUnavailable, LocalProtocolError, DeadlineExceeded: As `call`; nothing was sent.
+            ServiceUnavailable, LocalProtocolError, DeadlineExceeded, Overloaded: As `call`; nothing
+                was sent.
         """
+        if self.rate is not None:
+            self.rate.take(str(method))
         current = CURRENT.get()
         deadline = min(monotonic() + method.timeout, current.deadline)
         while True:

@@ -93,13 +93,36 @@ class Cancelled(SpiralHostError):
 class Overloaded(SpiralHostError):
     """The callee has as much to do as it may hold; nothing of this call was carried out."""
 
-    def __init__(self, service: str, retry_after: float | str) -> None:
-        super().__init__(service, retry_after)
+    def __init__(self, service: str, retry_after: float | str, why: str = "") -> None:
+        super().__init__(service, retry_after, *([why] if why else []))
         self.service = service
         self.retry_after = float(retry_after)
+        self.why = why
 
     def __str__(self) -> str:
-        return f"{self.service}: overloaded; try again in {self.retry_after:g} s"
+        why = f": {self.why}" if self.why else ""
+        return f"{self.service}: overloaded{why}; try again in {self.retry_after:g} s"
+
+
+class LimitReached(SpiralHostError):
+    """A plugin uses as much as it may; nothing of this was done.
+
+    Attributes:
+        limit: The word of the manifest's `[limits]`.
+        allowed: How much that is, for people.
+    """
+
+    def __init__(self, limit: str, plugin_id: str, allowed: str) -> None:
+        super().__init__(limit, plugin_id, allowed)
+        self.limit = limit
+        self.plugin_id = plugin_id
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.plugin_id}: limit {self.limit} is reached: {self.allowed}; "
+            "ask for more in [limits], up to what the operator's [limits] allow"
+        )
 
 
 class PermissionDenied(SpiralHostError, PermissionError):
@@ -270,6 +293,7 @@ _TRAVELLING: Final[dict[str, Callable[..., SpiralHostError]]] = {
             DeadlineExceeded,
             Cancelled,
             Overloaded,
+            LimitReached,
             PermissionDenied,
             ServiceUnavailable,
             WorkerLost,

@@ -11,6 +11,7 @@ because they are built by the hundred thousand. This file is large because it is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, TypeAlias
 
 from protocol.codec import Conversation
@@ -231,6 +232,34 @@ class Heard:
     """A worker that was silent has shown that its loop turns."""
 
     incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What a living worker may do that the daemon has to know; told of each behind a greeting.
+
+    Attributes:
+        permissions: As it was started with them, those that are about names.
+    """
+
+    incarnation: int
+    permissions: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A worker was refused what it has no permission for; the first time at once, then counts.
+
+    Attributes:
+        permission: The word of `[permissions]`.
+        what: What it tried, in its own words where the kernel refused it.
+        count: How often since it was last told.
+    """
+
+    incarnation: int
+    permission: str
+    what: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,6 +491,8 @@ FromNode: TypeAlias = (
     | Heard
     | Remains
     | Pong
+    | Denied
+    | Permitted
 )
 
 TO_NODE: Final[Conversation[ToNode]] = Conversation(
@@ -500,6 +531,8 @@ FROM_NODE: Final[Conversation[FromNode]] = Conversation(
         13: Heard,
         14: Remains,
         15: Pong,
+        16: Denied,
+        17: Permitted,
     },
 )
 
@@ -828,6 +861,7 @@ class LaneOpened:
         peer: The other side's incarnation, `peer_name` its plugin's id or application's name.
         service: What the caller asked for, and `idempotent` those of its methods that may be
             called again when a call was lost; both empty for the callee.
+        call_rate: How many calls a second the caller may make, told to the callee.
     """
 
     lane: int
@@ -836,6 +870,7 @@ class LaneOpened:
     peer_name: str
     service: str = ""
     idempotent: tuple[str, ...] = ()
+    call_rate: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -1040,6 +1075,15 @@ class CallbacksRan:
     failures: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WasDenied:
+    """This endpoint was refused something, by its kernel or its own library: see `Denied`."""
+
+    permission: str
+    what: str
+    count: int
+
+
 ToEndpoint: TypeAlias = (
     Refused
     | Greeted
@@ -1072,6 +1116,7 @@ FromEndpoint: TypeAlias = (
     | Release
     | CallbacksRan
     | Pong
+    | WasDenied
 )
 
 TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
@@ -1111,6 +1156,7 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         12: Release,
         13: CallbacksRan,
         14: Pong,
+        15: WasDenied,
     },
     longest=64,  # what a worker can say to its node must not take the others' time
 )

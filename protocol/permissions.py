@@ -16,7 +16,7 @@ are exact, a family such as `Trainer.*`, or `*`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
 from protocol.errors import UsageError
@@ -70,6 +70,20 @@ class Permissions:
     def may_configure(self, key: str) -> bool:
         """Say whether a setting may be read and changed."""
         return _any_matches(self.config, key)
+
+    def of_names(self) -> "Permissions":
+        """Give those about names: daemon and node hold a plugin to them, not the kernel."""
+        return NOTHING.with_names_of(self)
+
+    def with_names_of(self, other: "Permissions") -> "Permissions":
+        """Give these with another's that are about names."""
+        return replace(
+            self,
+            services=other.services,
+            publish=other.publish,
+            subscribe=other.subscribe,
+            config=other.config,
+        )
 
     def words(self) -> list[str]:
         """Name each permission for people: `network 443`, `gpu`."""

@@ -8,9 +8,11 @@ event loop, and whatever comes while a handler looks for its own cancel.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Final
 
+from protocol.callrate import refusal
 from protocol.calls import CREDITS, Call, error_parts
 from protocol.errors import Overloaded, RemoteProtocolError, ServiceUnavailable, SpiralHostError
 from protocol.lane import Lane
@@ -76,7 +78,7 @@ class LaneServer:
         """Serve one lane more."""
         wait = partial(self._reactor.wait_for, fd)
         line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, wait, self._home)
-        line.serve = self._take
+        line.serve = self._take if opened.call_rate == inf else self._rated(opened)
         line.blocked = self._blocked
         line.lost = self._lost
         line.ended = self._ended
@@ -121,6 +123,20 @@ class LaneServer:
             self._again(line)
         except (EOFError, RemoteProtocolError):
             line.lose()
+
+    def _rated(self, opened: LaneOpened) -> Callable[[Line, Call], None]:
+        """Give what takes the calls of somebody who may make only so many a second."""
+        bucket = self._servant.callers.of(opened.peer, opened.call_rate)
+
+        def take(line: Line, call: Call) -> None:
+            # Functions that came as arguments may be called as often as their call lasts.
+            error = refusal(bucket, f"{call[1]}.{call[2]}") if call[1] else None
+            if error is None:
+                self._take(line, call)
+            else:
+                self._refuse(line, call, error)
+
+        return take
 
     def _take(self, line: Line, call: Call) -> None:
         """Begin a call, or hold it."""

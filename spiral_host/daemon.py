@@ -27,6 +27,7 @@ from protocol.errors import SpiralHostError, UsageError
 from protocol.events import PluginEvent
 from protocol.messages import (
     Answer,
+    Denied,
     GetStatus,
     ListPlugins,
     NodeDetails,
@@ -40,6 +41,7 @@ from protocol.messages import (
 )
 from protocol.process import descriptors, raise_descriptor_limit
 from protocol.reactor import Reactor
+from protocol.tally import Counted
 from spiral_host import nodes, store
 from spiral_host.audit import Audit
 from spiral_host.background import Background
@@ -47,6 +49,7 @@ from spiral_host.bus import Bus
 from spiral_host.config import DaemonConfig
 from spiral_host.crash_writer import CrashWriter
 from spiral_host.crashes import Death
+from spiral_host.denials import Denials
 from spiral_host.endpoint import Endpoint, Sent, is_crowded
 from spiral_host.granting import Granting
 from spiral_host.grants import Grants
@@ -116,6 +119,7 @@ class Daemon:
         self._node_details: NodeDetails | None = None
         self._alive: list[WorkerReport] = []
         self._audit = Audit(config.run_dir)
+        self._refusals = Refusals()
         self._samples: dict[str, Callable[[], None]] = {}
         self._take_over()
         self._build()
@@ -161,12 +165,14 @@ class Daemon:
             if "restarted" in order
         }
         config = self._store.config
-        self._questions = Questions(registry, reactor, config, self.write, self.tell_node)
+        self._denials = Denials(registry, reactor, self)
+        self._questions = Questions(
+            registry, reactor, config, self.write, self.tell_node, self._denials.note
+        )
         self._questions.epoch = self.epoch
         self._orders = Orders(
             registry, self._supervisor, self._store.requests, self.write, self.publish, self._leave
         )
-        self._refusals = Refusals()
         granting = Granting(
             registry,
             self._supervisor,
@@ -348,6 +354,16 @@ class Daemon:
     def audit(self, kind: str, plugin_id: str, **fields: object) -> None:
         """Have a line written to the audit log."""
         self._audit.write(kind, plugin_id, **fields)
+
+    def denied(self, denied: Denied) -> None:
+        """Take in that a worker was refused something, on its machine."""
+        self._denials.told(denied)
+
+    def refused(self, plugin_id: str, counted: Counted) -> None:
+        """Write down what a plugin was refused, and keep it for who asks."""
+        permission, what, times = counted
+        self.audit("refused", plugin_id, permission=permission, what=what, times=times)
+        self._refusals.note(plugin_id, permission, what, time.monotonic(), times)
 
     def _consented(self, kind: str, manifest: Manifest, permissions: Sequence[str]) -> None:
         """Write down what was decided of a plugin without anybody asking."""

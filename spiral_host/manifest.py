@@ -27,7 +27,7 @@ from typing import Any, Final
 from protocol.errors import ManifestError, UsageError, travelling
 from protocol.limits import DEFAULTS, Limits, parse_limits
 from protocol.messages import PluginSource
-from protocol.names import EVERYTHING, parse_pattern, shown
+from protocol.names import parse_pattern, shown
 from protocol.permissions import Permissions, parse_permissions
 from protocol.plugin import PluginMetadata
 from spiral_host.supervision import Supervision, parse_supervision
@@ -54,7 +54,8 @@ class Manifest:
 
     Attributes:
         path: The folder or file it was read from, for people.
-        events: The types that `on_event` is subscribed to when the plugin overrides it.
+        events: The types that `on_event` is subscribed to when the plugin overrides it; None is all
+            that it may be told of.
         concurrency: How many of its handlers may run at the same time, 1 to 64.
         reentrant: Whether calls that its own calls lead to are served while it waits for those.
         supervision: How it is started again, and with whom.
@@ -66,7 +67,7 @@ class Manifest:
     metadata: PluginMetadata
     source: PluginSource
     path: str
-    events: tuple[str, ...] = (EVERYTHING,)
+    events: tuple[str, ...] | None = None
     concurrency: int = 1
     reentrant: bool = True
     supervision: Supervision = Supervision()
@@ -191,9 +192,9 @@ def _reading(path: Path, name: str) -> Iterator[None]:
         raise ManifestError(str(path), name, str(error)) from None
 
 
-def _events(declared: object) -> tuple[str, ...]:
+def _events(declared: object) -> tuple[str, ...] | None:
     if declared is None:
-        return (EVERYTHING,)
+        return None
     if not isinstance(declared, list):
         raise UsageError(f"events: {shown(declared)} is no list of event types")
     return tuple(map(parse_pattern, declared))

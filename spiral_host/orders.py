@@ -118,9 +118,9 @@ class Orders:
                 if row["state"] != State.READY.value and row["path"] not in before:
                     what = f"{row['id'] or row['path']}: {row['state']}: {row['reason']}"
                     say(what, row["traceback"])
-            self.give(Asker(0, name, lambda _: None), InitializeAll(f"{name}:initialize"))
+            self.give(Asker(0, name, lambda _: None, None), InitializeAll(f"{name}:initialize"))
 
-        self.give(Asker(0, name, loaded), LoadPlugins(f"{name}:load", places))
+        self.give(Asker(0, name, loaded, None), LoadPlugins(f"{name}:load", places))
 
     # --- loading ----------------------------------------------------------------------------------
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from protocol import failpoints
-from protocol.errors import Overloaded, ServiceUnavailable, SpiralHostError, UsageError, to_wire
+from protocol.errors import (
+    Overloaded,
+    PermissionDenied,
+    ServiceUnavailable,
+    SpiralHostError,
+    UsageError,
+    to_wire,
+)
 from protocol.messages import (
     Answer,
     FindByCapability,
@@ -25,7 +32,8 @@ from protocol.messages import (
     SetConfig,
     ToNode,
 )
-from protocol.names import MAX_SERVICE, parse_method, parse_service, shown
+from protocol.names import EVERYTHING, MAX_SERVICE, parse_method, parse_service, shown
+from protocol.permissions import Permissions
 from protocol.plugin import PluginCapability
 from protocol.reactor import Reactor, Timer
 from spiral_host import store
@@ -53,6 +61,9 @@ the same share of it."""
 MAX_OFFERS: Final = 256
 """Services of one process; a plugin with more has not understood what a service is."""
 
+MAX_NAME: Final = 200
+"""Characters of a name that are told when it is refused."""
+
 MAX_PARKED: Final = 256
 """Questions of one process that wait for a service; it has about as many threads."""
 
@@ -64,14 +75,30 @@ AGAIN_S: Final = 0.002
 
 Reply: TypeAlias = Callable[[Answer | Refusal], None]
 
+Denied: TypeAlias = Callable[[str, str, str], None]
+"""Called with a plugin, a permission and what was refused for want of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: one life of a worker or client, its name, and the way back."""
+    """Who asks: one life of a worker or client, its name, and the way back.
+
+    Attributes:
+        permissions: What a plugin is held to; None is an application, which nobody limits.
+    """
 
     incarnation: int
     name: str
     reply: Reply
+    permissions: Permissions | None
+
+    def may_call(self, service: str) -> bool:
+        """Say whether it may call a service."""
+        return self.permissions is None or self.permissions.may_call(service)
+
+    def may_configure(self, key: str) -> bool:
+        """Say whether it may read and change a setting."""
+        return self.permissions is None or self.permissions.may_configure(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +120,11 @@ class _Parked:
 
 
 class Questions:
-    """Answers questions; lives as long as the daemon."""
+    """Answers questions; lives as long as the daemon.
+
+    Plugins are answered as far as their permissions go: who may not call a service gets no lane to
+    it, now or later, and sees neither it nor settings that are not its own.
+    """
 
     def __init__(
         self,
@@ -102,8 +133,10 @@ class Questions:
         config: dict[str, str],
         write: Callable[[list[Statement], Callable[[], None] | None], None],
         tell_node: Callable[[ToNode], None],
+        denied: Denied,
     ) -> None:
         self._registry = registry
+        self._denied = denied
         self._reactor = reactor
         self._config = config
         self._write = write
@@ -122,7 +155,10 @@ class Questions:
             elif isinstance(question, SetConfig):
                 self._set(asker, question)
             else:
-                asker.reply(Answer(question.request, self._look_up(question)))
+                asker.reply(Answer(question.request, self._look_up(asker, question)))
+        except PermissionDenied as error:
+            self._denied(asker.name, error.permission, error.what)
+            asker.reply(Refusal(question.request, *to_wire(error)))
         except SpiralHostError as error:
             asker.reply(Refusal(question.request, *to_wire(error)))
 
@@ -168,6 +204,9 @@ class Questions:
         if len(question.service) > MAX_SERVICE:
             raise ServiceUnavailable(shown(question.service), "nothing can be offered by that name")
         provider = self._registry.provider(question.service)
+        is_own = provider is not None and provider.incarnation == asker.incarnation
+        if not (is_own or asker.may_call(question.service)):
+            raise PermissionDenied("services", _short(question.service), asker.name)
         if provider is not None:
             self._grant(asker, question, provider)
             return
@@ -223,19 +262,53 @@ class Questions:
         self._parked = [item for item in self._parked if item.question is not question]
         asker.reply(Answer(question.request, None))
 
-    def _look_up(self, question: ListServices | FindByCapability | GetConfig) -> object:
+    def _look_up(
+        self, asker: Asker, question: ListServices | FindByCapability | GetConfig
+    ) -> object:
         if isinstance(question, ListServices):
-            return _listed(list(self._registry.services()))
+            return _listed(self._callable_by(asker))
         if isinstance(question, FindByCapability):
             capability = PluginCapability.parse(question.capability)
-            return self._registry.find_by_capability(str(capability))
-        chosen = sorted(key for key in self._config if key.startswith(question.prefix))
-        return {key: self._config[key] for key in chosen}
+            return self._capable(asker, str(capability))
+        prefix = question.prefix
+        if prefix and not self._may_look_at(asker, prefix):
+            raise PermissionDenied("config", _short(prefix), asker.name)
+        chosen = sorted(key for key in self._config if key.startswith(prefix))
+        return {key: self._config[key] for key in chosen if asker.may_configure(key)}
+
+    def _callable_by(self, asker: Asker) -> list[Offered]:
+        return [
+            offer
+            for offer in self._registry.services()
+            if offer.incarnation == asker.incarnation or asker.may_call(offer.service)
+        ]
+
+    def _capable(self, asker: Asker, capability: str) -> list[str]:
+        """Name those that can do something and that an asker may know of.
+
+        A plugin that may not call everything knows of those of which it may call something.
+        """
+        found = self._registry.find_by_capability(capability)
+        if asker.may_call(EVERYTHING):
+            return found
+        known = {asker.name, *(offer.owner for offer in self._callable_by(asker))}
+        return [plugin_id for plugin_id in found if plugin_id in known]
+
+    @staticmethod
+    def _may_look_at(asker: Asker, prefix: str) -> bool:
+        """Say whether any key that begins so might be one that an asker may see."""
+        if asker.permissions is None:
+            return True
+        patterns = asker.permissions.config
+        begins = (pattern.removesuffix("*").startswith(prefix) for pattern in patterns)
+        return asker.may_configure(prefix) or any(begins)
 
     def _set(self, asker: Asker, question: SetConfig) -> None:
         key, value = question.key, question.value
         if not 0 < len(key) <= 200 or not key.isprintable():
             raise UsageError(f"{shown(key)} is no configuration key; use 1 to 200 characters")
+        if not asker.may_configure(key):
+            raise PermissionDenied("config", key, asker.name)
         if value is not None and len(value) > MAX_SETTING:
             raise UsageError(f"configuration {key} has more than {MAX_SETTING} characters")
         if value is not None and key not in self._config and len(self._config) >= MAX_KEYS:
@@ -273,3 +346,8 @@ def _listed(offers: list[Offered]) -> list[list[object]]:
         methods = offer.methods if used[offer.incarnation] <= share else ()
         rows.append([offer.service, offer.owner, list(methods)])
     return rows
+
+
+def _short(name: str) -> str:
+    """Give a name as it is told to people, unless it is none."""
+    return name if name.isprintable() and len(name) <= MAX_NAME else shown(name)

@@ -58,7 +58,8 @@ class WorkerFrames:
         else:
             plugin = self._registry.by_incarnation(incarnation)
             if plugin is not None:
-                self.asked(Asker(incarnation, plugin.id, self._reply_to(incarnation)), message)
+                reply = self._reply_to(incarnation)
+                self.asked(Asker(incarnation, plugin.id, reply, plugin.permissions), message)
 
     def asked(self, asker: Asker, message: Offer | Withdraw | Question) -> None:
         """Take in what workers and clients may say alike."""

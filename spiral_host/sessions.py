@@ -23,6 +23,7 @@ from protocol.messages import (
     ClientLeft,
     ClientWelcome,
     Confined,
+    Denied,
     Exited,
     ExpelClient,
     FromClient,
@@ -38,6 +39,7 @@ from protocol.messages import (
     LoadPlugins,
     NodeDetails,
     NodeWelcome,
+    Permitted,
     Refusal,
     Refused,
     Relay,
@@ -101,6 +103,9 @@ class Host(Protocol):
 
     def node_told(self) -> None:
         """The node has told every fact of its workers."""
+
+    def denied(self, denied: Denied) -> None:
+        """A worker was refused something."""
 
     def samples_arrived(self, samples: Samples) -> None:
         """The node has measured its workers."""
@@ -275,6 +280,10 @@ class Sessions:
             self._supervisor.left(message)
         elif isinstance(message, Samples):
             self._host.samples_arrived(message)
+        elif isinstance(message, Permitted):
+            self._supervisor.permitted(message)
+        elif isinstance(message, Denied):
+            self._host.denied(message)
         elif isinstance(message, AllTold):
             self._host.node_told()
         elif isinstance(message, LaneFailed):
@@ -309,7 +318,7 @@ class Sessions:
                 if now.incarnation == client.incarnation:
                     self._host.send_control(now.routing_id, body)
 
-        return Asker(client.incarnation, client.name, reply)
+        return Asker(client.incarnation, client.name, reply, permissions=None)
 
     def _left(self, incarnation: int) -> None:
         for peer, client in tuple(self._clients.items()):

@@ -20,11 +20,13 @@ from protocol.messages import (
     Described,
     Exited,
     ExitSeen,
+    Permitted,
     PluginSource,
     Remains,
     ToNode,
     WorkerReport,
 )
+from protocol.permissions import NOTHING, parse_permissions
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.announcer import Announcer
@@ -242,7 +244,14 @@ class Supervisor:
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
             plugin.layers, plugin.confined = layers, True
-            self._workers.load(plugin.incarnation, plugin.manifest)
+            self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
+
+    def permitted(self, permitted: Permitted) -> None:
+        """A living worker was started with these permissions, perhaps by an earlier daemon."""
+        plugin = self._registry.by_incarnation(permitted.incarnation)
+        if plugin is not None:
+            told = parse_permissions(permitted.permissions)
+            plugin.permissions = plugin.permissions.with_names_of(told)
 
     def exited(self, exit_: Exited) -> None:
         """A worker is gone. Said again and again until it is acknowledged, so done only once."""
@@ -392,7 +401,7 @@ class Supervisor:
             elif report is not None and self._permits.objection(plugin.manifest):
                 self.restart(plugin.id)  # a grant was taken away meanwhile: it leaves in order
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
-                self._workers.load(plugin.incarnation, plugin.manifest)
+                self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
             if report is not None and report.silence:
                 self._handle(plugin, lifecycle.Silent(report.silence))
             if plugin.id not in self._registry.plugins:
@@ -560,7 +569,7 @@ class Supervisor:
         life = Life.of(plugin)
         self._registry.withdraw_all(plugin.incarnation)
         plugin.incarnation = plugin.pid = 0
-        plugin.figures, plugin.layers = None, ()
+        plugin.figures, plugin.layers, plugin.permissions = None, (), NOTHING
         if not plugin.lifecycle.has_worker:
             return
         followers = self._registry.followers(plugin.id)

@@ -72,15 +72,16 @@ class WorkerOrders:
             )
         )
 
-    def load(self, incarnation: int, manifest: Manifest) -> None:
+    def load(self, incarnation: int, manifest: Manifest, in_force: Permissions) -> None:
         """Have a confined worker load its plugin; done once however often it is said."""
+        events = in_force.subscribe if manifest.events is None else manifest.events
         self.tell(
             incarnation,
             LoadPlugin(
                 source=manifest.source,
                 metadata=manifest.metadata.to_wire(),
                 data_dir=str(self._data / manifest.id),
-                events=manifest.events,
+                events=events,
                 concurrency=manifest.concurrency,
                 reentrant=manifest.reentrant,
             ),

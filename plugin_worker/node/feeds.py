@@ -27,8 +27,9 @@ from protocol.messages import (
     Subscribed,
     ToEndpoint,
 )
-from protocol.names import Topic
+from protocol.names import Topic, shown
 from protocol.patterns import PatternMap
+from protocol.permissions import Permissions
 from protocol.reactor import Reactor
 from protocol.runs import Head, Missing, Publication, Run, pack_missing, unpack_publication
 from protocol.subscriptions import MAX_PATTERNS
@@ -57,6 +58,8 @@ LAST_GIVEN: Final = 20
 
 _Event = tuple[int, int]
 
+Denied = Callable[[int, str, str], object]
+
 
 @dataclass(slots=True)
 class Wire:
@@ -79,6 +82,9 @@ class _Reader:
 
     name: str
     wire: Wire
+    permissions: Permissions
+    types: set[Topic] = field(default_factory=set)
+    """Those that it publishes, and may."""
     patterns: set[Topic] = field(default_factory=set)
     backlog: Backlog = field(default_factory=Backlog)
     receipts: Receipts = field(default_factory=Receipts)
@@ -100,15 +106,22 @@ class _Reader:
 
 
 class Feeds:
-    """The events of every worker of this machine; lives as long as the node."""
+    """The events of every worker of this machine; lives as long as the node.
+
+    Args:
+        denied: Called with what a worker has tried without permission, behind its library's back.
+    """
 
     filters = True
 
-    def __init__(self, reactor: Reactor, send: Callable[[int, ToEndpoint], object]) -> None:
+    def __init__(
+        self, reactor: Reactor, send: Callable[[int, ToEndpoint], object], denied: Denied
+    ) -> None:
         self.peer: BusPeer  # set by the node, which makes both
         self.interest = NodeInterest(reactor)
         self._reactor = reactor
         self._send = send
+        self._denied = denied
         self._readers: dict[int, _Reader] = {}
         self._wanted: PatternMap[int] = PatternMap()
         self._in_force: PatternMap[int] = PatternMap()
@@ -116,9 +129,9 @@ class Feeds:
         self._awaited: dict[_Event, tuple[str, ...]] = {}
         self._is_looking = False
 
-    def add(self, incarnation: int, name: str, wire: Wire) -> None:
-        """A worker is there."""
-        self._readers[incarnation] = _Reader(name, wire)
+    def add(self, incarnation: int, name: str, wire: Wire, permissions: Permissions) -> None:
+        """A worker is there, and may publish and receive what it has permission for."""
+        self._readers[incarnation] = _Reader(name, wire, permissions)
 
     def remove(self, incarnation: int) -> None:
         """A worker is gone; what it published is still kept."""
@@ -153,9 +166,12 @@ class Feeds:
         One at a time: what is kept of the past is much work to look up for the daemon.
 
         Raises:
-            RemoteProtocolError: It has too many subscriptions.
+            RemoteProtocolError: It has too many subscriptions, or no permission for this one.
         """
         reader = self._readers[incarnation]
+        if not reader.permissions.may_subscribe(pattern):
+            self._denied(incarnation, "subscribe", pattern)
+            raise RemoteProtocolError(f"it has no permission to subscribe to {shown(pattern)}")
         if len(reader.asks) >= MAX_PATTERNS:
             raise RemoteProtocolError("a subscription that nobody waits for")
         if len(reader.patterns) >= MAX_PATTERNS and pattern not in reader.patterns:
@@ -301,21 +317,32 @@ class Feeds:
 
     # --- up ---------------------------------------------------------------------------------------
 
-    def published(self, incarnation: int, packet: bytes) -> None:
-        """Take in what a worker publishes.
+    def published(self, incarnation: int, packet: bytes) -> int:
+        """Take in what a worker publishes; give how many events.
 
         Raises:
-            RemoteProtocolError: It is none, reserved, or more than the worker was given room for.
+            RemoteProtocolError: It is none, reserved, without permission, or more than the worker
+                was given room for.
         """
         reader = self._readers[incarnation]
         said = unpack_publication(packet)
-        if said.topic in RESERVED:
-            raise RemoteProtocolError(f"only the daemon publishes {said.topic}")
-        self.peer.outbox.reserve(reader.name, incarnation, said.topic)
+        if said.topic not in reader.types:
+            self._let_in(incarnation, reader, said.topic)
         if reader.waiting or not self.peer.outbox.has_room(reader.name, incarnation):
             self._wait(incarnation, reader, said)
         else:
             self._enter(incarnation, reader, said)
+        return said.events
+
+    def _let_in(self, incarnation: int, reader: _Reader, topic: Topic) -> None:
+        """Take in that a worker publishes a type, once; the outbox bounds how many there are."""
+        if topic in RESERVED:
+            raise RemoteProtocolError(f"only the daemon publishes {topic}")
+        if not reader.permissions.may_publish(topic):
+            self._denied(incarnation, "publish", topic)
+            raise RemoteProtocolError(f"it has no permission to publish {shown(topic)}")
+        self.peer.outbox.reserve(reader.name, incarnation, topic)
+        reader.types.add(topic)
 
     def dropped(self, incarnation: int, topic: Topic, count: int) -> None:
         """Use up the numbers of events that a worker gave up by itself.
@@ -327,7 +354,8 @@ class Feeds:
             raise RemoteProtocolError(f"{count} events given up at once")
         reader = self._readers[incarnation]
         # Now: later it would be nobody's fault, when there is room for what waits.
-        self.peer.outbox.reserve(reader.name, incarnation, topic)
+        if topic not in reader.types:
+            self._let_in(incarnation, reader, topic)
         lost = Publication(topic, b"", count)
         if reader.waiting:
             self._queue(reader, lost)  # what waits was published before, and has lower numbers

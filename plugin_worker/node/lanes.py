@@ -34,6 +34,7 @@ class Lanes:
     Args:
         failed: Called when a lane cannot be made.
         over: Called with a lane that is forgotten and its two ends.
+        call_rate: Says how many calls a second an endpoint may make.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Lanes:
         send: Send,
         failed: Callable[[LaneFailed], None],
         over: Callable[[int, tuple[int, int]], None],
+        call_rate: Callable[[int], float],
     ) -> None:
         self._send = send
         self._failed = failed
         self._over = over
+        self._call_rate = call_rate
         self._lanes: dict[int, _Lane] = {}
         self._ties: Counter[tuple[int, int]] = Counter()
 
@@ -64,7 +67,11 @@ class Lanes:
             return
         with caller_end, callee_end:
             to_callee = LaneOpened(
-                lane=grant.lane, request="", peer=grant.caller, peer_name=grant.caller_name
+                lane=grant.lane,
+                request="",
+                peer=grant.caller,
+                peer_name=grant.caller_name,
+                call_rate=self._call_rate(grant.caller),
             )
             to_caller = LaneOpened(
                 lane=grant.lane,

@@ -25,6 +25,7 @@ from plugin_worker.node.folder import hold
 from plugin_worker.node.lanes import Lanes
 from plugin_worker.node.leaving import Leaving
 from plugin_worker.node.litter import Litter
+from plugin_worker.node.notices import Notices
 from plugin_worker.node.orphans import Orphans
 from plugin_worker.node.profiles import Profiles
 from plugin_worker.node.remains import Gathered, KeptRemains
@@ -115,7 +116,10 @@ class Node:
             self._litter.remove(left.rename(left.with_name(token_hex(8))))
         self._zygote = ZygoteLink(reactor, run_dir / "lib", run_dir / "tmp" / "zygote")
         self._bubblewrap = Bubblewrap(reactor, run_dir / "lib")
-        self._feeds = Feeds(reactor, lambda number, message: self._send(number, message, ()))
+        self._notices = Notices(reactor, self.tell_daemon)
+        self._feeds = Feeds(
+            reactor, lambda number, message: self._send(number, message, ()), self._notices.note
+        )
         self._orphans = Orphans(reactor, self._children)
         self._workers = Workers(
             reactor,
@@ -125,11 +129,14 @@ class Node:
             self._profiles,
             self._feeds,
             self._litter,
+            self._notices,
             self,
         )
         self._leaving = Leaving(reactor, self._workers, self._alone_s)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
-        self._lanes = Lanes(self._send, self.tell_daemon, self._segments.lane_over)
+        self._lanes = Lanes(
+            self._send, self.tell_daemon, self._segments.lane_over, self._workers.call_rate
+        )
         self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
         self._clients = Clients(
             reactor,
@@ -221,8 +228,11 @@ class Node:
             failpoints.hit("greet.after")
 
     def _told(self, details: NodeDetails) -> Iterator[bytes]:
-        """Give the greeting, every fact, what the dead left, and the word that these were all."""
+        """Give the greeting, all permissions and facts, what the dead left, and the end of it."""
         yield greeting("node", FROM_NODE, details)
+        # In messages of their own: together they may not fit in one.
+        for worker in self._workers.living.values():
+            yield FROM_NODE.encode(worker.permitted())
         for worker in self._workers.living.values():
             for fact in worker.facts.values():
                 yield FROM_NODE.encode(Relay(worker.incarnation, fact))

@@ -18,7 +18,7 @@ from plugin_worker.sandbox.errors import ConfinementError
 from plugin_worker.sandbox.permitted import identify, permit, this_machine
 from plugin_worker.zygote import MAX_PACKET
 from protocol.flight import make_page
-from protocol.limits import DEFAULTS
+from protocol.limits import DEFAULTS, parse_limits
 from protocol.messages import PluginSource, SpawnWorker
 from protocol.permissions import parse_permissions
 from protocol.process import check_room
@@ -67,6 +67,8 @@ class Spawner:
             tmp=tmp,
             root=order.source.root,
             concurrency=order.concurrency,
+            permissions=parse_permissions(order.permissions),
+            limits=parse_limits(order.limits),
         )
         return worker, theirs
 
@@ -107,6 +109,8 @@ class Spawner:
             "plugin_id": order.plugin_id,
             "layers": list(confinement.layers),
             "site": list(self._site),
+            "permissions": parse_permissions(order.permissions).of_names().to_wire(),
+            "limits": dict(order.limits),
         }
         frame: bytes = msgpack.packb(
             {

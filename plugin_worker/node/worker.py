@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +16,14 @@ from plugin_worker.node.guard import Guard
 from plugin_worker.node.logs import Log
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.vitals import Measured, Vitals
+from protocol.bucket import Bucket
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import RemoteProtocolError
 from protocol.flight import DUMP, read_counters, read_events
-from protocol.messages import Cause, Sample, WorkerReport
+from protocol.limits import DEFAULTS, Limits
+from protocol.messages import Cause, Permitted, Sample, WorkerReport
+from protocol.packets import Kind
+from protocol.permissions import NOTHING, Permissions
 from protocol.umbilical import Umbilical
 
 MAX_FACTS: Final = 512
@@ -39,6 +45,9 @@ class WorkerProcess:
     root: str = ""
     """The plugin's own folder, or empty."""
     concurrency: int = 1
+    permissions: Permissions = NOTHING
+    """Those in force."""
+    limits: Limits = DEFAULTS
     pid: int = 0
     pidfd: int = -1
     start_time: int = 0
@@ -57,6 +66,9 @@ class WorkerProcess:
     rule: str = ""
     """Which rule of the host's is ending it, or empty."""
     budget: Budget = field(default_factory=Budget)
+    pace: Bucket | None = None
+    """What is left of its event rate; twice what its own library keeps, so that haste harms none
+    but who goes behind its back. None where there is no limit."""
     facts: dict[bytes, bytes] = field(default_factory=dict)
     pulse: Pulse | None = None
     """Its signs of life, once it is loaded."""
@@ -65,6 +77,20 @@ class WorkerProcess:
     has_dumped: bool = False
     """Whether it was asked for its stacks, before its end."""
     _process: psutil.Process | None = None
+
+    def __post_init__(self) -> None:
+        if self.limits.event_rate != inf:
+            self.pace = Bucket(2 * self.limits.event_rate)
+
+    def wait_s(self, kind: Kind, size: int, events: int) -> float:
+        """Count what it has said; say how long it is not to be heard now, seconds."""
+        if kind is Kind.EVENTS:
+            if self.pace is None:
+                return 0.0
+            self.pace.owe(events, time.monotonic())
+            return self.pace.wait_s()
+        now = time.monotonic()
+        return self.budget.wait_s(now) if self.budget.spend(size, now) else 0.0
 
     def keep(self, body: bytes) -> bytes:
         """Keep a fact, which comes as `u8 length, key, frame`; `-key` takes it back.
@@ -97,6 +123,10 @@ class WorkerProcess:
             layers=self.layers,
             silence=self.pulse.silence if self.pulse is not None else "",
         )
+
+    def permitted(self) -> Permitted:
+        """Tell such a daemon what it has to hold the worker to."""
+        return Permitted(self.incarnation, self.permissions.of_names().to_wire())
 
     def signal(self, number: int) -> None:
         """Signal it, and nobody else: by pidfd."""

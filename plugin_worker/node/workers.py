@@ -6,6 +6,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
 from plugin_worker.node.launcher import Order, Started
 from plugin_worker.node.litter import Litter
+from plugin_worker.node.notices import Notices
 from plugin_worker.node.profiles import NAMESPACES, Profiles
 from plugin_worker.node.remains import Gathered, gather, leaves_remains
 from plugin_worker.node.saying import say
@@ -51,6 +53,7 @@ from protocol.messages import (
     Unsubscribe,
     Violated,
     WaitOver,
+    WasDenied,
     WorkerDetails,
 )
 from protocol.names import parse_pattern, parse_topic
@@ -103,6 +106,7 @@ class Workers:
         profiles: Profiles,
         feeds: Feeds,
         litter: Litter,
+        notices: Notices,
         outside: Outside,
     ) -> None:
         self.living: dict[int, WorkerProcess] = {}
@@ -113,6 +117,7 @@ class Workers:
         self._profiles = profiles
         self._feeds = feeds
         self._litter = litter
+        self._notices = notices
         self._outside = outside
         self._lib = run_dir / "lib"
         self._health = Health(reactor, self.living, self._ask, outside.tell_daemon)
@@ -136,7 +141,7 @@ class Workers:
             unsent=lambda: worker.umbilical.backlog,
             ran=worker.events_ran,
         )
-        self._feeds.add(order.incarnation, order.plugin_id, wire)
+        self._feeds.add(order.incarnation, order.plugin_id, wire, worker.permissions)
         self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
         self._reactor.watch(worker.log.read_fd, lambda: self._drain(worker))
 
@@ -234,11 +239,10 @@ class Workers:
                 message = worker.umbilical.receive()
                 if message is None:
                     return
-                self._said(worker, message[0], message[1])
-                if message[0] is not Kind.EVENTS and worker.budget.spend(
-                    len(message[1]), time.monotonic()
-                ):
-                    self._pause(worker)
+                kind, body, _ = message
+                wait_s = worker.wait_s(kind, len(body), self._said(worker, kind, body))
+                if wait_s:
+                    self._pause(worker, wait_s)
                     return
         except (EOFError, OSError):
             self._hung_up(worker)
@@ -248,12 +252,11 @@ class Workers:
             say(traceback.format_exc())
             self._violated(worker, f"it led the node into a bug: {error!r}")
 
-    def _pause(self, worker: WorkerProcess) -> None:
+    def _pause(self, worker: WorkerProcess, wait_s: float) -> None:
         """Let a worker that says too much wait: its own sends block, nobody else notices."""
         if not worker.is_open:
             return
         self._reactor.forget(worker.umbilical.fd)
-        wait_s = worker.budget.wait_s(time.monotonic())
         self._reactor.call_later(wait_s, lambda: self._go_on(worker))
 
     def _go_on(self, worker: WorkerProcess) -> None:
@@ -262,11 +265,12 @@ class Workers:
             if worker.umbilical.backlog:
                 self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
 
-    def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> None:
+    def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> int:
+        """Take in what a worker says; give how many events that were."""
         if not worker.said_hello:
             self._hello(worker, body)
         elif kind is Kind.EVENTS:
-            self._feeds.published(worker.incarnation, body)
+            return self._feeds.published(worker.incarnation, body)
         elif kind is Kind.RELAY:
             self._outside.tell_daemon(Relay(worker.incarnation, body))
         elif kind is Kind.FACT:
@@ -275,6 +279,7 @@ class Workers:
                 self._health.loaded(worker)
         else:
             self._told(worker, body)
+        return 0
 
     def _hello(self, worker: WorkerProcess, body: bytes) -> None:
         details = accept(body, "worker", FROM_ENDPOINT)
@@ -301,6 +306,8 @@ class Workers:
             self._outside.wait_told(worker.incarnation, message)
         elif isinstance(message, Pong):
             self._health.answered(worker, message)
+        elif isinstance(message, WasDenied):
+            self._notices.said(worker.incarnation, message)
         elif isinstance(message, Request):
             self._outside.segment_asked(worker.incarnation, message)
         else:
@@ -373,6 +380,11 @@ class Workers:
         except OSError:
             self._hung_up(worker)
 
+    def call_rate(self, incarnation: int) -> float:
+        """Say how many calls a second a worker may make; whoever is no worker is not limited."""
+        worker = self.living.get(incarnation)
+        return inf if worker is None else worker.limits.call_rate
+
     def is_behind(self, incarnation: int) -> bool:
         """Say whether a worker has so much to read that what it can do without is not added."""
         worker = self.living.get(incarnation)
@@ -396,6 +408,7 @@ class Workers:
         if failpoints.ARMED:
             failpoints.hit("exit.seen")
         self._hear_out(worker)
+        self._notices.forget(worker.incarnation)
         cause = self._health.explain(worker.reap())
         exit_ = Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
         del self.living[worker.incarnation]

@@ -107,7 +107,7 @@ def an_answer_is_given_twice(patch: pytest.MonkeyPatch) -> None:
             asker.reply(answer)
             asker.reply(answer)
 
-        initialize(self, Asker(asker.incarnation, asker.name, reply), order)
+        initialize(self, Asker(asker.incarnation, asker.name, reply, asker.permissions), order)
 
     patch.setattr(Orders, "_initialize", twice)
 

@@ -22,6 +22,7 @@ from protocol.interest import InterestReader
 from protocol.messages import CallbacksRan, Published, Reported, Subscribe, Subscribed, ToEndpoint
 from protocol.names import EVERYTHING, Topic
 from protocol.outbox import RING_EVENTS, Outbox
+from protocol.permissions import EVERYONE
 from protocol.runs import (
     MAX_RUN,
     MAX_TYPES,
@@ -116,12 +117,17 @@ class Machine:
     def __init__(self, clock: Clock) -> None:
         self.told: list[tuple[int, ToEndpoint]] = []
         self.reactor = HandReactor(clock)
-        self.feeds = Feeds(self.reactor, lambda to, message: self.told.append((to, message)))
+        self.denied: list[tuple[int, str, str]] = []
+        self.feeds = Feeds(
+            self.reactor,
+            lambda to, message: self.told.append((to, message)),
+            lambda *denied: self.denied.append(denied),
+        )
         self.peer = FakePeer()
         self.feeds.peer = self.peer  # type: ignore[assignment]
         self.workers = {1: Worker(), 2: Worker()}
         for life, worker in self.workers.items():
-            self.feeds.add(life, f"plugin{life}", worker.wire())
+            self.feeds.add(life, f"plugin{life}", worker.wire(), EVERYONE)
 
     def subscribe(self, life: int, pattern: Topic, *, holds: bool = True) -> None:
         self.feeds.subscribe(life, pattern, wish("q", pattern))

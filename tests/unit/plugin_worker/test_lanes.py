@@ -11,8 +11,11 @@ class Machine:
     def __init__(self, *gone: int) -> None:
         self.ends: dict[int, list[tuple[LaneOpened, socket.socket]]] = {}
         self.failed: list[LaneFailed] = []
-        self.lanes = Lanes(self.send, self.failed.append, lambda lane, ends: None)
+        self.lanes = Lanes(self.send, self.failed.append, lambda lane, ends: None, self.call_rate)
         self._gone = gone
+
+    def call_rate(self, incarnation: int) -> float:
+        return 10.0 * incarnation
 
     def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
         if incarnation in self._gone:
@@ -64,7 +67,7 @@ class TestLanes:
             service="math",
             idempotent=("add",),
         )
-        assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app")
+        assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app", call_rate=10.0)
         machine.close()
 
     def test_a_callees_callers_are_named(self) -> None:

@@ -164,8 +164,14 @@ class House:
         )
         self.supervisor.epoch = epoch
         self.config: dict[str, str] = {}
+        self.denied: list[tuple[str, str, str]] = []
         self.questions = Questions(
-            self.registry, self.reactor, self.config, self.outside.write, self.node.tell_node
+            self.registry,
+            self.reactor,
+            self.config,
+            self.outside.write,
+            self.node.tell_node,
+            lambda *denied: self.denied.append(denied),
         )
         self.outside.look_again.append(self.questions.look_again)
 
@@ -228,10 +234,11 @@ class Desk:
     incarnation: int = 9
     name: str = "app:test"
     replies: list[Answer | Refusal] = field(default_factory=list)
+    permissions: Permissions | None = None
 
     @property
     def asker(self) -> Asker:
-        return Asker(self.incarnation, self.name, self.replies.append)
+        return Asker(self.incarnation, self.name, self.replies.append, self.permissions)
 
     def take(self) -> Answer | Refusal:
         """Give the one reply since the last look."""

@@ -14,7 +14,7 @@ from protocol.messages import (
     ToNode,
     ToWorker,
 )
-from protocol.permissions import EVERYONE
+from protocol.permissions import EVERYONE, Permissions
 from protocol.plugin import PluginCapability, PluginMetadata
 from spiral_host.crashes import Death
 from spiral_host.grants import Grants
@@ -97,9 +97,11 @@ class FakeOutside:
 class Client:
     """Somebody who asks, and what it was answered."""
 
-    def __init__(self, incarnation: int = 1, name: str = "app") -> None:
+    def __init__(
+        self, incarnation: int = 1, name: str = "app", permissions: Permissions | None = None
+    ) -> None:
         self.answers: list[Answer | Refusal] = []
-        self.asker = Asker(incarnation, name, self.answers.append)
+        self.asker = Asker(incarnation, name, self.answers.append, permissions)
 
     @property
     def last(self) -> object:

@@ -41,11 +41,11 @@ class TestFolder:
 
     def test_what_is_not_said_has_a_meaning(self, tmp_path: Path) -> None:
         """
-        Without a word, a plugin is subscribed to everything and runs one handler at a time.
+        Without a word, a plugin is told of all that it may be, and runs one handler at a time.
         """
         manifest = read_folder(folder(tmp_path, f'[plugin]\n{GOOD}entry = "m:C"'))
 
-        assert (manifest.events, manifest.concurrency) == (("*",), 1)
+        assert (manifest.events, manifest.concurrency) == (None, 1)
 
     @pytest.mark.parametrize(
         ("text", "field"),

@@ -34,8 +34,14 @@ class Desk:
     def __init__(self) -> None:
         self.registry, self.node, self.outside = Registry(), FakeNode(), FakeOutside()
         self.reactor, self.config = Reactor(), {"a.x": "1", "a.y": "2", "b": "3"}
+        self.denied: list[tuple[str, str, str]] = []
         self.questions = Questions(
-            self.registry, self.reactor, self.config, self.outside.write, self.node.tell_node
+            self.registry,
+            self.reactor,
+            self.config,
+            self.outside.write,
+            self.node.tell_node,
+            lambda *denied: self.denied.append(denied),
         )
 
     def offer(self, incarnation: int = 9) -> None:
@@ -74,7 +80,7 @@ class TestResolve:
         desk.offer()
         for epoch in (1, 2):
             later = Questions(
-                desk.registry, desk.reactor, {}, desk.outside.write, desk.node.tell_node
+                desk.registry, desk.reactor, {}, desk.outside.write, desk.node.tell_node, print
             )
             later.epoch = epoch
             later.ask(client.asker, resolve("q"))

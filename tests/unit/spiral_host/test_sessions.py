@@ -17,6 +17,7 @@ from protocol.messages import (
     ClientLeft,
     ClientWelcome,
     Confined,
+    Denied,
     Exited,
     ExpelClient,
     FromClient,
@@ -71,6 +72,7 @@ class FakeDaemon:
     arrived: list[NodeDetails] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    refused: list[Denied] = field(default_factory=list)
 
     def send_control(self, peer: bytes, body: bytes) -> Sent:
         self.sent.append((peer, body))
@@ -87,6 +89,9 @@ class FakeDaemon:
 
     def node_arrived(self, details: NodeDetails) -> None:
         self.arrived.append(details)
+
+    def denied(self, denied: Denied) -> None:
+        self.refused.append(denied)
 
     def samples_arrived(self, samples: Samples) -> None:
         self.samples.append(samples)
