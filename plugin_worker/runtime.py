@@ -31,9 +31,9 @@ from plugin_worker.plugin import Plugin
 from plugin_worker.presence import Presence, write_stacks_to
 from plugin_worker.publisher import Publisher
 from protocol import failpoints, remote
+from protocol.admission import CallRate
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
-from protocol.callrate import CallRate
 from protocol.crew import ServingThread
 from protocol.errors import PermissionDenied, ServiceUnavailable, in_a_line, travelling
 from protocol.flight import FlightWriter

@@ -34,8 +34,8 @@ from protocol.turn import CURRENT, TURN
 from protocol.waits import DeadlockError, attend
 
 if TYPE_CHECKING:
+    from protocol.admission import CallRate
     from protocol.aio import AioCaller
-    from protocol.callrate import CallRate
 
 
 LATE_S: Final = 0.04

@@ -861,7 +861,8 @@ class LaneOpened:
         peer: The other side's incarnation, `peer_name` its plugin's id or application's name.
         service: What the caller asked for, and `idempotent` those of its methods that may be
             called again when a call was lost; both empty for the callee.
-        call_rate: How many calls a second the caller may make, told to the callee.
+        services: What the caller may call, as patterns, and `call_rate` how often a second; told to
+            the callee. A lane would serve all that it offers.
     """
 
     lane: int
@@ -870,6 +871,7 @@ class LaneOpened:
     peer_name: str
     service: str = ""
     idempotent: tuple[str, ...] = ()
+    services: tuple[str, ...] = ("*",)
     call_rate: float = inf
 
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from protocol.callrate import CallerRates
+from protocol.admission import Admissions
 from protocol.errors import ServiceUnavailable, SpiralHostError, UsageError
 from protocol.interface import interface_of
 from protocol.messages import Offer
@@ -45,7 +45,7 @@ class Servant:
         self._targets: dict[tuple[str, str], Target] = {}
         self.find = self._targets.get
         """Gives the target of a service and a method, or None."""
-        self.callers = CallerRates()
+        self.admissions = Admissions()
 
     @property
     def offers(self) -> tuple[Offer, ...]:

@@ -8,11 +8,10 @@ event loop, and whatever comes while a handler looks for its own cancel.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Final
 
-from protocol.callrate import refusal
+from protocol.admission import Admission
 from protocol.calls import CREDITS, Call, error_parts
 from protocol.errors import Overloaded, RemoteProtocolError, ServiceUnavailable, SpiralHostError
 from protocol.lane import Lane
@@ -78,7 +77,8 @@ class LaneServer:
         """Serve one lane more."""
         wait = partial(self._reactor.wait_for, fd)
         line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, wait, self._home)
-        line.serve = self._take if opened.call_rate == inf else self._rated(opened)
+        admission = self._servant.admissions.of(opened)
+        line.serve = self._take if admission is None else partial(self._take_admitted, admission)
         line.blocked = self._blocked
         line.lost = self._lost
         line.ended = self._ended
@@ -124,20 +124,6 @@ class LaneServer:
         except (EOFError, RemoteProtocolError):
             line.lose()
 
-    def _rated(self, opened: LaneOpened) -> Callable[[Line, Call], None]:
-        """Give what takes the calls of somebody who may make only so many a second."""
-        bucket = self._servant.callers.of(opened.peer, opened.call_rate)
-
-        def take(line: Line, call: Call) -> None:
-            # Functions that came as arguments may be called as often as their call lasts.
-            error = refusal(bucket, f"{call[1]}.{call[2]}") if call[1] else None
-            if error is None:
-                self._take(line, call)
-            else:
-                self._refuse(line, call, error)
-
-        return take
-
     def _take(self, line: Line, call: Call) -> None:
         """Begin a call, or hold it."""
         if line.is_looking:
@@ -156,6 +142,14 @@ class LaneServer:
             else:
                 self.served += 1
                 run(line, call, target)
+
+    def _take_admitted(self, admission: Admission, line: Line, call: Call) -> None:
+        """Do so with the call of somebody who may not call everything, or not that often."""
+        error = admission.refusal(call)
+        if error is None:
+            self._take(line, call)
+        else:
+            self._refuse(line, call, error)
 
     def _belongs(self, call: Call) -> bool:
         return belongs(call[6], self._home.own())

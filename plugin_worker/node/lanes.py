@@ -34,7 +34,7 @@ class Lanes:
     Args:
         failed: Called when a lane cannot be made.
         over: Called with a lane that is forgotten and its two ends.
-        call_rate: Says how many calls a second an endpoint may make.
+        held_to: Says which services an endpoint may call, and how often a second.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Lanes:
         send: Send,
         failed: Callable[[LaneFailed], None],
         over: Callable[[int, tuple[int, int]], None],
-        call_rate: Callable[[int], float],
+        held_to: Callable[[int], tuple[tuple[str, ...], float]],
     ) -> None:
         self._send = send
         self._failed = failed
         self._over = over
-        self._call_rate = call_rate
+        self._held_to = held_to
         self._lanes: dict[int, _Lane] = {}
         self._ties: Counter[tuple[int, int]] = Counter()
 
@@ -66,12 +66,14 @@ class Lanes:
             self._failed(LaneFailed(grant.lane, f"the node has no room: {error}", gone=False))
             return
         with caller_end, callee_end:
+            services, call_rate = self._held_to(grant.caller)
             to_callee = LaneOpened(
                 lane=grant.lane,
                 request="",
                 peer=grant.caller,
                 peer_name=grant.caller_name,
-                call_rate=self._call_rate(grant.caller),
+                services=services,
+                call_rate=call_rate,
             )
             to_caller = LaneOpened(
                 lane=grant.lane,

@@ -135,7 +135,7 @@ class Node:
         self._leaving = Leaving(reactor, self._workers, self._alone_s)
         self._segments = Segments(self._send, self._other_end, self._is_behind)
         self._lanes = Lanes(
-            self._send, self.tell_daemon, self._segments.lane_over, self._workers.call_rate
+            self._send, self.tell_daemon, self._segments.lane_over, self._workers.held_to
         )
         self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
         self._clients = Clients(

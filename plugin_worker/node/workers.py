@@ -56,7 +56,7 @@ from protocol.messages import (
     WasDenied,
     WorkerDetails,
 )
-from protocol.names import parse_pattern, parse_topic
+from protocol.names import EVERYTHING, parse_pattern, parse_topic
 from protocol.packets import Kind
 from protocol.process import start_time_of
 from protocol.reactor import Reactor
@@ -380,10 +380,12 @@ class Workers:
         except OSError:
             self._hung_up(worker)
 
-    def call_rate(self, incarnation: int) -> float:
-        """Say how many calls a second a worker may make; whoever is no worker is not limited."""
+    def held_to(self, incarnation: int) -> tuple[tuple[str, ...], float]:
+        """Say what a worker may call, and how often a second; who is no worker is not limited."""
         worker = self.living.get(incarnation)
-        return inf if worker is None else worker.limits.call_rate
+        if worker is None:
+            return (EVERYTHING,), inf
+        return worker.permissions.services, worker.limits.call_rate
 
     def is_behind(self, incarnation: int) -> bool:
         """Say whether a worker has so much to read that what it can do without is not added."""

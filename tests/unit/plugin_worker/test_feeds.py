@@ -22,7 +22,7 @@ from protocol.interest import InterestReader
 from protocol.messages import CallbacksRan, Published, Reported, Subscribe, Subscribed, ToEndpoint
 from protocol.names import EVERYTHING, Topic
 from protocol.outbox import RING_EVENTS, Outbox
-from protocol.permissions import EVERYONE
+from protocol.permissions import EVERYONE, Permissions
 from protocol.runs import (
     MAX_RUN,
     MAX_TYPES,
@@ -663,3 +663,66 @@ class TestUp:
 
         assert len(machine.peer.outbox) == 1
         assert machine.next_number() == 1
+
+
+class TestPermissions:
+    @pytest.fixture
+    def held(self, machine: Machine) -> Machine:
+        """A machine with a worker 3 that may publish and hear of little."""
+        worker = machine.workers[3] = Worker()
+        permissions = Permissions(publish=("Loss", "Mine.*"), subscribe=("Step", "Mine.*"))
+        machine.feeds.add(3, "plugin3", worker.wire(), permissions)
+        return machine
+
+    def test_what_is_permitted_enters(self, held: Machine) -> None:
+        """
+        By name or by family, and as a number that was given up.
+        """
+        held.feeds.published(3, packet([b"\xc0"]))
+        held.feeds.published(3, packet([b"\xc0"], Topic("Mine.a")))
+        held.feeds.dropped(3, Topic("Mine.b"), 2)
+
+        assert [topic for *_, topic, _ in held.peer.published] == ["Loss", "Mine.a"]
+        assert held.denied == []
+
+    def test_what_is_not_is_a_breach(self, held: Machine) -> None:
+        """
+        The library would have refused it: nothing enters, and the operator is told what it was.
+        """
+        with pytest.raises(RemoteProtocolError, match="no permission to publish 'Step'"):
+            held.feeds.published(3, packet([b"\xc0"], STEP))
+        with pytest.raises(RemoteProtocolError, match="no permission to publish"):
+            held.feeds.dropped(3, Topic("Mine"), 1)
+
+        assert held.peer.published == []
+        assert held.denied == [(3, "publish", "Step"), (3, "publish", "Mine")]
+
+    @pytest.mark.parametrize("name", ["PluginLoaded", "PermissionRefused"])
+    def test_no_permission_is_for_what_is_the_daemons(self, machine: Machine, name: str) -> None:
+        """
+        Not even `*`, and not even as numbers that were given up.
+        """
+        with pytest.raises(RemoteProtocolError, match="only the daemon"):
+            machine.feeds.published(1, packet([b"\xc0"], Topic(name)))
+        with pytest.raises(RemoteProtocolError, match="only the daemon"):
+            machine.feeds.dropped(1, Topic(name), 1)
+
+    @pytest.mark.parametrize("pattern", ["*", "Loss", "Step.*", "Min.*", "Mine"])
+    def test_what_may_not_be_heard_is_a_breach(self, held: Machine, pattern: str) -> None:
+        """
+        Every type that a pattern stands for has to be permitted; neither present nor past is had.
+        """
+        with pytest.raises(RemoteProtocolError, match="no permission to subscribe"):
+            held.feeds.subscribe(3, Topic(pattern), wish("q", Topic(pattern)))
+
+        assert (held.peer.wanted, held.peer.echoes) == ([], [])
+        assert held.denied == [(3, "subscribe", pattern)]
+
+    @pytest.mark.parametrize("pattern", ["Step", "Mine.*", "Mine.a", "Mine.a.*"])
+    def test_what_may_be_heard_is(self, held: Machine, pattern: str) -> None:
+        """
+        A family holds those within it.
+        """
+        held.feeds.subscribe(3, Topic(pattern), wish("q", Topic(pattern)))
+
+        assert held.peer.wanted == [pattern]

@@ -11,11 +11,11 @@ class Machine:
     def __init__(self, *gone: int) -> None:
         self.ends: dict[int, list[tuple[LaneOpened, socket.socket]]] = {}
         self.failed: list[LaneFailed] = []
-        self.lanes = Lanes(self.send, self.failed.append, lambda lane, ends: None, self.call_rate)
+        self.lanes = Lanes(self.send, self.failed.append, lambda lane, ends: None, self.held_to)
         self._gone = gone
 
-    def call_rate(self, incarnation: int) -> float:
-        return 10.0 * incarnation
+    def held_to(self, incarnation: int) -> tuple[tuple[str, ...], float]:
+        return (f"for.{incarnation}",), 10.0 * incarnation
 
     def send(self, incarnation: int, message: ToEndpoint, descriptors: tuple[int, ...]) -> bool:
         if incarnation in self._gone:
@@ -50,7 +50,7 @@ class TestLanes:
         """
         Each side gets one end and learns who is at the other; only the caller's answers a question.
 
-        It alone is told what it may call again: the callee knows that itself.
+        It alone is told what it may call again, and the callee alone what the caller may call.
         """
         machine = Machine()
         machine.lanes.grant(grant(5))
@@ -67,7 +67,9 @@ class TestLanes:
             service="math",
             idempotent=("add",),
         )
-        assert to_callee == LaneOpened(lane=5, request="", peer=1, peer_name="app", call_rate=10.0)
+        assert to_callee == LaneOpened(
+            lane=5, request="", peer=1, peer_name="app", services=("for.1",), call_rate=10.0
+        )
         machine.close()
 
     def test_a_callees_callers_are_named(self) -> None:

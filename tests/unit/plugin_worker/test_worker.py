@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from plugin_worker.node import worker as worker_module
 from plugin_worker.node.logs import Log
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.worker import MAX_FACT_BYTES, MAX_FACTS, WorkerProcess
 from protocol.errors import RemoteProtocolError
 from protocol.flight import LIMIT, SIZE, FlightPage
-from protocol.messages import FROM_NODE, Cause, Relay
+from protocol.limits import Limits
+from protocol.messages import FROM_NODE, Cause, Permitted, Relay
+from protocol.packets import Kind
+from protocol.permissions import Permissions
+from tests.clock import Clock
 
 if TYPE_CHECKING:
     from protocol.umbilical import Umbilical
@@ -270,3 +275,43 @@ class TestClose:
         worker.signal(signal.SIGKILL)
 
         assert worker.rule == ""
+
+
+class TestPace:
+    @pytest.fixture
+    def paced(self, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+        """A worker that may publish 10 events a second."""
+        monkeypatch.setattr(worker_module, "time", Clock())
+        worker.limits = Limits(event_rate=10.0)
+        worker.__post_init__()
+        return worker
+
+    def test_twice_the_rate_is_heard(self, paced: WorkerProcess) -> None:
+        """
+        Then it is read no more until its debt is paid: its own sends wait.
+        """
+        assert paced.wait_s(Kind.EVENTS, 100, 20) == 0.0
+        assert paced.wait_s(Kind.EVENTS, 100, 10) == pytest.approx(0.5)
+
+    def test_events_and_other_words_are_counted_apart(self, paced: WorkerProcess) -> None:
+        """
+        A call of the host for its name is not what an event rate is for.
+        """
+        assert not any(paced.wait_s(Kind.NODE, 0, 0) for _ in range(100))
+
+    def test_without_a_limit_nothing_is_counted(self, worker: WorkerProcess) -> None:
+        """
+        Events have bounds of their own.
+        """
+        assert worker.pace is None
+        assert not any(worker.wait_s(Kind.EVENTS, 1 << 20, 2048) for _ in range(1000))
+
+
+class TestPermitted:
+    def test_a_daemon_is_told_what_it_holds_the_worker_to(self, worker: WorkerProcess) -> None:
+        """
+        What is about names; files and ports are the kernel's business.
+        """
+        worker.permissions = Permissions(read=("/srv",), services=("math",), config=("a.*",))
+
+        assert worker.permitted() == Permitted(5, {"services": ["math"], "config": ["a.*"]})

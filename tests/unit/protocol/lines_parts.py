@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any, TypeAlias
 
 import msgpack
@@ -247,11 +248,24 @@ class Callee(Elsewhere):
         with self.runs():
             TURN.reactor = self.reactor
 
-    def accept(self, caller: int = OWN, caller_name: str = "app") -> int:
+    def accept(
+        self,
+        caller: int = OWN,
+        caller_name: str = "app",
+        services: tuple[str, ...] = ("*",),
+        call_rate: float = inf,
+    ) -> int:
         """Serve one lane more; give its other end."""
         ours, theirs = socket.socketpair()
         self.lanes += 1
-        opened = LaneOpened(lane=self.lanes, request="", peer=caller, peer_name=caller_name)
+        opened = LaneOpened(
+            lane=self.lanes,
+            request="",
+            peer=caller,
+            peer_name=caller_name,
+            services=services,
+            call_rate=call_rate,
+        )
         with self.runs():
             self.server.open(opened, ours.detach())
         return theirs.detach()

@@ -1,13 +1,16 @@
+import asyncio
 import os
 import random
 
 import pytest
 
 from protocol import caller as caller_module
+from protocol.admission import CallRate
 from protocol.calls import CREDITS
 from protocol.errors import (
     Cancelled,
     DeadlineExceeded,
+    Overloaded,
     RemoteError,
     ServiceUnavailable,
     UsageError,
@@ -339,6 +342,28 @@ class TestSubmit:
                 math.add.submit()
         finally:
             CURRENT.reset(token)
+
+
+class TestRate:
+    def test_a_call_beyond_the_rate_is_not_made(self, process: Process, mortal: Mortal) -> None:
+        """
+        Waited for, submitted or awaited: it is refused before it leaves, with the limit's name.
+        """
+        process.caller.rate = CallRate(0.001)
+        math = process.stub()
+        assert math.add() == 1
+        with pytest.raises(Overloaded, match="call_rate"):
+            math.add()
+        with pytest.raises(Overloaded, match="call_rate"):
+            math.add.submit()
+        with pytest.raises(Overloaded, match="call_rate"):
+            asyncio.run(awaited(math))
+
+        assert mortal.calls == 1
+
+
+async def awaited(math: Dynamic) -> object:
+    return await math.aio.add()
 
 
 class TestFork:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol.errors import (
     Cancelled,
     DeadlineExceeded,
+    LimitReached,
     LoadFailed,
     LocalProtocolError,
     ManifestError,
@@ -36,6 +37,8 @@ TRAVELLERS = [
     DeadlineExceeded("math.add", 30.0),
     Cancelled("math.add"),
     Overloaded("math", 1.5),
+    Overloaded("math", 1.5, "its caller may make 5 calls a second (call_rate)"),
+    LimitReached("event_rate", "greeter", "5 events a second"),
     PermissionDenied("network", "port 443"),
     PermissionDenied("read", "/srv/images", "greeter"),
     ServiceUnavailable("math", "nobody offers it"),

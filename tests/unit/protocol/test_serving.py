@@ -10,10 +10,12 @@ from protocol.codec import MAX_MESSAGE
 from protocol.errors import (
     DeadlineExceeded,
     Overloaded,
+    PermissionDenied,
     RemoteError,
     ServiceUnavailable,
     UsageError,
 )
+from protocol.lane import Lane
 from protocol.line import MAX_HELD
 from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
@@ -565,3 +567,40 @@ class TestAsync:
         assert other.outcomes() == [(500, 500)]
         assert math.seen == [500]
         assert callee.server._running == 0
+
+
+class TestAdmission:
+    def test_a_lane_serves_what_its_caller_may_call(self, callee: Callee, math: Math) -> None:
+        """
+        Not all that the callee offers, though there is no other lane; the next call is served.
+        """
+        callee.servant.offer("admin", Math(callee))
+        peer = Peer(Lane(callee.accept(services=("math",))))
+        peer.call(5, "add", 1, service="admin")
+        peer.call(6, "add", 2)
+        (_, refused), (_, value) = callee.answers(peer)
+
+        assert isinstance(refused, PermissionDenied)
+        assert (refused.permission, refused.what, refused.plugin_id) == (
+            "services",
+            "'admin'",
+            "app",
+        )
+        assert (value, math.seen) == (2, [2])
+        peer.lane.close()
+
+    def test_a_lane_serves_as_often_as_its_caller_may_call(
+        self, callee: Callee, math: Math
+    ) -> None:
+        """
+        A call beyond that is answered at once, and not run.
+        """
+        peer = Peer(Lane(callee.accept(call_rate=0.001)))
+        for number in range(5):
+            peer.call(number, "add", number)
+        answers = [value for _, value in callee.answers(peer)]
+
+        assert answers[0] == 0
+        assert [type(answer) for answer in answers[1:]] == [Overloaded] * 4
+        assert math.seen == [0]
+        peer.lane.close()

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -12,10 +13,13 @@ from protocol.messages import (
     LaneFailed,
     ListServices,
     Offer,
+    Question,
     Refusal,
     Resolve,
     SetConfig,
 )
+from protocol.permissions import Permissions
+from protocol.plugin import PluginCapability, PluginMetadata
 from protocol.reactor import Reactor
 from spiral_host.lifecycle import Lifecycle, State
 from spiral_host.policy import Policy
@@ -350,3 +354,142 @@ class TestConfig:
 
         assert isinstance(client.last, Refusal)
         assert desk.outside.written == []
+
+
+def plugin(**words: tuple[str, ...]) -> Client:
+    """Give somebody who is held to permissions."""
+    return Client(5, "trainer", Permissions(**words))  # type: ignore[arg-type]
+
+
+def asked(desk: Desk, client: Client, question: Question) -> object:
+    """Ask, and give the value of the answer."""
+    desk.questions.ask(client.asker, question)
+    return client.last
+
+
+class TestPermissions:
+    def test_a_lane_is_only_for_who_may_call(self, desk: Desk) -> None:
+        """
+        Whoever may not is refused, and the operator is told which permission that was.
+        """
+        desk.offer()
+        client = plugin(services=("shop.*",))
+        desk.questions.ask(client.asker, resolve())
+
+        assert client.refused() == "PermissionDenied: services math trainer"
+        assert desk.denied == [("trainer", "services", "math")]
+        assert desk.node.all_of(GrantLane) == []
+
+    @pytest.mark.parametrize("pattern", ["*", "math"])
+    def test_who_may_call_gets_it(self, desk: Desk, pattern: str) -> None:
+        """
+        By name, or because everything may be called.
+        """
+        desk.offer()
+        desk.questions.ask(plugin(services=(pattern,)).asker, resolve())
+
+        assert len(desk.node.all_of(GrantLane)) == 1
+
+    def test_nobody_waits_for_what_may_not_be_called(self, desk: Desk) -> None:
+        """
+        The refusal says nothing of whether it is there: it comes at once, and once.
+        """
+        client = plugin()
+        desk.questions.ask(client.asker, resolve(wait_s=60.0))
+        desk.offer()
+        desk.questions.look_again()
+
+        assert client.refused().startswith("PermissionDenied")
+        assert len(client.answers) == 1
+        assert desk.node.all_of(GrantLane) == []
+
+    def test_a_plugins_own_services_are_its_to_call(self, desk: Desk) -> None:
+        """
+        And to see.
+        """
+        client = plugin()
+        desk.offer(5)
+        desk.questions.ask(client.asker, resolve())
+        assert len(desk.node.all_of(GrantLane)) == 1
+
+        assert asked(desk, client, ListServices("1")) == [["math", "calculator", ["add"]]]
+
+    def test_only_what_may_be_called_is_listed(self, desk: Desk) -> None:
+        """
+        Other services are not a plugin's business, nor is who offers them.
+        """
+        desk.offer()
+        desk.registry.offer(Offered("shop.cart", ("add",), 10, "shop"))
+        client = plugin(services=("shop.*",))
+
+        assert asked(desk, client, ListServices("1")) == [["shop.cart", "shop", ["add"]]]
+        assert desk.denied == []
+
+    def test_only_those_that_may_be_called_are_found(self, desk: Desk) -> None:
+        """
+        A plugin that may call everything finds all, one that may not those that it may call.
+        """
+        for number, name in enumerate(("a", "b", "trainer"), 10):
+            one = Plugin(manifest(name), Lifecycle(Policy()), incarnation=number)
+            one.manifest = replace(one.manifest, metadata=metadata(name))
+            one.lifecycle.state = State.READY
+            desk.registry.take_in(one)
+        desk.registry.offer(Offered("b.service", ("add",), 11, "b"))
+        find = FindByCapability("1", "Custom(all)")
+
+        assert asked(desk, plugin(services=("*",)), find) == ["a", "b", "trainer"]
+        assert asked(desk, plugin(services=("b.*",)), find) == ["b", "trainer"]
+        assert asked(desk, plugin(), find) == ["trainer"]
+
+    def test_settings_are_seen_as_far_as_they_may_be(self, desk: Desk) -> None:
+        """
+        Those of others do not appear; what is asked for in vain is refused, be it there or not.
+        """
+        client = plugin(config=("a.*",))
+        desk.config["a"] = "0"
+
+        everything = {"a.x": "1", "a.y": "2"}
+        assert asked(desk, client, GetConfig("1", "")) == everything
+        assert asked(desk, client, GetConfig("1", "a")) == everything
+        assert asked(desk, client, GetConfig("1", "a.x")) == {"a.x": "1"}
+        for prefix in ("b", "nothing", "ab"):
+            asked(desk, client, GetConfig("1", prefix))
+            assert client.refused() == f"PermissionDenied: config {prefix} trainer"
+        assert [what for _, _, what in desk.denied] == ["b", "nothing", "ab"]
+
+    def test_settings_are_changed_as_far_as_they_may_be(self, desk: Desk) -> None:
+        """
+        Nothing is written down of a change that is refused.
+        """
+        client = plugin(config=("a.*",))
+        desk.questions.ask(client.asker, SetConfig("1", "b", "mine"))
+        assert client.refused() == "PermissionDenied: config b trainer"
+        assert (desk.config["b"], desk.outside.written) == ("3", [])
+
+        desk.questions.ask(client.asker, SetConfig("1", "a.x", None))
+        assert "a.x" not in desk.config
+
+    def test_what_is_no_name_is_told_in_a_harmless_line(self, desk: Desk) -> None:
+        """
+        Operators read it, and a plugin has chosen it.
+        """
+        client = plugin(config=("a",))
+        desk.questions.ask(client.asker, GetConfig("1", "\x1b[2J" + "x" * 100_000))
+
+        ((_, _, what),) = desk.denied
+        assert what.isprintable()
+        assert len(what) < 100
+
+    def test_applications_are_not_limited(self, desk: Desk, client: Client) -> None:
+        """
+        They are their user's, as the daemon is.
+        """
+        desk.offer()
+        desk.questions.ask(client.asker, resolve())
+
+        assert len(desk.node.all_of(GrantLane)) == 1
+        assert asked(desk, client, GetConfig("1", "b")) == {"b": "3"}
+
+
+def metadata(name: str) -> PluginMetadata:
+    return PluginMetadata(name, "1.0.0").with_capability(PluginCapability.Custom("all"))

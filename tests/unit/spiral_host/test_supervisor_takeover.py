@@ -12,10 +12,12 @@ from protocol.messages import (
     Exited,
     ExitSeen,
     LoadPlugin,
+    Permitted,
     PluginSource,
     SpawnWorker,
     StopPlugin,
 )
+from protocol.permissions import EVERYONE, NOTHING, Permissions
 from spiral_host import store
 from spiral_host.lifecycle import State
 from spiral_host.policy import Memory, Policy
@@ -243,6 +245,27 @@ class TestAdopt:
         house.supervisor.loaded(EARLIER)
 
         assert house.outside.events == news
+
+    def test_it_is_held_to_what_it_was_started_with(self, house: House) -> None:
+        """
+        Its node says what that is, of the names that no kernel knows.
+        """
+        remember(house)
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.permitted(Permitted(EARLIER, {"services": ["math"]}))
+        house.supervisor.resume(kept)
+
+        assert house.plugin("base").permissions == Permissions(services=("math",))
+
+    def test_a_life_that_is_over_permits_nothing(self, house: House) -> None:
+        """
+        The next one is started with what is in force then.
+        """
+        house.add_ready(BASE)
+        assert house.plugin("base").permissions == EVERYONE
+        house.end("base")
+
+        assert house.plugin("base").permissions == NOTHING
 
     def test_of_two_workers_of_one_plugin_one_is_ended(self, house: House) -> None:
         """
