@@ -301,7 +301,7 @@ class Desk:
     def _from_daemon(self, message: ToWorker) -> None:
         if isinstance(message, Answer):
             self._finish(message.request, message.value)
-        elif isinstance(message, Refusal):
+        elif isinstance(message, Refusal) and message.request:
             self._finish(message.request, None, from_wire(message.kind, message.fields))
         else:
             self._other(message, [])

@@ -35,7 +35,13 @@ from protocol.admission import CallRate
 from protocol.arena import Arena
 from protocol.caller import LATE_S, Caller
 from protocol.crew import ServingThread
-from protocol.errors import PermissionDenied, ServiceUnavailable, in_a_line, travelling
+from protocol.errors import (
+    PermissionDenied,
+    ServiceUnavailable,
+    from_wire,
+    in_a_line,
+    travelling,
+)
 from protocol.flight import FlightWriter
 from protocol.follower import Delivery
 from protocol.interest import InterestReader
@@ -57,6 +63,7 @@ from protocol.messages import (
     PluginSource,
     Published,
     Question,
+    Refusal,
     Resolve,
     StopPlugin,
     Subscribe,
@@ -212,6 +219,8 @@ class Runtime:
             self._take_delivery(unpack_delivery(message))
         elif isinstance(message, DescribePlugin | LoadPlugin | StopPlugin):
             self._orders.append(message)
+        elif isinstance(message, Refusal):
+            sys.stderr.write(f"{from_wire(message.kind, message.fields)}\n")  # of what was stated
         if threading.get_ident() == self._main:
             self._open_lanes()  # at once: this thread may be waiting for what comes on them
         self._go_on()

@@ -174,7 +174,12 @@ class Questions:
         for method in (*offer.methods, *offer.idempotent):
             parse_method(method)
         offered = Offered(
-            offer.service, offer.methods, asker.incarnation, asker.name, offer.idempotent
+            offer.service,
+            offer.methods,
+            asker.incarnation,
+            asker.name,
+            offer.idempotent,
+            is_application=asker.permissions is None,
         )
         mine = self._registry.offered_by(asker.incarnation)
         others = [known for known in mine if known.service != offer.service]
@@ -183,6 +188,18 @@ class Questions:
         if sum(map(_length, (*others, offered))) > MAX_NAMES:
             raise UsageError(f"{asker.name} offers more than {MAX_NAMES} characters of names")
         self._registry.offer(offered)
+        provider = self._registry.provider(offer.service)
+        if provider is not None and provider.incarnation != asker.incarnation:
+            self._not_called(asker, provider)
+
+    @staticmethod
+    def _not_called(asker: Asker, provider: Offered) -> None:
+        """Tell a plugin that its offer of a name waits behind another's."""
+        why = UsageError(
+            f"service {provider.service} is offered by {provider.owner}, which is called for it as "
+            f"long as it lives; offer it by another name"
+        )
+        asker.reply(Refusal("", *to_wire(why)))
 
     def look_again(self) -> None:
         """Something changed: parked questions may have their answer now."""

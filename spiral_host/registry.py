@@ -92,6 +92,7 @@ class Offered:
     owner: str
     idempotent: tuple[str, ...] = ()
     """Methods that may be called again when a call was lost."""
+    is_application: bool = False
 
 
 @dataclass(slots=True)
@@ -204,9 +205,13 @@ class Registry:
     # --- services ---------------------------------------------------------------------------------
 
     def offer(self, offered: Offered) -> None:
-        """Take in a service. The newest offer of a name is the one that is called."""
-        self.withdraw(offered.service, offered.incarnation)
-        self._offers.setdefault(offered.service, []).append(offered)
+        """Take in a service; `provider` says which offer of a name is the one that is called."""
+        offers = self._offers.setdefault(offered.service, [])
+        for place, known in enumerate(offers):
+            if known.incarnation == offered.incarnation:
+                offers[place] = offered
+                return
+        offers.append(offered)
 
     def withdraw(self, service: str, incarnation: int) -> None:
         """Forget a service of one life; an earlier offer of the name counts again."""
@@ -233,9 +238,15 @@ class Registry:
         self._last_owner = {name: last for name, last in self._last_owner.items() if last != owner}
 
     def provider(self, service: str) -> Offered | None:
-        """Say who is to be called for a service."""
+        """Say who is to be called for a service.
+
+        Of plugins the first that offered it, as long as it lives: nobody takes another's name. An
+        application may, its user's word goes above theirs; of several the newest.
+        """
         offers = [offer for offer in self._offers.get(service, ()) if not self._is_blocked(offer)]
-        return offers[-1] if offers else None
+        applications = [offer for offer in offers if offer.is_application]
+        firsts = [offer for offer in offers if offer.owner == offers[0].owner]
+        return next(reversed(applications or firsts), None)
 
     def _is_blocked(self, offer: Offered) -> bool:
         plugin = self.plugins.get(offer.owner)

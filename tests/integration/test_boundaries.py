@@ -442,3 +442,39 @@ def test_a_permission_is_no_error_of_ours(house: Host) -> None:
     assert house.get_service("back").look() == "the money"
     with pytest.raises(SpiralHostError):
         house.publish(PluginEvent.PermissionRefused("shop", "read", "/"))
+
+
+NAMED = """
+# /// script
+# [tool.spiral-host]
+# id = "{me}"
+# version = "1.0.0"
+# ///
+from plugin_worker import Plugin
+
+
+class Service:
+    def whose(self):
+        return "{me}"
+
+
+class Named(Plugin):
+    def on_load(self, ctx):
+        ctx.register_service("name", Service())
+"""
+
+
+class TestNames:
+    def test_a_service_stays_whose_it_is(self, house: Host, tmp_path: Path) -> None:
+        """Another plugin that offers its name is told so, and called once the first has gone."""
+        for me in ("first", "second"):
+            assert all_ready(house.load(write(tmp_path, **{me: NAMED.format(me=me)})))
+        log = Path(run_dir(house)) / "logs" / "second.log"
+        eventually(lambda: "service name is offered by first" in log.read_text())
+        assert house.get_service("name").whose() == "first"
+
+        assert house.restart("second").ok
+        assert house.get_service("name").whose() == "first"
+        house.unload("first")
+        eventually(lambda: house.wait_service("name", 5.0).whose() == "second")
+        house.unload("second")

@@ -132,21 +132,48 @@ class TestPlugins:
 
 
 class TestServices:
-    def test_the_newest_offer_is_called(self, registry: Registry) -> None:
+    def test_the_first_plugin_that_offers_a_name_is_called(self, registry: Registry) -> None:
         """
-        A later offer of a name covers the earlier one until it is withdrawn.
+        No other plugin takes it over while that one lives; then the next has its turn.
         """
         first = Offered("math", ("add",), 1, "a")
         second = Offered("math", ("sub",), 2, "b")
         registry.offer(first)
         registry.offer(second)
-        assert registry.provider("math") == second
-
-        registry.withdraw("math", 2)
+        registry.offer(first)
         assert registry.provider("math") == first
+
         registry.withdraw("math", 1)
-        registry.withdraw("math", 1)
+        assert registry.provider("math") == second
+        registry.withdraw("math", 2)
+        registry.withdraw("math", 2)
         assert registry.provider("math") is None
+
+    def test_a_plugins_next_life_has_its_name(self, registry: Registry) -> None:
+        """
+        Though the last one is not known to be gone yet.
+        """
+        registry.offer(Offered("math", ("add",), 1, "a"))
+        registry.offer(Offered("math", ("sub",), 2, "b"))
+        again = Offered("math", ("add",), 3, "a")
+        registry.offer(again)
+
+        assert registry.provider("math") == again
+
+    def test_an_application_covers_what_plugins_offer(self, registry: Registry) -> None:
+        """
+        The newest of several, until it withdraws it; before and after it is the plugin's.
+        """
+        of_plugin = Offered("math", ("add",), 1, "a")
+        covers = [Offered("math", ("x",), n, f"app:{n}", is_application=True) for n in (2, 3)]
+        for offered in (covers[0], of_plugin, covers[1]):
+            registry.offer(offered)
+        assert registry.provider("math") == covers[1]
+
+        registry.withdraw_all(3)
+        assert registry.provider("math") == covers[0]
+        registry.withdraw_all(2)
+        assert registry.provider("math") == of_plugin
 
     def test_offering_again_replaces(self, registry: Registry) -> None:
         """
