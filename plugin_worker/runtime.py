@@ -30,6 +30,7 @@ from plugin_worker.gate import gated
 from plugin_worker.plugin import Plugin
 from plugin_worker.presence import Presence, write_stacks_to
 from plugin_worker.publisher import Publisher
+from plugin_worker.refusals import REFUSALS
 from protocol import failpoints, remote
 from protocol.admission import CallRate
 from protocol.arena import Arena
@@ -172,6 +173,7 @@ class Runtime:
         self._reactor.watch(self._wake, self._woken)
         details = WorkerDetails(tuple(self._spec["layers"]))
         self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
+        REFUSALS.on_refusal = self._denials.note  # not before: the greeting comes first
         if failpoints.ARMED:
             failpoints.hit("hello.after")
         self._reactor.run(self._step)

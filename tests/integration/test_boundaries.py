@@ -83,6 +83,9 @@ class Bound(Plugin):
         def heard(self):
             return self.plugin.heard
 
+        def read(self, path):
+            return outcome(lambda: open(path).read())
+
         def pid(self):
             return os.getpid()
 
@@ -332,11 +335,12 @@ class TestRefusals:
         subscription = host.subscribe("PermissionRefused", refused.append)
         bound.publish("Told.once")
         bound.call("told")
+        assert denied(bound.read("/etc/passwd"), "read", "/etc/passwd")
 
-        told = [("publish", "Told.once"), ("services", "told")]
+        told = [("publish", "Told.once"), ("services", "told"), ("read", "/etc/passwd")]
         eventually(lambda: len(refused) >= len(told))
         host.unsubscribe(subscription)
-        assert [(e.permission, e.what) for e in refused] == told  # type: ignore[attr-defined]
+        assert {(e.permission, e.what) for e in refused} == set(told)  # type: ignore[attr-defined]
         assert {e.plugin_id for e in refused} == {"bound"}  # type: ignore[attr-defined]
         assert {e.source for e in refused} == {"spiral-host"}
         eventually(lambda: set(told) <= known(host))
