@@ -15,6 +15,7 @@ from plugin_worker.sandbox.policy import ALLOWED, ARGUMENT_RULES, PRETENDED, REF
 from protocol.errors import RemoteProtocolError
 from spiral_host import DeadlineExceeded, Host, PluginEvent, RemoteError, WorkerLost
 from spiral_host.rundir import LOGS
+from tests.hostile.life import LIVES, Nursery
 from tests.hosts import Run, all_ready, eventually, new_run
 from tests.hostile.scene import SECRET, Scene, new_scene
 from tests.hostile.table import Case
@@ -36,6 +37,9 @@ ASKS: Final = {
     "grants": "[permissions]\nnetwork = [{tcp}]\nread = ['{granted}']",
 }
 """What else stands in the manifests of some groups; the others get what everybody gets."""
+LIFECYCLE: Final = "lifecycle"
+"""The group whose attacks are whole plugins, each of its own."""
+
 PATIENCE_S: Final = 20.0
 HANG_S: Final = 1.0
 """How long an attack that is expected to hang is waited for."""
@@ -68,6 +72,10 @@ class House:
         """Have an attack tried; give its outcome, which is `got` whenever it did harm."""
         self._need(case.group)
         self._set_up()
+        if case.group == LIFECYCLE:
+            outcome = self._live(case)
+            harm = self._harm() if profile != "off" else []
+            return f"got away with harm: {'; '.join(harm)}" if harm else outcome
         hangs = case.expected[profile].startswith("ended")
         outcome = self._try(case, HANG_S if hangs else PATIENCE_S)
         harm = self._harm() if profile != "off" else []
@@ -75,11 +83,13 @@ class House:
 
     def names(self, group: str) -> list[str]:
         """Name the attacks of a group."""
+        if group == LIFECYCLE:
+            return list(LIVES)
         self._need(group)
         return list(self.host.get_service(group).names())
 
     def _need(self, group: str) -> None:
-        if group not in {info.id for info in self.host.list_plugins()}:
+        if group != LIFECYCLE and group not in {info.id for info in self.host.list_plugins()}:
             self._load(group, "Gauntlet")
 
     def grown(self) -> dict[str, int]:
@@ -103,6 +113,14 @@ class House:
             pass
         assert self.host.restart(case.group).ok
         return outcome
+
+    def _live(self, case: Case) -> str:
+        nursery = Nursery(self.host, self._folder.parent / "nursery", self._scene.key)
+        try:
+            return LIVES[case.id](nursery)
+        finally:
+            nursery.clear()
+            shutil.rmtree(nursery.folder, ignore_errors=True)
 
     def _told(self, group: str) -> Mapping[str, object]:
         status = self.host.status()

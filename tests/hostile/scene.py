@@ -71,12 +71,17 @@ class Scene:
                 make(socket.AF_UNIX, str(path))
         self._seen = self._looks()
 
+    @property
+    def key(self) -> Path:
+        """A secret of the user's."""
+        return self._files[0]
+
     def told(self) -> dict[str, object]:
         """Give what an attacker is told of it."""
         return {
             "home": str(self.home),
             "secret": SECRET,
-            "key": str(self._files[0]),
+            "key": str(self.key),
             "profile": str(self._files[1]),
             "link": str(self.home / "link"),
             "agent": str(self.agent),

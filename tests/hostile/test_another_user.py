@@ -1,0 +1,158 @@
+"""What holds for root's plugins holds for another user's, in a tree that he may only read.
+
+Root is no common user of a host: its plugins have capabilities to lose, and files that nobody else
+may read. So the attacks are tried a second time, by a user that nobody is.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.zygote_pair import ROOT
+
+NEEDED: Final = (
+    "click",
+    "msgpack",
+    "numpy",
+    "packaging",
+    "psutil",
+    "pyseccomp",
+    "pytest",
+    "pyzmq",
+    "rich",
+)
+NOBODY: Final = 65534
+BY_USER: Final = "-fs- or -net- or -proc- or -res- or -info- or -grant-"
+"""The attacks whose outcome is the kernel's word on a user, and not ours on anybody."""
+
+PATIENCE_S: Final = 110.0
+VERSION: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_attacks_on_another_users_host(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """
+    They get what they get from root's, under the profile that is the default.
+    """
+    user = unused_user()
+    python = readable_python(user)
+    if python is None:
+        pytest.skip(f"no {VERSION} that user {user} may run")
+    place = Path(tmp_path_factory.mktemp("other", numbered=True))
+    copy = Path("/tmp") / f"sh-other-{os.getpid()}"
+    copy.mkdir(mode=0o755)
+    try:
+        interpreter = environment(copy, python)
+        for part in ("protocol", "plugin_worker", "spiral_host", "tests", "pyproject.toml"):
+            target = copy / "tree" / part
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / part, target)
+        readable(copy)
+        done = tried_by(user, interpreter, copy)
+    finally:
+        shutil.rmtree(copy)
+    assert not done.returncode, done.stdout[-6000:]
+    assert " passed" in done.stdout
+    place.rmdir()
+
+
+def tried_by(user: int, python: Path, copy: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the attacks under the standard profile as another user."""
+    own = copy / "own"
+    own.mkdir()
+    os.chown(own, user, user)
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={own}/base",
+    ]
+    return subprocess.run(
+        [*command, "tests/hostile/test_attacks.py", "-k", f"standard and ({BY_USER})"],
+        cwd=copy / "tree",
+        user=user,
+        group=user,
+        extra_groups=[],
+        env={"HOME": str(own), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def unused_user() -> int:
+    """Give a user that has no processes: what is counted per user then counts for us alone."""
+    owners = {path.stat().st_uid for path in Path("/proc").iterdir() if path.name.isdigit()}
+    known = {entry.pw_uid for entry in pwd.getpwall()} - {NOBODY}
+    return next(uid for uid in count(NOBODY, -1) if uid not in owners | known)
+
+
+def readable_python(user: int) -> str | None:
+    """Find an interpreter of this version that another user may run."""
+    base = getattr(sys, "_base_executable", sys.executable)
+    for python in (base, f"/usr/local/bin/{VERSION}", f"/usr/bin/{VERSION}"):
+        try:
+            code = "import sys, ssl, sqlite3, ctypes; assert sys.version_info[:2] == "
+            code += repr(tuple(sys.version_info[:2]))
+            subprocess.run(
+                [python, "-c", code], user=user, group=user, extra_groups=[], check=True, cwd="/"
+            )
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    return None
+
+
+def environment(copy: Path, python: str) -> Path:
+    """Make an environment with what the tests need, taken from our own."""
+    subprocess.run([python, "-m", "venv", "--without-pip", copy / "venv"], check=True)
+    target = copy / "venv" / "lib" / VERSION / "site-packages"
+    for name in everything(NEEDED):
+        found = distribution(name)
+        for file in found.files or ():
+            source = Path(str(found.locate_file(file)))
+            if ".." not in file.parts and source.suffix != ".pyc":
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target / file)
+    return copy / "venv" / "bin" / "python"
+
+
+def everything(names: tuple[str, ...]) -> set[str]:
+    """Name these distributions and all that they need here."""
+    found: set[str] = set()
+    open_names = list(names)
+    while open_names:
+        name = open_names.pop()
+        try:
+            needs = distribution(name).requires or ()
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        wanted = (Requirement(text) for text in needs)
+        here = (w.name for w in wanted if w.marker is None or w.marker.evaluate({"extra": ""}))
+        open_names += [name for name in here if name not in found]
+    return found
+
+
+def readable(folder: Path) -> None:
+    """Let everybody read a tree."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
