@@ -16,9 +16,9 @@ from protocol.errors import RemoteProtocolError
 from spiral_host import DeadlineExceeded, Host, PluginEvent, RemoteError, WorkerLost
 from spiral_host.rundir import LOGS
 from tests.hostile.life import LIVES, Nursery
-from tests.hosts import Run, all_ready, eventually, new_run
 from tests.hostile.scene import SECRET, Scene, new_scene
 from tests.hostile.table import Case
+from tests.hosts import Run, all_ready, eventually, new_run
 
 ATTACKS: Final = Path(__file__).parent / "attacks"
 SHARED: Final = ("raw.py", "gauntlet.py")
@@ -40,7 +40,7 @@ ASKS: Final = {
 LIFECYCLE: Final = "lifecycle"
 """The group whose attacks are whole plugins, each of its own."""
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 40.0
 HANG_S: Final = 1.0
 """How long an attack that is expected to hang is waited for."""
 
@@ -106,13 +106,20 @@ class House:
         except RemoteError as error:
             return f"refused {error.type_name}"
         except WorkerLost as error:
-            outcome = f"died {error.cause}"
+            outcome = f"died {self._cause(case.group, error)}"
         except RemoteProtocolError as error:
             outcome = f"refused RemoteProtocolError: {error}"
         except DeadlineExceeded:
             pass
         assert self.host.restart(case.group).ok
         return outcome
+
+    def _cause(self, group: str, error: WorkerLost) -> str:
+        """Say how a worker ended, by its report where a busy node told its caller nothing."""
+        if error.cause != "unknown cause":
+            return error.cause
+        report = eventually(lambda: self.host.report(group))
+        return report.cause if report is not None else error.cause
 
     def _live(self, case: Case) -> str:
         nursery = Nursery(self.host, self._folder.parent / "nursery", self._scene.key)
@@ -154,7 +161,7 @@ class House:
             bait.chmod(0o600)
 
     def _harm(self) -> list[str]:
-        """Say what is no longer as it was: decoys, the host's processes, the victim and its work."""
+        """Say what is no longer as it was: decoys, host, the victim and its work."""
         found = [*self._scene.harm(), *(f"{event.source} was heard" for event in self._heard)]
         self._heard.clear()
         if self.host.get_config("secret") != SECRET:

@@ -121,7 +121,7 @@ class Scene:
 
     def _looks(self) -> dict[Path, tuple[int, ...]]:
         """Give what can be seen of each file: owner, mode, size, time, attributes."""
-        looks = {}
+        looks: dict[Path, tuple[int, ...]] = {}
         for path in (*self.home.rglob("*"), self.shared):
             status = path.lstat()
             words = hash(path.read_text()) if path.is_file() else 0

@@ -64,15 +64,14 @@ def overflow(scene: Scene) -> str:
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
     sys.setrecursionlimit(1 << 30)
 
-    @callback
     def compare(_: int, __: int) -> int:
         sort()
         return 0
 
-    items = (ctypes.c_int * 2)(2, 1)
+    items, compared = (ctypes.c_int * 2)(2, 1), callback(compare)
 
     def sort() -> None:
-        ctypes.CDLL(None).qsort(items, 2, 4, compare)
+        ctypes.CDLL(None).qsort(items, 2, 4, compared)
 
     sort()
     return "came back"

@@ -1,4 +1,4 @@
-"""Attacks on files: those of the user, of the host, of other plugins, and on those who read them."""
+"""Attacks on files: the user's, the host's, other plugins', and on those who read them."""
 
 import fcntl
 import os
@@ -38,13 +38,13 @@ def list_home(scene: Scene) -> str:
 
 @attack("fs-stat-guessed-path")
 def stat_guessed(scene: Scene) -> str:
-    status = os.stat(scene.key)
+    status = Path(scene.key).stat()
     return f"{status.st_size} bytes, written {status.st_mtime}"
 
 
 @attack("fs-read-guessed-link")
 def read_link(scene: Scene) -> str:
-    return os.readlink(scene.link)
+    return str(Path(scene.link).readlink())
 
 
 @attack("fs-size-of-disk")

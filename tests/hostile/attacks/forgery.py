@@ -267,7 +267,7 @@ def forge_frame(body: bytes) -> Callable[[Scene], str]:
 
 def framed(parts: object) -> bytes:
     """Give a frame of a lane."""
-    body = msgpack.packb(parts)
+    body: bytes = msgpack.packb(parts)
     return len(body).to_bytes(4, "big") + body
 
 
@@ -415,5 +415,5 @@ def patch(scene: Scene) -> str:
     """Nothing is trusted that this process could have changed: its next answer is no answer."""
     import protocol.lane
 
-    protocol.lane._pack_length = lambda length: b"\xff\xff\xff\xff"
+    setattr(protocol.lane, "_pack_length", lambda _: b"\xff" * 4)  # noqa: B010 - it is Final
     return "answered"

@@ -146,7 +146,7 @@ def user_name(scene: Scene) -> str:
 
     return tried(
         partial(raw.read, "/etc/passwd"),
-        lambda: secret_in(scene, getpass.getuser() + os.path.expanduser("~")),
+        lambda: secret_in(scene, getpass.getuser() + str(Path.home())),
     )
 
 

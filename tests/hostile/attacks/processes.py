@@ -189,7 +189,7 @@ def undo(scene: Scene) -> str:
         return raw.call("prctl", option, value, 0, 0, 0)
 
     limit = struct.pack("QQ", 2**64 - 1, 2**64 - 1)
-    dumpable, parent_dies, securebits, subreaper, thp = 4, 1, 28, 36, 41
+    dumpable, parent_dies, securebits, subreaper = 4, 1, 28, 36
     return tried(
         partial(prctl, dumpable, 1),
         partial(prctl, parent_dies, 0),

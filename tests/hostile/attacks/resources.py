@@ -9,6 +9,7 @@ import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ def files_in_memory(scene: Scene) -> str:
         for number in range(4):
             path = f"/dev/shm/hostile-{os.getpid()}-{number}"
             held.append(raw.open_file(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
-            os.unlink(path)
+            raw.call("unlinkat", -100, path.encode(), 0)
             raw.call("fallocate", held[-1], 0, 0, GIB // 2)
     finally:
         for number in held:
@@ -116,14 +117,10 @@ def pipes(scene: Scene) -> str:
     try:
         while bytes_in < 1100 * MIB // 4 and len(held) < 2100:
             held += os.pipe2(os.O_NONBLOCK)
-            try:
+            with suppress(OSError):  # there is no more room than usual
                 raw.call("fcntl", held[-1], 1031, MIB)
-            except OSError:
-                pass
-            try:
+            with suppress(BlockingIOError):
                 bytes_in += os.write(held[-1], bytes(MIB))
-            except BlockingIOError:
-                pass
     except OSError as error:
         if bytes_in <= 128 * MIB:
             raise Refused(name_of(error)) from error
@@ -212,10 +209,10 @@ def settings(scene: Scene) -> str:
 @attack("res-arrays-without-end")
 def arrays(scene: Scene) -> str:
     """Never written to, so that they take no memory even where they are given."""
-    held = []
+    held: list[object] = []
     try:
-        for _ in range(80):
-            held.append(scene.ctx.empty(64 * MIB, "u1"))
+        while len(held) < 80:
+            held += [scene.ctx.empty(64 * MIB, "u1")]
     except SpiralHostError:
         if not held:
             raise
@@ -237,8 +234,8 @@ def folders(scene: Scene) -> str:
     """Whoever clears away has to climb down 2,000 steps."""
     os.chdir(os.environ["TMPDIR"])
     for _ in range(2000):
-        os.mkdir("folder")
-        os.chdir("folder")
+        raw.call("mkdirat", -100, b"folder", 0o700)
+        raw.call("chdir", b"folder")
     os._exit(3)
 
 
@@ -246,7 +243,7 @@ def folders(scene: Scene) -> str:
 def files(scene: Scene) -> str:
     os.chdir(os.environ["TMPDIR"])
     for number in range(3000):
-        os.close(os.open(str(number), os.O_CREAT, 0o000))
+        os.close(raw.open_file(str(number), os.O_CREAT, 0o000))
     os._exit(3)
 
 
@@ -257,7 +254,7 @@ def huge_file(scene: Scene) -> str:
         return f"{os.pwrite(descriptor, b'x', 2 * GIB)} byte beyond 2 GiB"
     finally:
         os.close(descriptor)
-        os.unlink(f"{scene.data}/huge")
+        raw.call("unlinkat", -100, f"{scene.data}/huge".encode(), 0)
 
 
 @attack("res-deep-recursion")
