@@ -35,6 +35,10 @@ SHARED_S: Final = 2.0
 """How long a segment may be on its way to its reader, seconds. The node sends it before its writer
 may use it, so it is there already, or waits in the node for this process to read."""
 
+LIAR_S: Final = 0.02
+"""The same for the segments of a peer that has once named one which was not there: it must not hold
+up the thread that serves others too, time after time."""
+
 
 class NodeSide(Protocol):
     """How a process speaks with its node, from any thread."""
@@ -71,6 +75,7 @@ class Arena:
         self._live: dict[int, int] = {}
         self._incoming: dict[int, dict[int, Segment | None]] = {}
         self._ends: dict[int, weakref.ref[Ending]] = {}
+        self._liars: set[int] = set()
         self._getpid = os.getpid
         self._pid = os.getpid()
 
@@ -181,15 +186,19 @@ class Arena:
         except (IndexError, OSError, RemoteProtocolError):
             return None  # whoever names it is told
 
-    def incoming(self, lane: int, number: int) -> "Segment":
+    def incoming(self, lane: int, number: int, peer: int = 0) -> "Segment":
         """Give a segment that the other end of a lane writes; waits if it is on its way.
+
+        Args:
+            peer: Who that is, by its incarnation.
 
         Raises:
             RemoteProtocolError: There is none, or it cannot be read here.
         """
-        deadline = time.monotonic() + SHARED_S
+        deadline = time.monotonic() + (LIAR_S if peer in self._liars else SHARED_S)
         while number not in (known := self._incoming.get(lane, {})):
             if not self._node.wait_for_news(deadline):
+                self._liars.add(peer)
                 raise RemoteProtocolError("it names shared memory that it does not have")
         segment = known[number]
         if segment is None:

@@ -87,7 +87,7 @@ class Carrier:
         self._extension: Callable[[int, bytes], object] = extension
         if arena is not None:
             self._out = Outgoing(arena, lane)
-            incoming = Incoming(arena, lane)
+            incoming = Incoming(arena, lane, peer)
             self.freed = incoming.freed
             self._turn, self._extension = self._out.default, incoming.extension
             arena.join(lane, self)

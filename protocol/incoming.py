@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Incoming:
     """The reader's side of one end of a lane; lives as long as the lane."""
 
-    def __init__(self, arena: "Arena", lane: int) -> None:
+    def __init__(self, arena: "Arena", lane: int, peer: int = 0) -> None:
         self.freed: deque[int] = deque()
         """Leases whose last view is gone."""
         self._arena = arena
         self._lane = lane
+        self._peer = peer
 
     def extension(self, code: int, body: bytes) -> object:
         """Give what an extension value stands for.
@@ -41,7 +42,7 @@ class Incoming:
         what, lease, number, offset, size, *array = parts
         if not type(lease) is type(number) is type(offset) is type(size) is int:
             raise RemoteProtocolError("a reference to shared memory of the wrong types")
-        segment = self._arena.incoming(self._lane, number)
+        segment = self._arena.incoming(self._lane, number, self._peer)
         if not 0 <= offset <= offset + size <= segment.size:
             raise RemoteProtocolError("a reference beyond the end of its shared memory")
         memory = memoryview(segment.lease(lease, self.freed)).toreadonly()

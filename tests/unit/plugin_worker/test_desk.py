@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -391,6 +392,23 @@ class TestSharedMemory:
         node.desk.read()
         assert node.desk.arena.mapped == (0, 0)
         os.close(fd)
+
+    def test_who_names_what_is_not_there_is_waited_for_once(self, node: Node) -> None:
+        """
+        The thread that waits serves others too; an honest peer still has its time.
+        """
+        waits: list[float] = []
+
+        def wait(deadline: float) -> bool:
+            waits.append(deadline - time.monotonic())
+            return False
+
+        with patch.object(node.desk, "wait_for_news", wait):
+            for lane, peer in ((3, 66), (4, 66), (5, 77)):
+                with pytest.raises(RemoteProtocolError, match="does not have"):
+                    node.desk.arena.incoming(lane, 7, peer)
+
+        assert [wait_s > 1.0 for wait_s in waits] == [True, False, True]
 
     @pytest.mark.parametrize("lie", ["no seals", "another size", "no memory", "nothing"])
     def test_what_is_no_segment_is_not_mapped(self, node: Node, lie: str) -> None:
