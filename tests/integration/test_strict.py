@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -523,32 +524,40 @@ class TestTheOthers:
         again = run.embed("snoop", sandbox="strict")
         assert attempt(again, "answer = (ctx.data_dir / 'a').read_text()") == "standard"
 
-    def test_what_a_plugin_has_started_ends_with_it(
-        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Also what has left its session and its parent; a killed node leaves none of it either.
-
-        On a machine without a compiler of filters, or nothing could be started.
-        """
-        (tmp_path / "pyseccomp.py").write_text("raise ImportError('not here')\n")
-        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(kernel.__file__).parents[2]}")
-        host = run.embed("snoop", sandbox="strict", best_effort=True)
-        assert host.status()["sandbox"]["degraded"] == ["seccomp"]
-        fork = """
-import os, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    time.sleep(600)
+    def test_what_a_plugin_has_started_ends_with_it(self, run: Run) -> None:
+        """Also what has left its session and its parent; a killed node leaves none of it either."""
+        run.config_dir.mkdir()
+        (run.config_dir / "spiral.toml").write_text(
+            '[everyone]\nservices = ["*"]\nsubprocess = true\n'
+        )
+        host = run.embed("snoop", sandbox="strict", best_effort=False)
+        daemonise = """
+import subprocess
+answer = subprocess.run(["setsid", "-f", "sleep", "600"]).returncode
 """
         for end in (pid_of(host, "snoop"), host.status()["node_pid"]):
-            attempt(host, fork)
+            assert attempt(host, daemonise) == 0
             (child,) = eventually(partial(left_behind, host))
             watch = Watch(child)
             kill(end)
             assert watch.has_ended()
             assert eventually(lambda: host.get("snoop").state == "ready")
+
+    def test_a_granted_port_keeps_the_network_of_the_machine(self, run: Run) -> None:
+        """That port and no other; without one there is not even a loopback that others are on."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_server(("127.0.0.1", 0)) as other,
+        ):
+            port, closed = server.getsockname()[1], other.getsockname()[1]
+            run.config_dir.mkdir()
+            (run.config_dir / "spiral.toml").write_text(
+                f'[everyone]\nservices = ["*"]\nnetwork = [{port}]\n'
+            )
+            host = run.embed("snoop", sandbox="strict", best_effort=False)
+            reach = "import socket; socket.create_connection(('127.0.0.1', {})); answer = 1"
+            assert attempt(host, reach.format(port)) == 1
+            assert refused(attempt(host, reach.format(closed)), errno.EACCES, errno.EPERM)
 
 
 class TestOneThatAsksForIt:
