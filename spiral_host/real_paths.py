@@ -5,13 +5,14 @@ A path is followed each time it is compared: what was a folder yesterday may be 
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from protocol.names import shown
 from protocol.permissions import NOTHING, Permissions, join
 from spiral_host.config import DaemonConfig
+from spiral_host.patience import Patience
 
 _SYSTEM: Final = ("/proc", "/sys", "/dev")
 """What shows or changes other processes and the machine. What a plugin needs of it, its
@@ -44,6 +45,7 @@ class Grounds:
 
     data: Path
     others: tuple[Path, ...] = ()
+    _patience: Patience = field(default_factory=Patience)
 
     @classmethod
     def of(cls, config: DaemonConfig) -> "Grounds":
@@ -51,11 +53,19 @@ class Grounds:
         return cls(config.data, (config.run_dir, config.operator_dir))
 
     def follow(self, permissions: Permissions, plugin_id: str = "") -> Followed:
-        """Follow the paths of what is asked for, or granted.
+        """Follow the paths of what is asked for, or granted; they may lead to a disk of somebody's.
 
         Args:
             plugin_id: Whose own data folder is no secret to it.
         """
+        if not permissions.read and not permissions.write:
+            return Followed(join(NOTHING, permissions), (), {})
+        try:
+            return self._patience.do(lambda: self._follow(permissions, plugin_id))
+        except TimeoutError:
+            return _hopeless(permissions)
+
+    def _follow(self, permissions: Permissions, plugin_id: str) -> Followed:
         own = _inside(str(self.data), plugin_id) if plugin_id else ""
         forbidden = [os.path.realpath(path) for path in (self.data, *self.others)]
         refused: list[str] = []
@@ -81,6 +91,15 @@ class Grounds:
         )
         # Joining sorts them, and drops those that lie in others.
         return Followed(join(NOTHING, plain), tuple(refused), leads)
+
+
+def _hopeless(permissions: Permissions) -> Followed:
+    """Refuse every path: one of them, or of others, leads to a disk that does not answer."""
+    lists = (("read", permissions.read), ("write", permissions.write))
+    refused = [
+        f"{word} {path}: its disk does not answer" for word, paths in lists for path in paths
+    ]
+    return Followed(replace(permissions, read=(), write=()), tuple(refused), {})
 
 
 def _follow(path: str) -> tuple[str, str]:

@@ -1,10 +1,17 @@
+import os
+import threading
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from protocol.permissions import Permissions
+from spiral_host import patience
 from spiral_host.config import DaemonConfig
 from spiral_host.real_paths import Grounds
+from tests.hosts import eventually
+
+DEADLINE = 10.0
 
 
 @pytest.fixture
@@ -153,3 +160,36 @@ class TestRefusing:
         (refused,) = grounds.follow(read(base / "link")).refused
         assert refused.endswith("which cannot be shown")
         assert "\n" not in refused
+
+
+class TestDisks:
+    def test_one_that_does_not_answer_stops_nobody(
+        self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Its paths are refused in time, and others until it answers: it is asked once at a time.
+        """
+        reached, let, real = Event(), Event(), os.path.realpath
+
+        def slow(path: str, *, strict: bool = False) -> str:
+            if strict:
+                reached.set()
+                assert let.wait(DEADLINE)
+            return real(path, strict=strict)
+
+        monkeypatch.setattr(os.path, "realpath", slow)
+        monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+        found = grounds.follow(read(base / "images"), "me")
+        assert reached.wait(DEADLINE)
+        assert found.permissions == Permissions()
+        assert found.refused == (f"read {base / 'images'}: its disk does not answer",)
+
+        web = Permissions(network=(443,))
+        assert grounds.follow(web).permissions == web
+        begun = threading.active_count()
+        assert grounds.follow(read(base / "images")).refused
+        assert threading.active_count() == begun
+
+        let.set()
+        monkeypatch.setattr(patience, "PATIENCE_S", DEADLINE)
+        assert eventually(lambda: not grounds.follow(read(base / "images")).refused)
