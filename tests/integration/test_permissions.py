@@ -38,6 +38,10 @@ class P(Plugin):
 class Service:
     def add(self, a, b):
         return a + b
+
+    def read(self, path):
+        with open(path) as file:
+            return file.read()
 """
 
 
@@ -162,7 +166,7 @@ class TestConsent:
         """
         host = run.embed()
         host.load([author.writes("plain")])
-        host.load([author.writes("asks", "gpu = true"), author.writes("user", needs="asks")])
+        host.load([author.writes("asks", "network = [8443]"), author.writes("user", needs="asks")])
         assert {info.id: info.state for info in host.list_plugins()} == {
             "plain": "ready",
             "asks": "blocked",
@@ -175,7 +179,7 @@ class TestConsent:
         self, run: Run, author: Author
     ) -> None:
         host = run.start()
-        host.load(author.writes("asks", "network = [80, 443]\ngpu = true"))
+        host.load(author.writes("asks", "network = [80, 443, 8443]"))
         wider = command(run, "grant", "asks", "network=8080")
         assert wider.returncode == 1
         assert "asks does not ask for network 8080" in wider.stderr
@@ -185,9 +189,30 @@ class TestConsent:
         assert host.permissions("asks").in_force == Permissions(network=(443,))
 
         assert command(run, "grant", "asks").returncode == 0
-        whole = Permissions(network=(80, 443), gpu=True)
+        whole = Permissions(network=(80, 443, 8443))
         assert host.permissions("asks").in_force == whole
         assert state(host, "asks") == "ready"
+
+    def test_what_is_in_force_is_what_its_process_may_do(
+        self, run: Run, author: Author, tmp_path: Path
+    ) -> None:
+        """
+        Of two files that it asks for it can open the one that was granted, by the link, too.
+        """
+        one, two, link = tmp_path / "one.txt", tmp_path / "two.txt", tmp_path / "link.txt"
+        one.write_text("one")
+        two.write_text("two")
+        link.symlink_to(one)
+        host = run.embed()
+        host.load(author.writes("asks", f'read = ["{link}", "{two}"]'))
+        assert host.grant("asks", {"read": [str(one)]}).state == "ready"
+
+        service = host.get_service("asks")
+        assert service.read(str(one)) == service.read(str(link)) == "one"
+        with pytest.raises(PermissionError):
+            service.read(str(two))
+        host.grant("asks")
+        assert service.read(str(two)) == "two"
 
 
 class TestChange:
@@ -197,13 +222,13 @@ class TestChange:
         host = run.start()
         host.load(author.writes("asks", "network = [443]"))
         host.grant("asks")
-        author.writes("asks", "network = [443]\ngpu = true", version="2.0.0")
+        author.writes("asks", "network = [443, 8443]", version="2.0.0")
 
         again = command(run, "restart", "asks")
         assert again.returncode == 1
-        assert "asks for more than was granted to version 1.0.0: gpu; " in again.stderr
+        assert "asks for more than was granted to version 1.0.0: network 8443; " in again.stderr
         assert state(host, "asks") == "blocked"
-        assert audited(run, "blocked")[-1]["permissions"] == ["gpu"]
+        assert audited(run, "blocked")[-1]["permissions"] == ["network 8443"]
 
         assert host.grant("asks").state == "ready"
         assert host.get("asks").version == "2.0.0"
@@ -226,10 +251,10 @@ class TestChange:
         Whoever changes it has to be looked at again, even if it asks for no more than before.
         """
         host = run.embed()
-        host.load(author.writes("asks", "network = [443]\ngpu = true"))
-        assert host.grant("asks", {"gpu": True}).state == "ready"
+        host.load(author.writes("asks", "network = [443, 8443]"))
+        assert host.grant("asks", {"network": [8443]}).state == "ready"
         assert host.restart("asks").ok
-        author.writes("asks", "network = [443]\ngpu = true", version="1.0.1")
+        author.writes("asks", "network = [443, 8443]", version="1.0.1")
         assert host.restart("asks").state == "blocked"
         assert host.permissions("asks").lacking == Permissions(network=(443,))
 
@@ -240,9 +265,9 @@ class TestChange:
         Its new files are noticed; what they ask for more is not in force for that.
         """
         host = run.embed()
-        host.load(author.writes("asks", "gpu = true", broken=True))
+        host.load(author.writes("asks", "network = [8443]", broken=True))
         assert host.grant("asks").state == "quarantined"
-        author.writes("asks", "gpu = true\nnetwork = [443]", version="2.0.0")
+        author.writes("asks", "network = [443, 8443]", version="2.0.0")
         eventually(lambda: state(host, "asks") == "blocked")
         assert host.permissions("asks").lacking == Permissions(network=(443,))
 
@@ -250,7 +275,7 @@ class TestChange:
 class TestRevoke:
     def test_what_runs_is_stopped_and_blocked(self, run: Run, author: Author) -> None:
         host = run.start()
-        host.load([author.writes("asks", "gpu = true"), author.writes("plain")])
+        host.load([author.writes("asks", "network = [8443]"), author.writes("plain")])
         host.grant("asks")
         pid = host.get("plain").pid
 
@@ -258,7 +283,7 @@ class TestRevoke:
         assert (said.returncode, said.stdout) == (0, "asks: revoked; it is blocked\n")
         found = host.permissions("asks")
         assert (found.state, found.in_force) == ("blocked", NOTHING)
-        assert found.reason.startswith("asks for gpu; ")
+        assert found.reason.startswith("asks for network 8443; ")
         assert host.get("asks").pid is None
         assert host.get("plain").pid == pid
         assert not host.report("asks")
@@ -266,7 +291,7 @@ class TestRevoke:
         again = command(run, "revoke", "asks")
         assert again.returncode == 1
         assert "asks was granted nothing" in again.stderr
-        assert [line["permissions"] for line in audited(run, "revoked")] == [["gpu"]]
+        assert [line["permissions"] for line in audited(run, "revoked")] == [["network 8443"]]
 
 
 class TestDaemons:
@@ -275,21 +300,21 @@ class TestDaemons:
         It goes on in its process; and what starts anew starts with the same.
         """
         host = run.start()
-        host.load(author.writes("asks", "gpu = true"))
+        host.load(author.writes("asks", "network = [8443]"))
         host.grant("asks")
         pid = host.get("asks").pid
         run.kill_daemon()
         run.start_daemon()
         host = run.connect()
         assert (host.get("asks").pid, state(host, "asks")) == (pid, "ready")
-        assert host.permissions("asks").in_force == Permissions(gpu=True)
+        assert host.permissions("asks").in_force == Permissions(network=(8443,))
         assert host.restart("asks").ok
 
     def test_what_was_taken_away_while_there_was_none_leaves(
         self, run: Run, author: Author
     ) -> None:
         host = run.start()
-        host.load(author.writes("asks", "gpu = true"))
+        host.load(author.writes("asks", "network = [8443]"))
         host.grant("asks")
         run.kill_daemon()
         (run.config_dir / FILE).unlink()
@@ -302,7 +327,7 @@ class TestDaemons:
         self, run: Run, author: Author
     ) -> None:
         host = run.start()
-        path = author.writes("asks", "gpu = true")
+        path = author.writes("asks", "network = [8443]")
         host.load(path)
         host.grant("asks")
         host.shutdown()
@@ -339,7 +364,7 @@ class TestFile:
             (lambda path: path.write_text("[asks"), "is no TOML"),
             (lambda path: path.chmod(0o666), "chmod go-w"),
             (
-                lambda path: path.write_text(path.read_text().replace("gpu", "root")),
+                lambda path: path.write_text(path.read_text().replace("network", "root")),
                 "unknown permission 'root'",
             ),
         ],
@@ -352,7 +377,7 @@ class TestFile:
         The daemon starts all the same and names the cure; others run.
         """
         host = run.start()
-        path = author.writes("asks", "gpu = true")
+        path = author.writes("asks", "network = [8443]")
         host.load(path)
         host.grant("asks")
         host.shutdown()
