@@ -190,13 +190,15 @@ class Supervisor:
 
     def reconsider(self, plugin_id: str) -> None:
         """Another grant holds for a plugin: start it, or stop it in order, or let it go on."""
+        before = self._permits.in_force(plugin_id)  # what it was started with last
         self._permits.look_again(plugin_id)
         plugin = self._registry.plugins.get(plugin_id)
         if plugin is None or plugin.leaving:
             return
         if plugin.lifecycle.has_worker or plugin.state is State.QUARANTINED:
             hindrance = self._permits.decide(plugin.manifest)
-            if hindrance or plugin.permissions != self._permits.in_force(plugin_id):
+            before = plugin.permissions if plugin.lifecycle.has_worker else before
+            if hindrance or before != self._permits.in_force(plugin_id):
                 self.restart(plugin_id)
         self.advance()
 
