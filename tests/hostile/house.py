@@ -34,6 +34,15 @@ backoff_max_s = 0.1
 """
 ASKS: Final = {
     "permissions": "[permissions]",
+    "limits": """[limits]
+memory = "1 GiB"
+cpu = 0.2
+threads = 16
+files = 64
+file_size = "1 MiB"
+disk = "8 MiB"
+event_rate = 100
+call_rate = 100""",
     "grants": "[permissions]\nnetwork = [{tcp}]\nread = ['{granted}']",
 }
 """What else stands in the manifests of some groups; the others get what everybody gets."""

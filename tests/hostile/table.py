@@ -72,5 +72,5 @@ def _fits(outcome: str, wanted: str) -> bool:
         return False
     if word == "refused":
         said = set(detail.partition(":")[0].split())
-        return said <= set(reasons.split()) if reasons else bool(said)
+        return bool(said) and (not reasons or said <= set(reasons.split()))
     return not reasons or detail == reasons or detail.startswith(f"{reasons} (")
