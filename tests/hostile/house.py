@@ -107,6 +107,7 @@ class House:
 
     def _try(self, case: Case, timeout: float) -> str:
         stub = self.host.wait_service(case.group, PATIENCE_S)
+        life = self.host.get(case.group).incarnation
         outcome = "ended"
         try:
             outcome = str(stub.attack(case.id, numbers(), self._told(case.group), timeout=timeout))
@@ -115,7 +116,7 @@ class House:
         except RemoteError as error:
             return f"refused {error.type_name}"
         except WorkerLost as error:
-            outcome = f"died {self._cause(case.group, error)}"
+            outcome = f"died {self._cause(case.group, life, error)}"
         except RemoteProtocolError as error:
             outcome = f"refused RemoteProtocolError: {error}"
         except DeadlineExceeded:
@@ -123,12 +124,15 @@ class House:
         assert self.host.restart(case.group).ok
         return outcome
 
-    def _cause(self, group: str, error: WorkerLost) -> str:
+    def _cause(self, group: str, incarnation: int, error: WorkerLost) -> str:
         """Say how a worker ended, by its report where a busy node told its caller nothing."""
         if error.cause != "unknown cause":
             return error.cause
-        report = eventually(lambda: self.host.report(group))
-        return report.cause if report is not None else error.cause
+        return str(eventually(lambda: self._reported(group, incarnation)))
+
+    def _reported(self, group: str, incarnation: int) -> str:
+        report = self.host.report(group)
+        return report.cause if report is not None and report.incarnation == incarnation else ""
 
     def _live(self, case: Case) -> str:
         nursery = Nursery(self.host, self._folder.parent / "nursery", self._scene.key)

@@ -24,7 +24,7 @@ version = "1"
 entry = "{id}:Made"
 {more}
 [supervision]
-start_s = 1.0
+start_s = {start_s}
 stop_s = 0.2
 crashes = 1
 backoff_max_s = 0.1
@@ -86,13 +86,14 @@ class Nursery:
         unload: str = "pass",
         more: str = "",
         tables: str = "",
+        start_s: float = 20.0,
     ) -> LoadResult:
         """Write a plugin down and load it; give what came of that."""
         place = self.folder / plugin_id
         place.mkdir(parents=True, exist_ok=True)
         code = CODE.format(top=top, metadata=metadata, load=load, unload=unload)
         (place / f"{plugin_id}.py").write_text(code)
-        manifest = MANIFEST.format(id=plugin_id, more=more, tables=tables)
+        manifest = MANIFEST.format(id=plugin_id, more=more, tables=tables, start_s=start_s)
         (place / "plugin.toml").write_text(manifest)
         return self.load(place)
 
@@ -133,7 +134,7 @@ def fate(result: LoadResult) -> str:
 
 @life("life-loop-at-import")
 def loop_at_import(nursery: Nursery) -> str:
-    return fate(nursery.born("looping", top="while True: pass"))
+    return fate(nursery.born("looping", top="while True: pass", start_s=1.0))
 
 
 @life("life-exit-at-import")
@@ -148,7 +149,8 @@ def crash_for_ever(nursery: Nursery) -> str:
 
 @life("life-hang-in-on-load")
 def hang_in_on_load(nursery: Nursery) -> str:
-    return fate(nursery.born("hanging", load="__import__('threading').Event().wait()"))
+    forever = "__import__('threading').Event().wait()"
+    return fate(nursery.born("hanging", load=forever, start_s=1.0))
 
 
 @life("life-raise-in-on-load")
