@@ -33,6 +33,18 @@ class Announcer:
         ]
         return [*down, *up]
 
+    def news_of(self, service: str, offered: Offered | None) -> list[PluginEvent]:
+        """Give what is to be said of one service, of which this is the offer that counts now."""
+        before = self._said.pop(service, None)
+        now = None if offered is None else (offered.owner, offered.incarnation)
+        if now is not None:
+            self._said[service] = now
+        news: list[PluginEvent] = []
+        if before != now:
+            news += [ServiceDown(service, before[0])] if before is not None else []
+            news += [ServiceUp(service, now[0])] if now is not None else []
+        return news
+
 
 def _owners(services: Iterable[Offered]) -> dict[str, tuple[str, int]]:
     return {offer.service: (offer.owner, offer.incarnation) for offer in services}

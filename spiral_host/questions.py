@@ -5,7 +5,7 @@ Who asks is known by its incarnation, which its connection gives and it cannot c
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -141,7 +141,10 @@ class Questions:
         self._config = config
         self._write = write
         self._tell_node = tell_node
-        self._parked: list[_Parked] = []
+        self._parked: dict[str, list[_Parked]] = {}
+        """By the service that they wait for."""
+        self._waiting: Counter[int] = Counter()
+        """How many questions of each process are parked."""
         self.epoch = 0
         """The daemon's; lanes live longer than it, so its numbers stand in theirs."""
         self._lanes = 0
@@ -173,6 +176,13 @@ class Questions:
             raise UsageError(f"service {offer.service} has more than {MAX_METHODS} methods")
         for method in (*offer.methods, *offer.idempotent):
             parse_method(method)
+        length = _length(offer.service, *offer.methods, *offer.idempotent)
+        mine = self._registry.offered_by(asker.incarnation)
+        others = [known for known in mine if known.service != offer.service]
+        if len(others) >= MAX_OFFERS:
+            raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
+        if length + sum(known.length for known in others) > MAX_NAMES:
+            raise UsageError(f"{asker.name} offers more than {MAX_NAMES} characters of names")
         offered = Offered(
             offer.service,
             offer.methods,
@@ -180,13 +190,8 @@ class Questions:
             asker.name,
             offer.idempotent,
             is_application=asker.permissions is None,
+            length=length,
         )
-        mine = self._registry.offered_by(asker.incarnation)
-        others = [known for known in mine if known.service != offer.service]
-        if len(others) >= MAX_OFFERS:
-            raise UsageError(f"{asker.name} offers more than {MAX_OFFERS} services")
-        if sum(map(_length, (*others, offered))) > MAX_NAMES:
-            raise UsageError(f"{asker.name} offers more than {MAX_NAMES} characters of names")
         self._registry.offer(offered)
         provider = self._registry.provider(offer.service)
         if provider is not None and provider.incarnation != asker.incarnation:
@@ -201,21 +206,42 @@ class Questions:
         )
         asker.reply(Refusal("", *to_wire(why)))
 
-    def look_again(self) -> None:
-        """Something changed: parked questions may have their answer now."""
-        parked, self._parked = self._parked, []
-        for item in parked:
-            if item.timer.callback is None:
-                continue
-            item.timer.cancel()
-            left = max(0.0, item.timer.when - time.monotonic())
-            self.ask(item.asker, replace(item.question, wait_s=left))
+    def look_again(self, service: str | None = None) -> None:
+        """Something changed: parked questions may have their answer now.
+
+        Args:
+            service: What they are for, where nothing else has changed. It may change as often as
+                a plugin can say so, so what still has no answer stays where it is.
+        """
+        for name in list(self._parked) if service is None else [service]:
+            if self._registry.provider(name) or self._registry.why_hopeless(name):
+                for item in self._parked.pop(name, []):
+                    self._waiting[item.asker.incarnation] -= 1
+                    item.timer.cancel()
+                    left = max(0.0, item.timer.when - time.monotonic())
+                    self.ask(item.asker, replace(item.question, wait_s=left))
 
     def forget(self, incarnation: int) -> None:
         """Drop the questions of one that is gone."""
-        for item in self._parked:
-            if item.asker.incarnation == incarnation:
-                item.timer.cancel()
+        if not self._waiting.pop(incarnation, 0):
+            return
+        for name, items in list(self._parked.items()):
+            left = [item for item in items if item.asker.incarnation != incarnation]
+            for item in items:
+                if item.asker.incarnation == incarnation:
+                    item.timer.cancel()
+            self._keep_parked(name, left)
+
+    def forget_all_but(self, incarnations: Collection[int]) -> None:
+        """Drop the questions of everybody else, because they are gone."""
+        for incarnation in [each for each in self._waiting if each not in incarnations]:
+            self.forget(incarnation)
+
+    def _keep_parked(self, name: str, items: list[_Parked]) -> None:
+        if items:
+            self._parked[name] = items
+        else:
+            self._parked.pop(name, None)
 
     def _resolve(self, asker: Asker, question: Resolve) -> None:
         if len(question.service) > MAX_SERVICE:
@@ -233,12 +259,12 @@ class Questions:
         if not question.wait_s > 0:  # nor if it is no number
             asker.reply(Answer(question.request, None))
             return
-        mine = sum(item.asker.incarnation == asker.incarnation for item in self._parked)
-        if mine >= MAX_PARKED:
+        if self._waiting[asker.incarnation] >= MAX_PARKED:
             raise Overloaded(question.service, 1.0)
         until = min(question.wait_s, 3600.0)
         timer = self._reactor.call_later(until, lambda: self._give_up(asker, question))
-        self._parked.append(_Parked(asker, question, timer))
+        self._parked.setdefault(question.service, []).append(_Parked(asker, question, timer))
+        self._waiting[asker.incarnation] += 1
 
     def _grant(self, asker: Asker, question: Resolve, provider: Offered) -> None:
         self._lanes += 1
@@ -276,7 +302,10 @@ class Questions:
         self._reactor.call_later(AGAIN_S, lambda: self.ask(asker, again))
 
     def _give_up(self, asker: Asker, question: Resolve) -> None:
-        self._parked = [item for item in self._parked if item.question is not question]
+        parked = self._parked[question.service]
+        left = [item for item in parked if item.question is not question]
+        self._keep_parked(question.service, left)
+        self._waiting[asker.incarnation] -= 1
         asker.reply(Answer(question.request, None))
 
     def _look_up(
@@ -345,8 +374,7 @@ def _bytes(*texts: str) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def _length(offered: Offered) -> int:
-    names = (offered.service, *offered.methods, *offered.idempotent)
+def _length(*names: str) -> int:
     return sum(map(len, names)) + len(names)
 
 
@@ -359,7 +387,7 @@ def _listed(offers: list[Offered]) -> list[list[object]]:
     used: Counter[int] = Counter()
     rows: list[list[object]] = []
     for offer in offers:
-        used[offer.incarnation] += _length(offer)
+        used[offer.incarnation] += offer.length
         methods = offer.methods if used[offer.incarnation] <= share else ()
         rows.append([offer.service, offer.owner, list(methods)])
     return rows

@@ -93,6 +93,8 @@ class Offered:
     idempotent: tuple[str, ...] = ()
     """Methods that may be called again when a call was lost."""
     is_application: bool = False
+    length: int = 0
+    """Characters of all these names, for who has counted them."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class Registry:
     _known: dict[str, PluginMetadata] = field(default_factory=dict)
     _free: set[str] | None = None
     _offers: dict[str, list[Offered]] = field(default_factory=dict)
+    _by_life: dict[int, dict[str, Offered]] = field(default_factory=dict)
     _last_owner: dict[str, str] = field(default_factory=dict)
 
     def take_in(self, plugin: Plugin) -> None:
@@ -206,6 +209,7 @@ class Registry:
 
     def offer(self, offered: Offered) -> None:
         """Take in a service; `provider` says which offer of a name is the one that is called."""
+        self._by_life.setdefault(offered.incarnation, {})[offered.service] = offered
         offers = self._offers.setdefault(offered.service, [])
         for place, known in enumerate(offers):
             if known.incarnation == offered.incarnation:
@@ -215,9 +219,12 @@ class Registry:
 
     def withdraw(self, service: str, incarnation: int) -> None:
         """Forget a service of one life; an earlier offer of the name counts again."""
-        left = [
-            offer for offer in self._offers.get(service, []) if offer.incarnation != incarnation
-        ]
+        mine = self._by_life.get(incarnation, {})
+        if mine.pop(service, None) is None:
+            return
+        if not mine:
+            del self._by_life[incarnation]
+        left = [offer for offer in self._offers[service] if offer.incarnation != incarnation]
         if left:
             self._offers[service] = left
         else:
@@ -225,8 +232,7 @@ class Registry:
 
     def withdraw_all(self, incarnation: int) -> None:
         """Forget every service of a life that has ended."""
-        mine = [offer for offers in self._offers.values() for offer in offers]
-        mine = [offer for offer in mine if offer.incarnation == incarnation]
+        mine = self.offered_by(incarnation)
         if mine:
             self.forget_owner(mine[0].owner)
         for offer in mine:
@@ -268,12 +274,7 @@ class Registry:
 
     def offered_by(self, incarnation: int) -> list[Offered]:
         """Give what one life offers, also where a newer offer of the name is called instead."""
-        return [
-            offer
-            for offers in self._offers.values()
-            for offer in offers
-            if offer.incarnation == incarnation
-        ]
+        return list(self._by_life.get(incarnation, {}).values())
 
     def services_of(self, incarnation: int) -> list[str]:
         """Name the services of one life."""

@@ -65,11 +65,11 @@ class WorkerFrames:
         """Take in what workers and clients may say alike."""
         if isinstance(message, Offer):
             self._questions.offer(asker, message)
-            self._questions.look_again()
-            self._supervisor.announce()
+            self._questions.look_again(message.service)
+            self._supervisor.announce(message.service)
         elif isinstance(message, Withdraw):
             self._registry.withdraw(message.service, asker.incarnation)
-            self._supervisor.announce()
+            self._supervisor.announce(message.service)
         else:
             self._questions.ask(asker, message)
 

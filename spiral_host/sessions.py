@@ -165,6 +165,8 @@ class Sessions:
         """The node is gone; what a node says from now on, another says."""
         self._dead |= {name, self._node}
         self._node, self._node_name = b"", ""
+        clients = {client.incarnation for client in self._clients.values()}
+        self._questions.forget_all_but(clients)  # its workers are gone with it
 
     def let_clients_in(self) -> None:
         """Greet the clients that came while the daemon was still finding its feet."""
@@ -267,6 +269,7 @@ class Sessions:
         elif isinstance(message, Confined):
             self._supervisor.confined(message.incarnation, message.layers)
         elif isinstance(message, Exited):
+            self._questions.forget(message.incarnation)
             self._supervisor.exited(message)
         elif isinstance(message, SpawnFailed):
             self._supervisor.spawn_failed(message.incarnation, message.reason)

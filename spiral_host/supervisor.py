@@ -455,11 +455,19 @@ class Supervisor:
             self._is_advancing = not is_outermost
         self.advance()
 
-    def announce(self) -> None:
-        """Publish which services can be called now, and which no longer."""
+    def announce(self, service: str | None = None) -> None:
+        """Publish which services can be called now, and which no longer.
+
+        Args:
+            service: Which, where nothing else has changed: a plugin may say so all the time.
+        """
         if self._is_taking_over:
             return
-        for event in self._announcer.news(self._registry.services()):
+        if service is None:
+            news = self._announcer.news(self._registry.services())
+        else:
+            news = self._announcer.news_of(service, self._registry.provider(service))
+        for event in news:
             self._outside.publish(event)
 
     def _look_at(self, plugin: Plugin) -> None:

@@ -279,7 +279,8 @@ class TestLookUp:
         for liar in range(100, 140):
             for number in range(4):
                 methods = tuple(f"m{at:0126}" for at in range(120))
-                desk.registry.offer(Offered(f"s{liar}.{number}", methods, liar, "liar"))
+                offered = Offered(f"s{liar}.{number}", methods, liar, "liar", length=128 * 120)
+                desk.registry.offer(offered)
         desk.questions.ask(client.asker, ListServices("1"))
 
         assert len(pack_value(client.last)) < MAX_MESSAGE

@@ -35,6 +35,37 @@ def granted(house: House) -> GrantLane:
 
 
 class TestPatience:
+    def test_what_has_nothing_to_do_with_it_does_not_touch_it(
+        self, house: House, caller: Desk, callee: Desk
+    ) -> None:
+        """
+        A plugin may offer again and again: a question for another service is not even looked at.
+        """
+        resolve(house, caller, wait_s=5.0)
+        due = house.reactor.due
+        for _ in range(100):
+            offer(house, callee, "other")
+            house.questions.look_again("other")
+
+        assert house.reactor.due == due
+        assert len(house.reactor._timers) == len(due)
+        offer(house, callee)
+        assert granted(house).request == "q"
+
+    def test_those_of_one_that_is_gone_are_nobodys(
+        self, house: House, caller: Desk, callee: Desk
+    ) -> None:
+        """
+        Others that wait for the same service still do.
+        """
+        resolve(house, caller, wait_s=5.0)
+        other = Desk(CALLER + 5, "app:other")
+        resolve(house, other, wait_s=5.0, request="theirs")
+        house.questions.forget(CALLER)
+
+        offer(house, callee)
+        assert granted(house).request == "theirs"
+
     def test_it_is_what_was_asked_for(self, house: House, caller: Desk) -> None:
         """
         However often something else moved meanwhile, a question gives up in its own time.

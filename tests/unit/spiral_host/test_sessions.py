@@ -7,6 +7,7 @@ import pytest
 from protocol.messages import (
     FROM_CLIENT,
     FROM_NODE,
+    FROM_WORKER,
     HELLO,
     TO_CLIENT,
     TO_NODE,
@@ -34,6 +35,7 @@ from protocol.messages import (
     Offer,
     Refusal,
     Refused,
+    Relay,
     Resolve,
     Samples,
     SetConfig,
@@ -224,6 +226,34 @@ class TestGreeting:
         assert lobby.daemon.arrived == [details()]
         assert lobby.daemon.sent == []
         assert lobby.sessions.violations == 0
+
+    def test_what_a_worker_waited_for_dies_with_it(self, lobby: Lobby) -> None:
+        """
+        Or one that crashes all the time would leave more and more questions behind.
+        """
+        lobby.house.add_ready(manifest("base"))
+        life = lobby.house.incarnation("base")
+        asked = Resolve(request="q", service="later", wait_s=3600.0)
+        lobby.node_says(Relay(life, FROM_WORKER.encode(asked)))
+        assert lobby.house.questions._parked
+        lobby.node_says(Exited(incarnation=life, plugin_id="base", cause=Cause(kind="exit")))
+
+        assert not lobby.house.questions._parked
+
+    def test_those_of_a_lost_node_too(self, lobby: Lobby) -> None:
+        """
+        Clients wait on.
+        """
+        lobby.client_greets(b"A")
+        lobby.client_says(b"A", Resolve(request="q", service="later", wait_s=60.0))
+        lobby.house.add_ready(manifest("base"))
+        asked = Resolve(request="q", service="later", wait_s=3600.0)
+        life = lobby.house.incarnation("base")
+        lobby.node_says(Relay(life, FROM_WORKER.encode(asked)))
+        lobby.sessions.node_lost("node:a")
+
+        (left,) = lobby.house.questions._parked["later"]
+        assert left.asker.incarnation == FIRST
 
     def test_who_is_there_is_known_by_the_name_it_has_on_the_bus(self, lobby: Lobby) -> None:
         """
