@@ -19,6 +19,7 @@ from benchmarks.figures import Figure
 from benchmarks.hosts import PLUGINS
 from benchmarks.rounds import medians
 from plugin_worker.node.bubblewrap import Bubblewrap
+from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.node.feeds import Feeds
 from plugin_worker.node.litter import Litter
 from plugin_worker.node.notices import Notices
@@ -61,6 +62,7 @@ class _Nursery:
         self._incarnation = 0
         self._confined_at = self._ready_at = self._gone_at = 0.0
         self._reactor = Reactor()
+        groups = Cgroups.of_this_machine()
         self._profile = profile
         profiles = Profiles(missing, best_effort=True)
         for name in ("tmp", "logs"):
@@ -73,7 +75,9 @@ class _Nursery:
         self._bubblewrap = Bubblewrap(self._reactor, folder / "lib")
         ways = self._zygote, self._bubblewrap, profiles
         notices = Notices(self._reactor, self.tell_daemon)
-        self._workers = Workers(self._reactor, folder, *ways, feeds, Litter(), notices, self)
+        self._workers = Workers(
+            self._reactor, folder, *ways, feeds, Litter(), groups, notices, self
+        )
 
     def tell_daemon(self, message: FromNode) -> None:
         """Keep when what was waited for came."""
@@ -145,6 +149,7 @@ class _Nursery:
         """End the zygote and everything else."""
         self._zygote.close()
         self._bubblewrap.close()
+        self._workers.close(1.0)
         self._reactor.close()
         self._context.destroy(linger=0)
 

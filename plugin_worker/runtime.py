@@ -78,6 +78,7 @@ from protocol.names import Topic
 from protocol.packets import Kind
 from protocol.permissions import parse_permissions
 from protocol.plugin import PluginMetadata
+from protocol.reached import limits_reached, set_limits
 from protocol.reactor import Reactor
 from protocol.runs import Run, unpack_delivery
 from protocol.servant import Servant
@@ -115,6 +116,7 @@ def run(spec: dict[str, object], umbilical: socket.socket, flight_fd: int, inter
     gc.enable()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     write_stacks_to(flight_fd)
+    set_limits(parse_limits(spec.get("limits", {})))
     runtime = Runtime(spec, umbilical, flight_fd, interest_fd)
     try:
         return runtime.run()
@@ -315,7 +317,9 @@ class Runtime:
         text = "".join(traceback.format_exception(type(error), error, frames))
         sys.stderr.write(text)
         kept = travelling(text[-MAX_TRACEBACK:])
-        broken = Broken(stage=stage, error=in_a_line(error), traceback=kept)
+        reached = limits_reached(error)
+        line = in_a_line(error) + (f"; {reached}" if reached else "")
+        broken = Broken(stage=stage, error=line, traceback=kept)
         self._desk.state("state", broken)
 
     def _stop(self) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 from protocol.errors import UsageError
 from protocol.names import shown
 
+_STEP: Final = 1024
 _MiB: Final = 1 << 20
 _GiB: Final = 1 << 30
 
@@ -84,6 +85,15 @@ def parse_limits(table: object, otherwise: Limits = DEFAULTS) -> Limits:
 def capped(limits: Limits, caps: Limits) -> Limits:
     """Give the lesser of the two, limit by limit."""
     return Limits(**{word: min(getattr(limits, word), getattr(caps, word)) for word in WORDS})
+
+
+def size_text(size: float) -> str:
+    """Give bytes for people, as a manifest may have them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < _STEP:
+            return f"{size:.4g} {unit}"
+        size /= _STEP
+    return f"{size:.4g} GiB"
 
 
 NO_CAPS: Final = Limits(

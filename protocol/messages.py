@@ -149,6 +149,7 @@ class WorkerReport:
 
     Attributes:
         silence: Why the loop that runs its handlers counts as silent, or empty.
+        limits: Each limit's name, with its value, None for none, and what holds it.
     """
 
     incarnation: int
@@ -158,6 +159,7 @@ class WorkerReport:
     confined: bool
     layers: tuple[str, ...]
     silence: str = ""
+    limits: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,11 @@ class Denied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDetails:
-    """What a node says of itself when it greets a daemon."""
+    """What a node says of itself when it greets a daemon.
+
+    Attributes:
+        limits_by: What there is on this machine to hold limits with, for people.
+    """
 
     name: str
     pid: int
@@ -273,6 +279,7 @@ class NodeDetails:
     missing: Mapping[str, str]
     workers: tuple[WorkerReport, ...]
     exits: tuple[Exited, ...]
+    limits_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,10 +404,15 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Confined:
-    """A worker said hello from inside its confinement, and the kernel's view agrees."""
+    """A worker said hello from inside its confinement, and the kernel's view agrees.
+
+    Attributes:
+        limits: Each limit's name, with its value, None for none, and what holds it.
+    """
 
     incarnation: int
     layers: tuple[str, ...]
+    limits: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

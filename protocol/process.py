@@ -2,11 +2,23 @@
 
 import os
 import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _STOPPED: Final = [b"T"], [b"t"]
 """How a state is spelled there; `t` is stopped by a debugger."""
+
+_ENDED: Final = b"Z", b"X"
+_USER_TICKS: Final = 11
+_THREADS: Final = 17
+_RESIDENT: Final = 21
+_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+_MUCH: Final = 4096
+"""Bytes; some fifty numbers and a name of 64."""
 
 _START_TIME: Final = 19
 """Where it stands in /proc/PID/stat behind the name, which may itself hold spaces: field 22."""
@@ -30,10 +42,46 @@ def is_stopped(pid: int) -> bool:
 def _stat(pid: int) -> list[bytes]:
     """Give what stands in /proc/PID/stat behind the name; nothing if it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()  # a process may have a name that is no text
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(file, _MUCH)  # bytes: a process may have a name that is no text
+        finally:
+            os.close(file)
     except (FileNotFoundError, ProcessLookupError):
         return []
     return stat.rpartition(b")")[2].split()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process uses: processor seconds since it began, threads, resident bytes."""
+
+    cpu_s: float
+    threads: int
+    memory: int
+
+
+def usage_of(pid: int) -> Usage | None:
+    """Say what a process uses; None if it is gone, or has ended and is not reaped."""
+    stat = _stat(pid)
+    if not stat or stat[0] in _ENDED:
+        return None
+    ticks = int(stat[_USER_TICKS]) + int(stat[_USER_TICKS + 1])
+    memory = int(stat[_RESIDENT]) * _PAGE
+    return Usage(cpu_s=ticks / _TICKS_A_S, threads=int(stat[_THREADS]), memory=memory)
+
+
+def descendants_of(pid: int) -> Iterator[int]:
+    """Name what a process has started and what that has, as long as each one's parent lives."""
+    waiting = [pid]
+    while waiting:
+        try:
+            threads = list(Path(f"/proc/{waiting.pop()}/task").iterdir())
+            found = [int(p) for one in threads for p in (one / "children").read_text().split()]
+        except OSError:  # it, or one of its threads, has just ended
+            continue
+        yield from found
+        waiting.extend(found)
 
 
 def raise_descriptor_limit() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import sources
 from protocol.errors import RemoteError, SpiralHostError, builtin_of, travelling
+from protocol.reached import limits_reached
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +45,8 @@ def report(call: str, error: BaseException) -> RemoteError:
     """
     type_name = _guarded(lambda: _type_name(error), "Exception")
     text = _guarded(lambda: _text(error), _UNREADABLE)
+    if reached := _guarded(lambda: limits_reached(error), ""):
+        text = f"{text}; {reached}" if text else reached
     traceback = _guarded(lambda: _ending("".join(_chain(error))), f"{type_name}: {text}\n")
     return RemoteError(call, type_name, text, traceback, _guarded(lambda: _builtin(error), ""))
 

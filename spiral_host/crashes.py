@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SIGNAL = "signal"
     RAISED = "raised"
     OUT_OF_MEMORY = "out-of-memory"
+    LIMIT = "limit"
     HANG = "hang"
     START_TIMEOUT = "start-timeout"
     VIOLATION = "protocol-violation"
@@ -210,6 +211,7 @@ def _says(words: str) -> Callable[[Death], bool]:
 
 _KINDS: Final[tuple[tuple[Kind, Callable[[Death], bool]], ...]] = (
     (Kind.OUT_OF_MEMORY, _says("out of memory")),
+    (Kind.LIMIT, lambda death: death.cause.rule.startswith("limit ")),
     # A plugin that has raised leaves, or is ended because it did not: that is no other kind.
     (Kind.RAISED, lambda death: bool(death.traceback)),
     (Kind.HANG, _says("hang")),

@@ -1,7 +1,7 @@
 """What an application is told, as frozen records: plugins, services, the outcome of a load."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from protocol.permissions import Permissions, parse_permissions
@@ -23,6 +23,7 @@ class PluginInfo:
         descriptors: How many it has open, by its own word; None before it has been asked.
         uptime_s: Since it became ready.
         sandbox: The layers that confine it; empty is NOT SANDBOXED.
+        limits: Those in force: each one's `limit`, None for none, and what it is held `by`.
     """
 
     id: str
@@ -50,6 +51,7 @@ class PluginInfo:
     descriptors: int | None
     uptime_s: float | None
     sandbox: tuple[str, ...]
+    limits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Give plain values, fit for JSON."""
@@ -127,7 +129,7 @@ class LoadResult:
 
 def plugin_info(row: Mapping[str, Any]) -> PluginInfo:
     """Build the record from what the daemon says."""
-    values = {field.name: row[field.name] for field in fields(PluginInfo)}
+    values = {one.name: row[one.name] for one in fields(PluginInfo)}
     for name in ("capabilities", "services", "sandbox"):
         values[name] = tuple(values[name])
     return PluginInfo(**values)

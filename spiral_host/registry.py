@@ -1,7 +1,8 @@
 """Know what is installed, what runs, and who provides which service. Starts and sends nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from protocol.messages import Sample
@@ -23,6 +24,10 @@ UP: Final = frozenset({State.READY, State.SUSPECT})
 _SEE: Final = "see: spiral-host plugins"
 
 
+NO_LIMITS: Final[Mapping[str, object]] = MappingProxyType({})
+"""Of a plugin without a worker."""
+
+
 @dataclass(slots=True)
 class Plugin:
     """One plugin that somebody wants, and its worker while it has one."""
@@ -37,6 +42,8 @@ class Plugin:
     confined: bool = False
     """Whether it has said hello from inside its confinement, so that it may be told to load."""
     layers: tuple[str, ...] = ()
+    limits: Mapping[str, object] = field(default_factory=lambda: NO_LIMITS)
+    """Those in force, each with its value and what holds it, by its node's word."""
     permissions: Permissions = NOTHING
     """Those in force, for as long as its worker lives."""
     figures: Sample | None = None

@@ -267,7 +267,7 @@ class Sessions:
         elif isinstance(message, Spawned):
             self._supervisor.spawned(message.incarnation, message.pid)
         elif isinstance(message, Confined):
-            self._supervisor.confined(message.incarnation, message.layers)
+            self._supervisor.confined(message.incarnation, message.layers, message.limits)
         elif isinstance(message, Exited):
             self._questions.forget(message.incarnation)
             self._supervisor.exited(message)

@@ -38,7 +38,7 @@ from spiral_host.lifecycle import Kill, Lifecycle, SendStop, Spawn, State, Termi
 from spiral_host.manifest import Manifest
 from spiral_host.pace import Pace
 from spiral_host.permits import Permits
-from spiral_host.registry import UP, Plugin, Registry
+from spiral_host.registry import NO_LIMITS, UP, Plugin, Registry
 from spiral_host.store import Statement, Wanted
 from spiral_host.worker_orders import WorkerOrders
 
@@ -239,13 +239,15 @@ class Supervisor:
         if plugin is not None:
             plugin.pid = pid
 
-    def confined(self, incarnation: int, layers: tuple[str, ...]) -> None:
+    def confined(
+        self, incarnation: int, layers: tuple[str, ...], limits: Mapping[str, object] = NO_LIMITS
+    ) -> None:
         """A worker is confined and listens: only now is it told what to import."""
         if self._describing.confined(incarnation):
             return
         plugin = self._registry.by_incarnation(incarnation)
         if plugin is not None:
-            plugin.layers, plugin.confined = layers, True
+            plugin.layers, plugin.limits, plugin.confined = layers, limits, True
             self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
 
     def permitted(self, permitted: Permitted) -> None:
@@ -383,6 +385,7 @@ class Supervisor:
                 self._permits.decide(plugin.manifest)
                 plugin.permissions = self._permits.in_force(plugin.id)
             plugin.pid, plugin.layers = report.pid, report.layers
+            plugin.limits = report.limits
             plugin.confined = report.confined
             kept.append(report)
             if failpoints.ARMED:
@@ -561,6 +564,7 @@ class Supervisor:
             if isinstance(action, Spawn):
                 plugin.incarnation = self._next_incarnation()
                 plugin.pid, plugin.layers, plugin.figures = 0, (), None
+                plugin.limits = NO_LIMITS
                 plugin.confined, plugin.began = False, time.monotonic()
                 plugin.permissions = self._permits.in_force(plugin.id)
                 self._workers.spawn(plugin.incarnation, plugin.manifest, plugin.permissions)
@@ -580,6 +584,7 @@ class Supervisor:
         self._registry.withdraw_all(plugin.incarnation)
         plugin.incarnation = plugin.pid = 0
         plugin.figures, plugin.layers, plugin.permissions = None, (), NOTHING
+        plugin.limits = NO_LIMITS
         if not plugin.lifecycle.has_worker:
             return
         followers = self._registry.followers(plugin.id)

@@ -72,7 +72,14 @@ def plugin_row(plugin: Plugin, registry: Registry) -> Row:
         "descriptors": figures.descriptors if figures else None,
         "uptime_s": ready_for,
         "sandbox": list(plugin.layers),
+        "limits": {name: _limit(said) for name, said in plugin.limits.items()},
     }
+
+
+def _limit(said: object) -> Row:
+    """Give a limit's value, None for none, and what holds it."""
+    value, by = said if isinstance(said, list | tuple) and len(said) == 2 else (None, "")
+    return {"limit": value, "by": by}
 
 
 def status_row(
@@ -93,6 +100,7 @@ def status_row(
         "protocol": VERSION,
         "plugins": dict(states),
         "sandbox": sandbox_row(config, node),
+        "limits_by": node.limits_by if node else "",
         "logs": str(Path(config.run_dir) / "logs"),
         "grants": str(config.operator_dir / GRANTS),
         "audit": str(Path(config.run_dir) / AUDIT),

@@ -1,7 +1,7 @@
 """Look after the health of this machine's workers, all with one timer. It decides nothing.
 
 When to ask and who is silent is pulse.py's word, when to measure that of vitals.py; what is to be
-done about a silent worker is the daemon's.
+done about a silent worker is the daemon's. Who uses too much is watch.py's word: that one is ended.
 """
 
 import time
@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from plugin_worker.node.aside import Aside
 from plugin_worker.node.oom import MemoryKills, counting_files
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.vitals import Vitals
+from plugin_worker.node.watch import Breach, Watch, Weight
+from plugin_worker.node.weighing import weigh
 from plugin_worker.node.worker import WorkerProcess
 from protocol.flight import DUMP, read_flight, stacks_size
 from protocol.messages import Cause, FromNode, Heard, Ping, Pong, Silent
@@ -38,6 +41,7 @@ class Health:
         living: The workers.
         ping: Sends a worker a ping.
         tell: Tells the daemon.
+        aside: Where folders are weighed.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class Health:
         living: Mapping[int, WorkerProcess],
         ping: Callable[[WorkerProcess, Ping], None],
         tell: Callable[[FromNode], None],
+        aside: Aside,
     ) -> None:
         self._reactor = reactor
         self._living = living
         self._ping = ping
         self._tell = tell
+        self._aside = aside
         self._timer: Timer | None = None
         self._memory = MemoryKills(counting_files(), time.monotonic())
         self._memory_due = 0.0
@@ -59,6 +65,7 @@ class Health:
         """A worker has been forked: measure it from now on."""
         worker.born = time.monotonic()
         worker.vitals = Vitals(worker.incarnation, worker.born)
+        worker.watch = Watch(worker.limits, worker.data_dir, worker.born)
         self._plan(worker.born)
 
     def loaded(self, worker: WorkerProcess) -> None:
@@ -108,8 +115,37 @@ class Health:
     def _look_after(self, worker: WorkerProcess, now: float) -> None:
         if worker.pulse is not None and worker.pulse.due <= now and worker.is_open:
             self._look(worker, worker.pulse, now)
-        if worker.vitals is not None and worker.vitals.due <= now:
-            worker.vitals.take(worker.measure(), now)
+        if worker.vitals is not None and worker.watch is not None:
+            self._measure(worker, worker.vitals, worker.watch, now)
+            if worker.watch.weigh_due <= now:
+                self._weigh(worker, worker.watch)
+
+    def _measure(self, worker: WorkerProcess, vitals: Vitals, watch: Watch, now: float) -> None:
+        if now < min(vitals.due, watch.due):
+            return
+        measured = worker.measure()
+        if vitals.due <= now:
+            vitals.take(measured, now)
+        if measured is not None:
+            self._judge(worker, watch.take(measured, now))
+
+    def _weigh(self, worker: WorkerProcess, watch: Watch) -> None:
+        watch.weighing()
+        folders, most = (worker.data_dir, str(worker.tmp)), worker.limits.disk
+        began = time.monotonic()
+
+        def weighed(weight: Weight) -> None:
+            now = time.monotonic()
+            self._judge(worker, watch.weighed(weight, now - began, now))
+            self._plan(now)
+
+        self._aside.do(lambda: weigh(folders, most), weighed)
+
+    def _judge(self, worker: WorkerProcess, breach: Breach | None) -> None:
+        if breach is None or worker.rule or worker.incarnation not in self._living:
+            return
+        worker.rule = str(breach)
+        self.write_stacks(worker, lambda: worker.kill(worker.rule))
 
     def _look(self, worker: WorkerProcess, pulse: Pulse, now: float) -> None:
         found = pulse.look(read_flight(worker.flight_fd), now)
@@ -146,8 +182,9 @@ class Health:
 
 
 def _due(worker: WorkerProcess) -> float:
-    pulse, vitals = worker.pulse, worker.vitals
+    pulse, vitals, watch = worker.pulse, worker.vitals, worker.watch
     return min(
         pulse.due if pulse is not None and worker.is_open else float("inf"),
         vitals.due if vitals is not None else float("inf"),
+        min(watch.due, watch.weigh_due) if watch is not None else float("inf"),
     )

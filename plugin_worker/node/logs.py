@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from plugin_worker.node.budget import Budget
+from protocol.limits import DEFAULTS
 
-BURST: Final = 8 << 20
-RATE: Final = 2 << 20
-"""Bytes that a worker may print at once, and bytes a second after that. The burst is one whole
-file: a long traceback, or a library that announces itself, never waits. Twenty thousand lines a
+RATE: Final = DEFAULTS.log_rate
+BURST: Final = 4 * RATE
+"""Bytes that a worker may print a second, and before that at once. The burst is one whole file:
+a long traceback, or a library that announces itself, never waits. Twenty thousand lines a
 second are more than anybody reads, and leave the disk time to breathe: a new file every four
 seconds. (journald drops what is beyond 10,000 lines in 30 s; here their writer waits.)"""
+
+LEAST_BURST: Final = 64 << 10
+"""Bytes that one may print at once whatever its rate: what its pipe holds, one long traceback."""
 
 MAX_FILE: Final = 8 << 20
 """Bytes of one file; the one before it is kept too."""
@@ -31,9 +35,13 @@ nothing of what an earlier life has written."""
 
 
 class Log:
-    """One worker's captured output; lives as long as the worker."""
+    """One worker's captured output; lives as long as the worker.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        rate: Bytes that it may print a second; four seconds of it may come at once.
+    """
+
+    def __init__(self, path: Path, rate: int = RATE) -> None:
         self._path = path
         self._file = _open(path)
         self._size = os.fstat(self._file).st_size
@@ -43,7 +51,7 @@ class Log:
             os.close(self._file)
             raise
         os.set_blocking(self.read_fd, False)
-        self._budget = Budget(BURST, RATE)
+        self._budget = Budget(min(BURST, max(4 * rate, LEAST_BURST)), rate)
         self.dropped = 0
         """Bytes that the disk had no room for, since it last had some."""
         self._last = b""

@@ -18,6 +18,7 @@ from typing import Final
 import zmq
 
 from plugin_worker.node.bubblewrap import Bubblewrap
+from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
 from plugin_worker.node.feeds import Feeds
@@ -111,6 +112,7 @@ class Node:
         reactor, run_dir, here = self._reactor, self._run_dir, self._here
         for folder in ("tmp", "logs"):
             (here / folder).mkdir(mode=0o700, exist_ok=True)
+        self._groups = Cgroups.of_this_machine()  # while there is one thread
         self._litter = Litter()
         for left in (here / "tmp").iterdir():  # by an earlier node; a worker may get its name
             self._litter.remove(left.rename(left.with_name(token_hex(8))))
@@ -129,6 +131,7 @@ class Node:
             self._profiles,
             self._feeds,
             self._litter,
+            self._groups,
             self._notices,
             self,
         )
@@ -186,6 +189,7 @@ class Node:
     def _close(self) -> None:
         self._zygote.close()
         self._bubblewrap.close()
+        self._workers.close(LITTER_S)
         self._clients.close()
         self._segments.close()
         self._feeds.interest.close()
@@ -217,6 +221,7 @@ class Node:
             missing=self._missing,
             workers=tuple(worker.report() for worker in self._workers.living.values()),
             exits=tuple(self._exits.values()),
+            limits_by=f"rlimit, {self._groups}, watch",
         )
         if not self._link.is_connected or self._leaving.is_begun:
             return

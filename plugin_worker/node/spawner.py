@@ -16,9 +16,10 @@ from plugin_worker.sandbox.bwrap import in_namespaces
 from plugin_worker.sandbox.confinement import Confinement
 from plugin_worker.sandbox.errors import ConfinementError
 from plugin_worker.sandbox.permitted import identify, permit, this_machine
+from plugin_worker.sandbox.policy import rlimits
 from plugin_worker.zygote import MAX_PACKET
 from protocol.flight import make_page
-from protocol.limits import DEFAULTS, parse_limits
+from protocol.limits import parse_limits
 from protocol.messages import PluginSource, SpawnWorker
 from protocol.permissions import parse_permissions
 from protocol.process import check_room
@@ -26,9 +27,14 @@ from protocol.umbilical import Umbilical
 
 
 class Spawner:
-    """What every worker of this machine gets; lives as long as the node."""
+    """What every worker of this machine gets; lives as long as the node.
 
-    def __init__(self, run_dir: Path) -> None:
+    Args:
+        has_groups: Whether each gets a group of its own, by which all its processes end.
+    """
+
+    def __init__(self, run_dir: Path, *, has_groups: bool) -> None:
+        self._has_groups = has_groups
         self._run_dir = run_dir
         self._here = hold(run_dir)
         self._site = _site_packages()
@@ -38,6 +44,7 @@ class Spawner:
 
         Raises:
             OSError: The disk or the descriptors are used up; nothing is left behind.
+            UsageError: The order names a limit that nobody knows.
         """
         check_room()
         with ExitStack() as undone:
@@ -49,6 +56,7 @@ class Spawner:
         self, order: SpawnWorker, undone: ExitStack
     ) -> tuple[WorkerProcess, socket.socket]:
         """Do it; whatever is left in `undone` is to be done when it fails."""
+        limits = parse_limits(order.limits)
         tmp = self._here / "tmp" / str(order.incarnation)
         tmp.mkdir(mode=0o700, parents=True)
         undone.callback(tmp.rmdir)
@@ -62,13 +70,15 @@ class Spawner:
             incarnation=order.incarnation,
             plugin_id=order.plugin_id,
             umbilical=Umbilical(ours, takes_descriptors=False),
-            log=Log(self._here / "logs" / f"{order.plugin_id}.log"),
+            log=Log(self._here / "logs" / f"{order.plugin_id}.log", limits.log_rate),
             flight_fd=flight_fd,
             tmp=tmp,
             root=order.source.root,
             concurrency=order.concurrency,
             permissions=parse_permissions(order.permissions),
-            limits=parse_limits(order.limits),
+            limits=limits,
+            data_dir=order.data_dir,
+            may_fork=may_fork(order),
         )
         return worker, theirs
 
@@ -78,19 +88,21 @@ class Spawner:
         Raises:
             ConfinementError: One of them cannot be given on this machine.
         """
+        limits = parse_limits(order.limits)
         own = Confinement(
             read=(*_own_code(order.source), *self._site),
             write=(order.data_dir,),
             tmp=str(self._run_dir / "tmp" / str(order.incarnation)),
             node_pid=os.getpid(),
             layers=layers,
+            limits=rlimits(limits),
         )
         permissions = parse_permissions(order.permissions)
-        permitted = identify(permit(own, permissions, this_machine(permissions)))
+        machine = this_machine(permissions, has_cgroup=self._has_groups)
+        permitted = identify(permit(own, permissions, machine))
         if "namespaces" not in layers:
             return permitted
-        limits = {**DEFAULTS.to_wire(), **order.limits}
-        return in_namespaces(permitted, limits["processes"] + limits["threads"])
+        return in_namespaces(permitted, limits.processes + limits.threads)
 
     def environment(self, order: SpawnWorker) -> dict[str, str]:
         """Give a worker's whole environment."""
@@ -125,6 +137,11 @@ class Spawner:
             why = f"the paths need {len(frame)} bytes, and {MAX_PACKET} can be said"
             raise ConfinementError("read", f"{why}; grant the folders that they are in")
         return frame
+
+
+def may_fork(order: SpawnWorker) -> bool:
+    """Say whether a plugin was granted processes of its own."""
+    return bool(order.permissions.get("subprocess"))
 
 
 def _own_code(source: PluginSource) -> tuple[str, ...]:

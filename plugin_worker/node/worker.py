@@ -9,13 +9,13 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from plugin_worker.node.budget import Budget
 from plugin_worker.node.guard import Guard
+from plugin_worker.node.holding import holding
 from plugin_worker.node.logs import Log
 from plugin_worker.node.pulse import Pulse
 from plugin_worker.node.vitals import Measured, Vitals
+from plugin_worker.node.watch import Watch
 from protocol.bucket import Bucket
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import RemoteProtocolError
@@ -24,6 +24,7 @@ from protocol.limits import DEFAULTS, Limits
 from protocol.messages import Cause, Permitted, Sample, WorkerReport
 from protocol.packets import Kind
 from protocol.permissions import NOTHING, Permissions
+from protocol.process import descendants_of, usage_of
 from protocol.umbilical import Umbilical
 
 MAX_FACTS: Final = 512
@@ -74,9 +75,17 @@ class WorkerProcess:
     """Its signs of life, once it is loaded."""
     vitals: Vitals | None = None
     """Its figures over time, once it is forked."""
+    watch: Watch | None = None
+    """Its use of what it may use, once it is forked."""
+    data_dir: str = ""
+    may_fork: bool = False
+    """Whether it was granted processes of its own."""
+    grouped: tuple[str, ...] = ()
+    """The limits that its group holds, in which it is or soon will be."""
+    awaits_group: bool = False
+    """Whether it may not load its plugin before it is in a group of its own."""
     has_dumped: bool = False
     """Whether it was asked for its stacks, before its end."""
-    _process: psutil.Process | None = None
 
     def __post_init__(self) -> None:
         if self.limits.event_rate != inf:
@@ -122,11 +131,17 @@ class WorkerProcess:
             confined=self.confined,
             layers=self.layers,
             silence=self.pulse.silence if self.pulse is not None else "",
+            limits=self.limits_held(),
         )
 
     def permitted(self) -> Permitted:
         """Tell such a daemon what it has to hold the worker to."""
         return Permitted(self.incarnation, self.permissions.of_names().to_wire())
+
+    def limits_held(self) -> dict[str, object]:
+        """Say of each limit what it is, and what holds it."""
+        found = holding(self.limits, self.layers, self.grouped, may_fork=self.may_fork)
+        return dict(found.items())
 
     def signal(self, number: int) -> None:
         """Signal it, and nobody else: by pidfd."""
@@ -187,18 +202,18 @@ class WorkerProcess:
 
     def measure(self) -> Measured | None:
         """Say what it uses now; None if it is just leaving."""
-        try:
-            if self._process is None:
-                self._process = psutil.Process(self.pid)
-            with self._process.oneshot():
-                cpu = self._process.cpu_times()
-                return Measured(
-                    memory=self._process.memory_info().rss,
-                    cpu_s=cpu.user + cpu.system,
-                    threads=self._process.num_threads(),
-                )
-        except (psutil.Error, OSError):
+        own = usage_of(self.pid)
+        if own is None:
             return None
+        can_fork = self.may_fork or "seccomp" not in self.planned
+        others = map(usage_of, descendants_of(self.pid)) if can_fork else ()
+        all_ = [own, *(usage for usage in others if usage is not None)]
+        return Measured(
+            memory=sum(usage.memory for usage in all_),
+            cpu_s=sum(usage.cpu_s for usage in all_),
+            threads=sum(usage.threads for usage in all_),
+            processes=len(all_),
+        )
 
     def close(self) -> None:
         """Let go of every descriptor."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
+from plugin_worker.node.aside import Aside
 from plugin_worker.node.bubblewrap import Bubblewrap
+from plugin_worker.node.cgroups import Cgroups, Member
 from plugin_worker.node.feeds import Feeds, Wire
 from plugin_worker.node.health import Health
 from plugin_worker.node.launcher import Order, Started
@@ -25,6 +27,7 @@ from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox.errors import ConfinementError
+from plugin_worker.sandbox.policy import rlimits
 from protocol import failpoints
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
 from protocol.flight import read_flight
@@ -106,12 +109,13 @@ class Workers:
         profiles: Profiles,
         feeds: Feeds,
         litter: Litter,
+        groups: Cgroups,
         notices: Notices,
         outside: Outside,
     ) -> None:
         self.living: dict[int, WorkerProcess] = {}
         self._reactor = reactor
-        self._spawner = Spawner(run_dir)
+        self._spawner = Spawner(run_dir, has_groups="pids" in groups.available)
         self._zygote = zygote
         self._bubblewrap = bubblewrap
         self._profiles = profiles
@@ -120,7 +124,9 @@ class Workers:
         self._notices = notices
         self._outside = outside
         self._lib = run_dir / "lib"
-        self._health = Health(reactor, self.living, self._ask, outside.tell_daemon)
+        self._groups = groups
+        self._aside = Aside(reactor, "limits")
+        self._health = Health(reactor, self.living, self._ask, outside.tell_daemon, self._aside)
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -132,7 +138,7 @@ class Workers:
             if failpoints.ARMED:
                 failpoints.hit("spawn.before")
             worker, theirs = self._spawner.prepare(order)
-        except OSError as error:
+        except (OSError, UsageError) as error:
             self._outside.tell_daemon(SpawnFailed(order.incarnation, str(error)))
             return
         self.living[order.incarnation] = worker
@@ -206,6 +212,7 @@ class Workers:
             self._profiles.namespaces_held()
             worker.guard.follow(worker.pidfd, lambda: self._died(worker))
         self._health.born(worker)
+        self._join_group(worker)
         self._outside.tell_daemon(Spawned(worker.incarnation, worker.pid))
         if failpoints.ARMED:
             failpoints.hit("fork.told")
@@ -213,12 +220,35 @@ class Workers:
             worker.kill(worker.rule)  # ordered while nobody knew its number yet
         self._check(worker)
 
+    def _join_group(self, worker: WorkerProcess) -> None:
+        if not self._groups.available:
+            return
+        member = Member(
+            str(worker.incarnation), worker.pid, worker.limits, may_fork=worker.may_fork
+        )
+
+        def joined(why: str) -> None:
+            if not why and worker.watch is not None:
+                worker.watch.held |= frozenset(worker.grouped)
+            elif worker.may_fork:
+                worker.kill(f"limit processes: it could not be put in a group of its own: {why}")
+            elif why:
+                say(f"{worker.plugin_id} is in no group of its own: {why}")
+                worker.grouped = ()
+                if worker.confined:
+                    self._tell_confined(worker)
+            worker.awaits_group = False
+            self._check(worker)
+
+        worker.grouped, worker.awaits_group = self._groups.holds, worker.may_fork
+        self._groups.join(self._aside, worker.incarnation, member, joined)
+
     def _check(self, worker: WorkerProcess) -> None:
         """Once it is forked and has said hello: is it as confined as it says?"""
-        if not worker.pid or not worker.said_hello:
+        if not worker.pid or not worker.said_hello or worker.awaits_group or worker.confined:
             return
         try:
-            seen = in_force(worker.pid)
+            seen = in_force(worker.pid, rlimits(worker.limits))
         except OSError:
             return  # it has just died; its pidfd will say so
         lacking = [name for name in _KERNEL_SHOWS if name in worker.planned and name not in seen]
@@ -227,9 +257,13 @@ class Workers:
             return
         worker.layers, worker.confined = worker.planned, True
         self._send(worker, Greeted(worker.incarnation), ())
-        self._outside.tell_daemon(Confined(worker.incarnation, worker.layers))
+        self._tell_confined(worker)
         if failpoints.ARMED:
             failpoints.hit("confined.told")
+
+    def _tell_confined(self, worker: WorkerProcess) -> None:
+        confined = Confined(worker.incarnation, worker.layers, worker.limits_held())
+        self._outside.tell_daemon(confined)
 
     # --- what workers say -------------------------------------------------------------------------
 
@@ -411,7 +445,7 @@ class Workers:
             failpoints.hit("exit.seen")
         self._hear_out(worker)
         self._notices.forget(worker.incarnation)
-        cause = self._health.explain(worker.reap())
+        cause = self._reap(worker)
         exit_ = Exited(incarnation=worker.incarnation, plugin_id=worker.plugin_id, cause=cause)
         del self.living[worker.incarnation]
         self._outside.ended(exit_, lambda names: self._remains(worker, cause, names))
@@ -423,6 +457,15 @@ class Workers:
             flying = f"; calls in flight: {running}" if running else ""
             worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}{flying}")
         self._bury(worker)
+
+    def _reap(self, worker: WorkerProcess) -> Cause:
+        """Reap it: from now on its number may be another's."""
+        number = worker.incarnation
+        self._groups.ended(number)
+        cause = worker.reap()
+        explained = self._groups.explain(number, cause) or self._health.explain(cause)
+        self._groups.leave(self._aside, number)
+        return explained
 
     def _remains(
         self, worker: WorkerProcess, cause: Cause, names: Mapping[int, str]
@@ -456,6 +499,11 @@ class Workers:
             self._reactor.forget(fd)
         worker.close()
         self._litter.remove(worker.tmp)
+
+    def close(self, longest_s: float) -> None:
+        """Wait for what is done beside the loop, then remove every group."""
+        self._aside.close(longest_s)
+        self._groups.close()
 
     def end_all(self, rule: str) -> None:
         """End every worker by force."""

@@ -35,11 +35,12 @@ class Machine:
     has_cgroup: bool = False
 
 
-def this_machine(permissions: Permissions) -> Machine:
+def this_machine(permissions: Permissions, *, has_cgroup: bool = False) -> Machine:
     """Look at what this machine has, as far as the permissions need it."""
     return Machine(
         landlock_abi=landlock.abi() if permissions.network or permissions.subprocess else 0,
         gpu=(_existing(GPU_DEVICES), _existing(GPU_READ)) if permissions.gpu else ((), ()),
+        has_cgroup=has_cgroup,
     )
 
 

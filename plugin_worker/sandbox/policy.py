@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
+from protocol.limits import DEFAULTS, Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -51,21 +53,30 @@ CURES: Final[Mapping[str, str]] = MappingProxyType({layer.name: layer.cure for l
 
 # --- resources ------------------------------------------------------------------------
 
-RLIMITS: Final[Mapping[str, int]] = MappingProxyType(
+_FIXED: Final[Mapping[str, int]] = MappingProxyType(
     {
-        "AS": 4 << 30,  # numpy needs 1 GiB, torch trains under 2; nsjail's default is 4
         "CORE": 0,  # a core file would hold whatever secrets the plugin was given
-        "FSIZE": 1 << 30,  # one runaway file must not fill the disk
         "MEMLOCK": 64 << 10,  # the kernel's own default until 5.16
         "MSGQUEUE": 0,  # POSIX queues are refused by seccomp too
-        "NOFILE": 1024,  # what select() can hold; the usual soft limit
         "RTPRIO": 0,
         "SIGPENDING": 256,  # counted per user: timers of one plugin must not use up the user's
         "STACK": 8 << 20,  # each thread takes this much of AS, which so bounds threads to 500
     }
 )
-"""Soft and hard limits; NPROC is not among them, because it counts all processes of the
-user; only in namespaces those of one worker are counted alone."""
+
+
+def rlimits(limits: Limits) -> Mapping[str, int]:
+    """Give soft and hard limits of one process; NPROC is not among them, it counts the user's."""
+    return {
+        **_FIXED,
+        "AS": limits.memory,
+        "FSIZE": limits.file_size,  # one runaway file must not fill the disk
+        "NOFILE": limits.files,  # 1024 is what select() can hold, and the usual soft limit
+    }
+
+
+RLIMITS: Final[Mapping[str, int]] = MappingProxyType(rlimits(DEFAULTS))
+"""Those of a plugin that asks for nothing."""
 
 NICE: Final = 5
 OOM_SCORE_ADJ: Final = 800

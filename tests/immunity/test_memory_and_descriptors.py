@@ -153,7 +153,7 @@ def test_a_worker_that_cannot_be_made_costs_no_descriptor(
     closed, whichever descriptor was the last that could be had.
     """
     monkeypatch.setattr("plugin_worker.node.spawner.check_room", lambda: None)
-    spawner = Spawner(tmp_path)
+    spawner = Spawner(tmp_path, has_groups=False)
     for folder in ("tmp", "logs"):
         (tmp_path / folder).mkdir()
     order = SpawnWorker(

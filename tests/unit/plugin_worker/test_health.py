@@ -1,13 +1,14 @@
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
 from plugin_worker.node import health as health_module
+from plugin_worker.node.aside import Aside
 from plugin_worker.node.health import DUMP_S, Health
 from plugin_worker.node.oom import MemoryKills
 from plugin_worker.node.worker import WorkerProcess
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from protocol.umbilical import Umbilical
 
 
+T = TypeVar("T")
+
 LOOK_S = 0.015
 """How often it is looked whether stacks are still being written."""
 
@@ -31,6 +34,16 @@ class Open:
 
     def close(self) -> None:
         pass
+
+
+class AtOnce(Aside):
+    """No thread: what is to be done beside the loop is done."""
+
+    def __init__(self) -> None:
+        pass
+
+    def do(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+        then(job())
 
 
 @dataclass
@@ -46,7 +59,7 @@ class Ward:
     def __post_init__(self) -> None:
         self.reactor = HandReactor(self.clock)
         self.living = {self.worker.incarnation: self.worker}
-        self.health = Health(self.reactor, self.living, self._ping, self.told.append)
+        self.health = Health(self.reactor, self.living, self._ping, self.told.append, AtOnce())
         self.page = FlightWriter(self.worker.flight_fd)
 
     def _ping(self, _: WorkerProcess, ping: Ping) -> None:
