@@ -3,6 +3,7 @@
 Every appetite here ends by itself too: a limit that fails fails a test, not the machine.
 """
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import pytest
 
 from plugin_worker.node.trees import find_trees
 from spiral_host import CrashReport, Host, WorkerLost
-from tests.hosts import SANDBOX, Run, eventually, new_run
+from tests.hosts import SANDBOX, Run, Watch, eventually, kill, new_run
 
 MiB: Final = 1 << 20
 LONG_S: Final = 60.0
@@ -130,6 +131,25 @@ class TestAGroupOrTheNode:
 
         assert report.kind == "limit"
         assert report.rule.startswith("limit memory: ")
+
+    def test_processes_of_its_own_need_a_group(self, run: Run) -> None:
+        """They end with it, and there are only so many; without a group it is not started."""
+        run.config_dir.mkdir(mode=0o700, parents=True)
+        given = "[everyone]\nsubprocess = true\nservices = ['*']\n"
+        tables = given + "[limits]\nprocesses = 5\nthreads = 5\n"
+        (run.config_dir / "spiral.toml").write_text(tables)
+        host = run.embed("snoop")
+        if not grouped(host):
+            assert "--sandbox strict" in host.get("snoop").reason
+            return
+        snoop = host.get_service("snoop")
+        started = "import subprocess; answer = subprocess.Popen(['sleep', '60']).pid"
+        left = Watch(snoop.attempt(started))
+        bomb = "import subprocess\nfor _ in range(20): subprocess.Popen(['sleep', '60'])"
+        assert snoop.attempt(bomb)["errno"] == errno.EAGAIN
+        kill(host.get("snoop").pid or 0)
+        assert left.has_ended()
+        eventually(lambda: host.get("snoop").restarts)
 
     def test_a_group_is_gone_with_its_worker(self) -> None:
         """Each worker has one of its own; nothing of it is left when the node has ended."""
