@@ -317,6 +317,7 @@ class TestSettings:
         assert bound.config("list_config") == ["done", {"mine.x": "1"}]
         assert denied(bound.config("get_config", "hers.x"), "config", "hers.x")
         assert denied(bound.config("list_config", "hers."), "config", "hers.")
+        assert denied(bound.config("get_config", "mine"), "config", "mine")
 
     def test_only_ones_own_are_changed(self, host: Host, bound: Dynamic) -> None:
         """Nothing changes where it is refused."""
