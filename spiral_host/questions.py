@@ -194,7 +194,8 @@ class Questions:
         )
         self._registry.offer(offered)
         provider = self._registry.provider(offer.service)
-        if provider is not None and provider.incarnation != asker.incarnation:
+        is_covered = provider is not None and provider.incarnation != asker.incarnation
+        if provider is not None and is_covered and asker.permissions is not None:
             self._not_called(asker, provider)
 
     @staticmethod

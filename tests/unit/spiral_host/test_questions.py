@@ -233,6 +233,22 @@ class TestOffer:
         with pytest.raises(UsageError):
             desk.questions.offer(client.asker, offer)
 
+    def test_a_plugin_is_told_that_anothers_offer_is_called(
+        self, desk: Desk, client: Client
+    ) -> None:
+        """
+        Whoever it belongs to; an application, that covers it, needs no word.
+        """
+        desk.offer()
+        offer = Offer(service="math", methods=("add",), idempotent=())
+        late = plugin()
+        desk.questions.offer(late.asker, offer)
+        assert "math is offered by calculator" in late.refused()
+
+        desk.questions.offer(client.asker, offer)
+        assert client.answers == []
+        assert len(late.answers) == 1
+
     def test_offers_are_bounded(self, desk: Desk, client: Client) -> None:
         """
         One process offers so many services and not one more.
