@@ -9,11 +9,13 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 
@@ -39,7 +41,7 @@ VERSION: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_attacks_on_another_users_host(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_attacks_on_another_users_host() -> None:
     """
     They get what they get from root's, under the profile that is the default.
     """
@@ -47,9 +49,7 @@ def test_attacks_on_another_users_host(tmp_path_factory: pytest.TempPathFactory)
     python = readable_python(user)
     if python is None:
         pytest.skip(f"no {VERSION} that user {user} may run")
-    place = Path(tmp_path_factory.mktemp("other", numbered=True))
-    copy = Path("/tmp") / f"sh-other-{os.getpid()}"
-    copy.mkdir(mode=0o755)
+    copy = Path(tempfile.mkdtemp(prefix="sh-other-", dir="/tmp"))
     try:
         interpreter = environment(copy, python)
         for part in ("protocol", "plugin_worker", "spiral_host", "tests", "pyproject.toml"):
@@ -64,7 +64,6 @@ def test_attacks_on_another_users_host(tmp_path_factory: pytest.TempPathFactory)
         shutil.rmtree(copy)
     assert not done.returncode, done.stdout[-6000:]
     assert " passed" in done.stdout
-    place.rmdir()
 
 
 def tried_by(user: int, python: Path, copy: Path) -> "subprocess.CompletedProcess[str]":
@@ -99,7 +98,7 @@ def tried_by(user: int, python: Path, copy: Path) -> "subprocess.CompletedProces
 
 def unused_user() -> int:
     """Give a user that has no processes: what is counted per user then counts for us alone."""
-    owners = {path.stat().st_uid for path in Path("/proc").iterdir() if path.name.isdigit()}
+    owners = {process.info["uids"].real for process in psutil.process_iter(["uids"])}
     known = {entry.pw_uid for entry in pwd.getpwall()} - {NOBODY}
     return next(uid for uid in count(NOBODY, -1) if uid not in owners | known)
 

@@ -234,12 +234,7 @@ def run_own_program(scene: Scene) -> str:
     Path(f"{scene.data}/mode").rename(program)
     true = next(path for path in ("/usr/bin/true", "/bin/true") if Path(path).exists())
     raw.write(program, Path(true).read_bytes())
-
-    def run() -> str:
-        pid = os.posix_spawn(program, ["program"], {})
-        return f"exit status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
-
-    return tried(run)
+    return tried(partial(raw.run, program))
 
 
 @attack("fs-io-uring")

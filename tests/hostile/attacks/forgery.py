@@ -289,6 +289,18 @@ for _name, _body in FORGED.items():
     attack(f"ipc-lane-{_name}")(forge_frame(_body))
 
 
+@attack("ipc-take-over-a-service")
+def take_over(scene: Scene) -> str:
+    """Who calls the victim from now on would call this; whether that is so is seen from outside."""
+
+    class Impostor:
+        def add(self, left: int, right: int) -> int:
+            return left - right
+
+    scene.ctx.register_service("victim", Impostor())
+    raise Nothing(survive(scene))
+
+
 @attack("ipc-answer-twice")
 def answer_twice(scene: Scene) -> str:
     """To whoever calls this very attack: an answer to each number, and then the right one."""

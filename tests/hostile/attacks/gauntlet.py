@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from plugin_worker import Plugin, PluginContext
+from plugin_worker import Plugin, PluginContext, SpiralHostError
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
@@ -118,7 +118,9 @@ def tried(*attempts: Callable[[], object]) -> str:
 
 
 def name_of(error: BaseException) -> str:
-    """Name an error as the kernel does, or as Python does."""
+    """Name an error as the kernel does, or as Python does; what the library refuses, as it does."""
+    if isinstance(error, SpiralHostError):
+        return type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, str(error.errno))
     return type(error).__name__

@@ -238,11 +238,7 @@ def fork_in_disguise(scene: Scene) -> str:
 
 @attack("proc-run-a-program")
 def run_program(scene: Scene) -> str:
-    def spawn() -> str:
-        pid = os.posix_spawn("/bin/true", ["true"], {})
-        return f"exit status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
-
-    return tried(spawn)
+    return tried(partial(raw.run, "/bin/true"), partial(raw.run, "/usr/bin/true"))
 
 
 @attack("proc-become-a-program")
