@@ -22,15 +22,8 @@ from packaging.requirements import Requirement
 from tests.zygote_pair import ROOT
 
 NEEDED: Final = (
-    "click",
-    "msgpack",
-    "numpy",
-    "packaging",
-    "psutil",
-    "pyseccomp",
-    "pytest",
-    "pyzmq",
-    "rich",
+    *("click", "hypothesis", "msgpack", "numpy", "packaging", "psutil"),
+    *("pyseccomp", "pytest", "pyzmq", "rich"),
 )
 NOBODY: Final = 65534
 BY_USER: Final = "-fs- or -net- or -proc- or -res- or -info- or -grant-"
