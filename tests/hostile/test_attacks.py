@@ -4,31 +4,19 @@ Each is tried for real, by a plugin of a real host. Unconfined, those that do no
 tried as well: an attack that fails there, too, would prove nothing about the confinement.
 """
 
-from typing import Final
-
 import pytest
 
 from tests.hostile.house import GROWTH, House
 from tests.hostile.table import Case, is_as_expected, read_table
 
-WAITING: Final = frozenset(
-    f"limit-{limit}"
-    for limit in ("memory", "files", "file-size", "disk", "inodes", "threads", "cpu")
-)
-"""Attacks on limits of a manifest that nobody keeps yet; whoever does takes them away here."""
-
-
 @pytest.mark.parametrize("case", read_table(), ids=lambda case: str(case.id))
-def test_an_attack(house: House, profile: str, case: Case, request: pytest.FixtureRequest) -> None:
+def test_an_attack(house: House, profile: str, case: Case) -> None:
     """
     It gets no more than it may; decoys, host and other plugins are as they were.
     """
     expected = case.expected[profile]
     if not expected:
         return  # unconfined it would do harm: the table's own tests count how many these are
-    if case.id in WAITING and profile != "off":
-        reason = "this limit is not kept yet"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
     outcome = house.attack(case, profile)
     assert is_as_expected(outcome, expected), f"{case.does}: {outcome}, expected {expected}"
 
