@@ -396,10 +396,15 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """A worker process could not be made."""
+    """A worker process could not be made.
+
+    Attributes:
+        is_final: Whether it cannot be made here at all, and need not be tried again.
+    """
 
     incarnation: int
     reason: str
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ class Sessions:
             self._questions.forget(message.incarnation)
             self._supervisor.exited(message)
         elif isinstance(message, SpawnFailed):
-            self._supervisor.spawn_failed(message.incarnation, message.reason)
+            self._supervisor.spawn_failed(message)
         elif isinstance(message, Violated):
             self._supervisor.violated(message.incarnation, message.reason)
         elif isinstance(message, Silent):

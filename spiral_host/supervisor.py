@@ -23,6 +23,7 @@ from protocol.messages import (
     Permitted,
     PluginSource,
     Remains,
+    SpawnFailed,
     ToNode,
     WorkerReport,
 )
@@ -303,12 +304,14 @@ class Supervisor:
         plugin.incarnation, plugin.began = exit_.incarnation, 0.0
         return plugin
 
-    def spawn_failed(self, incarnation: int, reason: str) -> None:
+    def spawn_failed(self, failed: SpawnFailed) -> None:
         """A worker process could not be made."""
-        self._describing.lost(incarnation, reason)
-        plugin = self._registry.by_incarnation(incarnation)
+        self._describing.lost(failed.incarnation, failed.reason)
+        plugin = self._registry.by_incarnation(failed.incarnation)
         if plugin is not None:
-            cause = f"could not be started: {reason}"
+            cause = f"could not be started: {failed.reason}"
+            if failed.is_final:
+                self._handle(plugin, lifecycle.Broke(cause, ""))
             self._ended(plugin, lifecycle.Exited(cause, is_excused=True))
 
     def node_lost(self) -> None:

@@ -163,19 +163,19 @@ class Workers:
                 say(f"{worker.plugin_id} starts without namespaces, and so do others: {why}")
                 self._launch(worker, order, theirs)
                 return
-            give_up(why)
+            give_up(why, is_final=False)
 
-        def give_up(why: str) -> None:
+        def give_up(why: str, *, is_final: bool) -> None:
             taken()
             self._bury(worker)
-            self._outside.tell_daemon(SpawnFailed(worker.incarnation, why))
+            self._outside.tell_daemon(SpawnFailed(worker.incarnation, why, is_final))
 
         worker.planned = self._profiles.layers(order.profile)
         try:
             confinement = self._spawner.confinement(order, worker.planned)
             frame = self._spawner.frame(order, confinement)
         except (ConfinementError, UsageError) as error:
-            give_up(str(error))
+            give_up(str(error), is_final=True)
             return
         launcher = self._bubblewrap if NAMESPACES in worker.planned else self._zygote
         pages = (worker.flight_fd, self._feeds.interest.fd)

@@ -9,6 +9,7 @@ import pytest
 from tests.hostile.house import GROWTH, House
 from tests.hostile.table import Case, is_as_expected, read_table
 
+
 @pytest.mark.parametrize("case", read_table(), ids=lambda case: str(case.id))
 def test_an_attack(house: House, profile: str, case: Case) -> None:
     """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.messages import Broken, Cause, Remains
+from protocol.messages import Broken, Cause, Remains, SpawnFailed
 from tests.unit.spiral_host.fakes import SEGV, House, manifest
 
 BASE = manifest("base")
@@ -91,7 +91,7 @@ class TestDeath:
         There is nothing of it, and the reason.
         """
         house.add(BASE)
-        house.supervisor.spawn_failed(house.incarnation("base"), "no memory")
+        house.supervisor.spawn_failed(SpawnFailed(house.incarnation("base"), "no memory"))
 
         (death,) = house.outside.deaths
         assert (death.state, death.reason) == ("starting", "could not be started: no memory")

@@ -14,6 +14,7 @@ from protocol.messages import (
     ExitSeen,
     LoadPlugin,
     PluginSource,
+    SpawnFailed,
     SpawnWorker,
     StopPlugin,
     WorkerReport,
@@ -140,10 +141,20 @@ class TestStart:
         A failed spawn counts as a crash.
         """
         house.supervisor.add([manifest("a")])
-        house.supervisor.spawn_failed(house.life("a"), "no memory")
+        house.supervisor.spawn_failed(SpawnFailed(house.life("a"), "no memory"))
 
         assert house.state("a") is State.BACKOFF
         assert house.registry.plugins["a"].lifecycle.reason == "could not be started: no memory"
+
+    def test_a_worker_that_cannot_be_made_here_is_not(self, house: House) -> None:
+        """
+        What the machine does not have it will not have in a second: the reason stays.
+        """
+        house.supervisor.add([manifest("a")])
+        house.supervisor.spawn_failed(SpawnFailed(house.life("a"), "gpu: none", is_final=True))
+
+        assert house.state("a") is State.QUARANTINED
+        assert house.registry.plugins["a"].lifecycle.reason == "could not be started: gpu: none"
 
 
 class TestCrash:
@@ -297,7 +308,7 @@ class TestDescribe:
         if how == "exited":
             house.supervisor.exited(Exited(incarnation=life, plugin_id="x", cause=CRASH))
         elif how == "spawn_failed":
-            house.supervisor.spawn_failed(life, "no memory")
+            house.supervisor.spawn_failed(SpawnFailed(life, "no memory"))
         else:
             house.supervisor.broken(life, Broken(stage="import", error="x", traceback=""))
 
