@@ -13,7 +13,7 @@ from spiral_host.launch import child_environment
 PROBE_S: Final = 30.0
 """How long the layers are tried, seconds; it takes a tenth of one."""
 
-_PROBE: Final = "plugin_worker.sandbox"
+_PROBE: Final = "plugin_worker.examination"
 
 _ONLY_STRICT: Final = frozenset({"namespaces"})
 """Layers that `standard` does without."""
@@ -37,6 +37,9 @@ class Examination:
     Attributes:
         layers: Each layer, and why it does not hold here; empty where it does.
         landlock_abi: The interface that the kernel offers; 0 is none.
+        groups: What control groups can limit here; without `pids` no plugin may start programs
+            under `standard`.
+        no_groups: Why there are none, if so.
     """
 
     kernel: str
@@ -44,6 +47,8 @@ class Examination:
     python: str
     user: int
     landlock_abi: int
+    groups: tuple[str, ...]
+    no_groups: str
     layers: Mapping[str, str]
 
     def lacks(self, profile: str) -> list[str]:

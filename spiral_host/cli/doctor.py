@@ -35,6 +35,7 @@ def doctor(*, as_json: bool) -> int:
                 "layers": dict(found.layers),
                 "landlock_abi": found.landlock_abi,
                 "landlock": dict(found.landlock()),
+                "groups": list(found.groups),
                 "profiles": {profile: not lacking for profile, lacking in lacks.items()},
             },
             indent=2,
@@ -56,6 +57,7 @@ def _say_page(found: "Examination", lacks: dict[str, list[str]]) -> None:
         (version, "is"), [(what, "holds" if it else "missing") for what, it in found.landlock()]
     )
     say("")
+    say(f"control groups: {', '.join(found.groups) or f'none: {found.no_groups}'}")
     for profile, lacking in lacks.items():
         say(f"--sandbox {profile}: " + (f"no: {', '.join(lacking)}" if lacking else "yes"))
 

@@ -47,6 +47,7 @@ class TestDoctor:
         assert {"rlimits", "capabilities", "landlock", "seccomp"} <= set(found["layers"])
         assert found["profiles"]["standard"] == (not lacks - {"namespaces"})
         assert found["profiles"]["strict"] == (not lacks)
+        assert set(found["groups"]) <= {"memory", "pids", "cpu"}
         assert done.returncode == (0 if found["profiles"]["standard"] else 1)
         assert all(found["landlock"].values()) == (found["landlock_abi"] >= 10)
 
