@@ -6,6 +6,7 @@ Anything else is tried: a link may lead back, and the file may not be there at a
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -68,6 +69,8 @@ class FileRefusals:
             self._deny("write" if flags & _CHANGES else "read", os.path.realpath(text))
 
     def _listed(self, path: object) -> None:
+        if path in sys.path:
+            return  # an import takes a folder that it may not list for an empty one
         self._used("." if path is None else path, -1, os.O_DIRECTORY)
 
     def _renamed(self, old: object, new: object, old_at: int, new_at: int) -> None:

@@ -23,8 +23,10 @@ WALL_CLOCKS = {"time.time", "time.time_ns", "time.localtime", "datetime.now", "d
 WALL_CLOCK_READ = {
     "plugin_worker/node/saying.py": "a line of the node's log",
     "protocol/peer.py": "the stamp of an event",
+    "spiral_host/audit.py": "a line of the audit log",
     "spiral_host/bus.py": "the stamp of an event",
     "spiral_host/crash_writer.py": "the moment of a crash, by both clocks",
+    "spiral_host/granting.py": "when a grant was given",
 }
 """Where it is read, and for what: people and stamps. Whoever waits, waits by `time.monotonic`."""
 

@@ -281,7 +281,7 @@ class TestLife:
             daemon.communicate(timeout=DEADLINE)
 
             assert daemon.returncode == 0
-        assert not shell.run_dir.exists()
+        assert not shell.run_dir.exists(), [p.read_text() for p in shell.run_dir.rglob("*")]
 
     def test_a_second_ctrl_c_waits_for_nobody(self, shell: Shell, tmp_path: Path) -> None:
         """
@@ -299,7 +299,7 @@ class TestLife:
 
             assert daemon.returncode == 0
         assert not is_alive(plugin)
-        assert not shell.run_dir.exists()
+        assert not shell.run_dir.exists(), [p.read_text() for p in shell.run_dir.rglob("*")]
 
     def test_foreground_says_what_failed(self, shell: Shell, tmp_path: Path) -> None:
         """
@@ -548,7 +548,7 @@ class TestBadInput:
         `start` with a wrong path is 2 before any daemon exists.
         """
         assert "no/such" in shell.refusal(2, "start", "no/such")
-        assert not shell.run_dir.exists()
+        assert not shell.run_dir.exists(), [p.read_text() for p in shell.run_dir.rglob("*")]
 
     def test_names_of_no_plugin(self, running: Shell) -> None:
         """

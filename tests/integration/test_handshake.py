@@ -89,6 +89,19 @@ def client(host: Host) -> Iterator[zmq.Socket[bytes]]:
         yield end
 
 
+@contextmanager
+def peer_of_the_bus(host: Host) -> Iterator[tuple[zmq.Socket[bytes], bytes]]:
+    """Join the bus as a client does; give the socket, and what to join again with."""
+    with dealer(host, "control.sock") as control, dealer(host, "events-in.sock") as end:
+        control.send(greeting("client", FROM_CLIENT, details()))
+        welcome = TO_CLIENT.decode(control.recv())
+        assert isinstance(welcome, ClientWelcome)
+        join = TO_HUB.encode(Join(f"client:{welcome.incarnation}", filters=False))
+        end.send(join)
+        end.recv()
+        yield end, join
+
+
 def refusal(end: zmq.Socket[bytes]) -> str:
     """Give the reason of the refusal that comes."""
     refused = TO_CLIENT.decode(end.recv())
@@ -191,22 +204,18 @@ class TestEventsSocket:
     @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE.keys())
     def test_garbage(self, host: Host, body: bytes) -> None:
         """It is dropped, alone and in the frames of a run."""
-        with dealer(host, "events-in.sock") as end:
-            end.send(TO_HUB.encode(Join("stranger", filters=False)))
-            end.recv()
+        with peer_of_the_bus(host) as (end, join):
             end.send(body)
             end.send(b"Some\0" + body)
             end.send(RUN.frame[: -len(RUN.body)] + body)
             for frames in ([body, body, body], [RUN.frame, body], [body] * 5):
                 end.send_multipart(frames)
-            end.send(TO_HUB.encode(Join("stranger", filters=False)))
+            end.send(join)
             assert end.recv()
 
     def test_numbers_that_make_no_sense(self, host: Host) -> None:
         """Marks never given, runs from the far end of the numbers, replays of nobody."""
-        with dealer(host, "events-in.sock") as end:
-            end.send(TO_HUB.encode(Join("stranger", filters=False)))
-            end.recv()
+        with peer_of_the_bus(host) as (end, join):
             for message in (
                 Synced(1 << 60),
                 Synced(-5),
@@ -217,7 +226,7 @@ class TestEventsSocket:
             for first in (1 << 61, 1 << 62, (1 << 64) - 1):
                 odd = RUN.head._replace(transmission=1 << 62, first=first, ts=nan)
                 end.send(pack_run(odd, RUN.body).frame)
-            end.send(TO_HUB.encode(Join("stranger", filters=False)))
+            end.send(join)
             assert end.recv()
 
 

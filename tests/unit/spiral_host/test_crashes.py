@@ -22,6 +22,7 @@ KINDS = [
     ({**KILLED, "rule": "protocol violation: no message"}, {}, Kind.VIOLATION),
     ({**KILLED, "rule": "it closed its umbilical"}, {}, Kind.RULE),
     ({**KILLED, "rule": "hangup of the moon"}, {}, Kind.RULE),
+    ({**KILLED, "rule": "limit disk: 9 MiB, 8 MiB allowed"}, {}, Kind.LIMIT),
     ({"kind": "exit", "code": 1}, {"reason": RAISED, "traceback": "Traceback"}, Kind.RAISED),
     ({**KILLED, "rule": "start timeout"}, {"traceback": "Traceback"}, Kind.RAISED),
     ({**KILLED, "rule": "it closed its umbilical"}, {"traceback": "Traceback"}, Kind.RAISED),
