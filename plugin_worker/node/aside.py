@@ -5,6 +5,7 @@ What it came to is told in the loop. The jobs touch nothing of the node's.
 
 import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -29,12 +30,23 @@ class Aside:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def do(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Do it soon; `then` is called in the loop with what it gave."""
+    def do(
+        self,
+        job: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        """Do it soon; `then` is called in the loop with what it gave, or `failed` with why not."""
 
         def work() -> None:
-            result = job()
-            self._done.append(lambda: then(result))
+            try:
+                result = job()
+            except Exception as error:  # noqa: BLE001 - a bug of ours must not end those behind it
+                why = error  # the name of an exception ends with its block
+                say(f"what was done beside the loop has failed: {why!r}")
+                self._done.append(lambda: failed(why))
+            else:
+                self._done.append(lambda: then(result))
 
         self._jobs.put(work)
 
@@ -48,13 +60,14 @@ class Aside:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception as error:  # noqa: BLE001 - a bug of ours must not end those behind it
-                say(f"what was done beside the loop has failed: {error!r}")
+            job()
             os.eventfd_write(self._bell, 1)
 
     def _tell(self) -> None:
         os.eventfd_read(self._bell)
         while self._done:
-            self._done.popleft()()
+            tell = self._done.popleft()
+            try:
+                tell()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the others' node
+                say(traceback.format_exc())

@@ -93,6 +93,8 @@ class Health:
 
     def _plan(self, now: float) -> None:
         """Set the timer for what is due next, never later than it was set before."""
+        if not self._living:
+            return
         when = max(min(map(_due, self._living.values())), now + TOGETHER_S)
         if self._timer is not None:
             if self._timer.when <= when:
@@ -102,8 +104,6 @@ class Health:
 
     def _turn(self) -> None:
         self._timer = None
-        if not self._living:
-            return
         now = time.monotonic()
         if now >= self._memory_due:
             self._memory_due = now + _MEMORY_LOOK_S
@@ -132,14 +132,22 @@ class Health:
     def _weigh(self, worker: WorkerProcess, watch: Watch) -> None:
         watch.weighing()
         folders, most = (worker.data_dir, str(worker.tmp)), worker.limits.disk
-        began = time.monotonic()
 
-        def weighed(weight: Weight) -> None:
+        def work() -> tuple[Weight, float]:
+            began = time.monotonic()
+            return weigh(folders, most), time.monotonic() - began
+
+        def weighed(result: tuple[Weight, float]) -> None:
             now = time.monotonic()
-            self._judge(worker, watch.weighed(weight, now - began, now))
+            self._judge(worker, watch.weighed(*result, now))
             self._plan(now)
 
-        self._aside.do(lambda: weigh(folders, most), weighed)
+        def failed(_: Exception) -> None:
+            now = time.monotonic()
+            watch.not_weighed(now)
+            self._plan(now)
+
+        self._aside.do(work, weighed, failed)
 
     def _judge(self, worker: WorkerProcess, breach: Breach | None) -> None:
         if breach is None or worker.rule or worker.incarnation not in self._living:

@@ -123,6 +123,10 @@ class Watch:
         self.weigh_due = self._weigh_earliest = float("inf")
         self._weighed_cpu_s = self._cpu[-1][1] if self._cpu else 0.0
 
+    def not_weighed(self, now: float) -> None:
+        """Note that weighing them has failed: it is tried again."""
+        self.weigh_due = self._weigh_earliest = now + WEIGH_SELDOM_S
+
     def weighed(self, weight: Weight, took_s: float, now: float) -> Breach | None:
         """Take in what its folders hold; give the limit that this oversteps, if any."""
         has_changed, self._weight = weight != self._weight, weight

@@ -32,8 +32,18 @@ class AtOnce(Aside):
     def __init__(self) -> None:
         pass
 
-    def do(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        then(job())
+    def do(
+        self,
+        job: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        try:
+            result = job()
+        except OSError as error:
+            failed(error)
+        else:
+            then(result)
 
 
 @pytest.fixture
@@ -136,7 +146,13 @@ class TestOneWorker:
         late: list[Callable[[], None]] = []
 
         class Later(AtOnce):
-            def do(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+            def do(
+                self,
+                job: Callable[[], T],
+                then: Callable[[T], None],
+                failed: Callable[[Exception], None] = lambda _: None,
+            ) -> None:
+                del failed
                 late.append(lambda: then(job()))
 
         with child("") as process:

@@ -39,12 +39,28 @@ class TestAside:
         It is said what it came to, and the next one is done.
         """
         aside, told = Aside(reactor, "test"), list[str]()
-        aside.do(lambda: 1 // 0, lambda _: told.append("failed"))
+        aside.do(lambda: str(1 // 0), told.append, lambda why: told.append(type(why).__name__))
+        aside.do(lambda: 1 // 0, lambda _: told.append("nobody asked why it failed"))
         aside.do(lambda: "done", told.append)
+        while "done" not in told:
+            reactor.turn(DEADLINE)
+        aside.close(DEADLINE)
+        assert told == ["ZeroDivisionError", "done"]
+        assert capfd.readouterr().err.count("ZeroDivisionError") == 2
+
+    def test_one_who_fails_to_be_told_ends_neither_loop_nor_others(
+        self, reactor: Reactor, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        The node is everybody's.
+        """
+        aside, told = Aside(reactor, "test"), list[int]()
+        aside.do(lambda: 0, lambda zero: told.append(1 // zero))
+        aside.do(lambda: 2, told.append)
         while not told:
             reactor.turn(DEADLINE)
         aside.close(DEADLINE)
-        assert told == ["done"]
+        assert told == [2]
         assert "ZeroDivisionError" in capfd.readouterr().err
 
     def test_what_was_asked_before_the_end_is_done_and_told_nobody(self, reactor: Reactor) -> None:

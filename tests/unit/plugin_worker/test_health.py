@@ -11,6 +11,7 @@ from plugin_worker.node import health as health_module
 from plugin_worker.node.aside import Aside
 from plugin_worker.node.health import DUMP_S, Health
 from plugin_worker.node.oom import MemoryKills
+from plugin_worker.node.watch import WEIGH_SELDOM_S, Weight
 from plugin_worker.node.worker import WorkerProcess
 from protocol.flight import SIZE, FlightWriter, make_page
 from protocol.messages import Cause, FromNode, Heard, Ping, Pong, Silent
@@ -42,8 +43,18 @@ class AtOnce(Aside):
     def __init__(self) -> None:
         pass
 
-    def do(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        then(job())
+    def do(
+        self,
+        job: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        try:
+            result = job()
+        except OSError as error:
+            failed(error)
+        else:
+            then(result)
 
 
 @dataclass
@@ -157,6 +168,41 @@ class TestWatching:
         ward.worker.is_open = False
         ward.pass_time(20)
         assert (ward.pings, ward.told) == ([], [])
+
+
+class TestWeighing:
+    def test_one_that_has_died_meanwhile_leaves_nothing_to_plan(
+        self, ward: Ward, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It was the last one: what its folders weigh is of no use to anybody.
+        """
+
+        def weigh(*_: object) -> Weight:
+            ward.living.clear()
+            return Weight()
+
+        monkeypatch.setattr(health_module, "weigh", weigh)
+        ward.health.born(ward.worker)
+        ward.pass_time(5)
+        assert (ward.living, ward.reactor.due) == ({}, [])
+
+    def test_what_could_not_be_weighed_is_weighed_again(
+        self, ward: Ward, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Else the disk would have no limit from then on.
+        """
+        tries: list[float] = []
+
+        def weigh(*_: object) -> Weight:
+            tries.append(ward.clock.now)
+            raise OSError("too many open files")
+
+        monkeypatch.setattr(health_module, "weigh", weigh)
+        ward.health.born(ward.worker)
+        ward.pass_time(3 * WEIGH_SELDOM_S)
+        assert len(tries) > 1
 
 
 class TestStacks:
