@@ -184,7 +184,12 @@ class Cgroups:
     def _try(self) -> str:
         """Put a child of ours in a group where nobody may fork; say what is wrong, if anything."""
         answers, questions = os.pipe(), os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for descriptor in (*answers, *questions):
+                os.close(descriptor)
+            return f"no process can be made to try it: {error.strerror}"
         if pid == 0:
             os.close(questions[1])
             _try_to_fork(questions[0], answers[1])

@@ -12,7 +12,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -48,7 +48,11 @@ def find_trees(mounts: str, groups: str) -> Iterator[Tree]:
     found: set[str] = set()
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        (root, mount), (kind, _, options) = before.split()[3:5], after.split()[:3]
+        match before.split(" ")[3:5], after.split(" ")[:3]:  # what is mounted may have no name
+            case [root, mount], [kind, _, options]:
+                pass
+            case _:
+                continue
         names = {"cgroup": options.split(","), "cgroup2": [""]}.get(kind, [])
         mine = tuple(name for name in (*CONTROLLERS, "") if name in names and name not in found)
         if mine and (rest := _below(root, own.get(mine[0], ".."))) is not None:
@@ -106,17 +110,19 @@ class Nest:
     def _settle(self) -> tuple[Path, int]:
         for _ in range(_TRIES):
             folder = self._base / f"{os.getpid()}.{token_hex(4)}"
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, BlockingIOError), ExitStack() as undone:
                 self._base.mkdir(exist_ok=True)
                 if self.version != 1:
                     _hand_down(self._base, self.controllers)
                 folder.mkdir()
                 lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                undone.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Another node may have taken it for a dead one's before it was locked.
                 if folder.is_dir():
                     if self.version != 1:
                         _hand_down(folder, self.controllers)
+                    undone.pop_all()
                     return folder, lock
         raise OSError(errno.EAGAIN, f"no group stays in {self._base}")
 
@@ -127,19 +133,9 @@ class Nest:
     def _sweep(self) -> None:
         """Remove what nodes have left that are dead."""
         for folder in self._base.iterdir():
-            if not folder.is_dir() or folder == self._folder:
-                continue
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its node lives
-            finally:
-                os.close(lock)
-            for group in (*filter(Path.is_dir, folder.iterdir()), folder):
-                end_members(group)
-                with suppress(OSError):
-                    group.rmdir()
+            if folder.is_dir() and folder != self._folder:
+                with suppress(OSError):  # its node lives, or another sweeps it
+                    _remove_unlocked(folder)
 
     def close(self) -> None:
         """Remove the folder; what cannot be is left to the next node."""
@@ -147,6 +143,19 @@ class Nest:
         for folder in (self._folder, self._base):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _remove_unlocked(folder: Path) -> None:
+    """Remove a dead node's folder; locked until it is gone, so nobody begins to live in it."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for group in (*filter(Path.is_dir, folder.iterdir()), folder):
+            end_members(group)
+            with suppress(OSError):
+                group.rmdir()
+    finally:
+        os.close(lock)
 
 
 def write(file: Path, text: str) -> None:

@@ -1,7 +1,11 @@
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
+from plugin_worker.node import trees
+from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.node.trees import CONTROLLERS, Nest, Tree, find_trees
 
 V1_MOUNTS = """\
@@ -41,6 +45,15 @@ class TestFindTrees:
         own = Path("/sys/fs/cgroup/user.slice/user@1000.service/host")
         assert list(find_trees(V2_MOUNTS, groups)) == [Tree(2, CONTROLLERS, own)]
 
+    def test_a_mount_without_a_name_is_no_obstacle(self) -> None:
+        """
+        Nor a line that is none.
+        """
+        nameless = "29 23 0:25 / /tmp rw - tmpfs  rw\n28 23\n\n"
+        cgroup = V2_MOUNTS.replace("cgroup2 cgroup2", "cgroup2 ")
+        (tree,) = find_trees(nameless + cgroup, "0::/own\n")
+        assert tree.own == Path("/sys/fs/cgroup/own")
+
     @pytest.mark.parametrize("groups", ["", "0::/../../other\n", "4:memory:/elsewhere\n"])
     def test_a_group_that_is_not_below_what_is_mounted_is_none(self, groups: str) -> None:
         """
@@ -70,3 +83,70 @@ class TestDelegation:
         with pytest.raises(OSError, match="has none of memory, pids, cpu"):
             Nest(Tree(2, CONTROLLERS, tmp_path))
         assert not (tmp_path / "spiral-host").exists()
+
+
+class TestFolders:
+    """In folders that are no groups: how nodes get out of each other's way is the same."""
+
+    def test_what_is_dead_is_locked_until_it_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Else a node could begin to live in it, and be ended.
+        """
+        dead = tmp_path / "spiral-host" / "1.dead"
+        (dead / "7").mkdir(parents=True)
+        locked: list[bool] = []
+
+        def end_members(_: Path) -> None:
+            descriptor = os.open(dead, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked.append(False)
+            except BlockingIOError:
+                locked.append(True)
+            finally:
+                os.close(descriptor)
+
+        monkeypatch.setattr(trees, "end_members", end_members)
+        Nest(Tree(1, ("pids",), tmp_path)).close()
+        assert locked == [True, True]
+        assert not dead.exists()
+
+    def test_one_that_another_node_sweeps_is_left_to_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It was not locked yet: the next try makes another, and keeps nothing of the first.
+        """
+        before, tries = len(list(Path("/proc/self/fd").iterdir())), list[int]()
+        flock = fcntl.flock
+
+        def swept(descriptor: int, how: int) -> None:
+            tries.append(descriptor)
+            if len(tries) == 1:
+                raise BlockingIOError
+            flock(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", swept)
+        nest = Nest(Tree(1, ("pids",), tmp_path))
+        assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+        nest.close()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert not (tmp_path / "spiral-host").exists()
+
+    def test_where_nothing_can_be_forked_there_are_no_groups(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        And the node starts.
+        """
+
+        def fork() -> int:
+            raise BlockingIOError(11, "no more processes")
+
+        monkeypatch.setattr(os, "fork", fork)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        groups = Cgroups(f"1 0 0:1 / {tmp_path} rw - cgroup cgroup rw,pids\n", "1:pids:/\n")
+        assert str(groups) == "no cgroup (no process can be made to try it: no more processes)"
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
