@@ -9,8 +9,10 @@ from plugin_worker.node.watch import (
     MAX_FILES,
     OFTEN_S,
     SELDOM_S,
+    SELDOM_SHARE,
     SHARE,
     WEIGH_SELDOM_S,
+    WEIGH_SMALL_S,
     Breach,
     Watch,
     Weight,
@@ -132,13 +134,17 @@ class TestWeights:
         over.weighed(Weight(size=1), 0.0, NOW)
         assert over.weigh_due == NOW + OFTEN_S
         over.weighed(Weight(size=1), 0.0, NOW)
+        assert over.weigh_due == NOW + WEIGH_SMALL_S
+        over.weighed(Weight(size=1), 0.001, NOW)
+        assert over.weigh_due == NOW + 0.001 * SELDOM_SHARE
+        over.weighed(Weight(size=1), 0.1, NOW)
         assert over.weigh_due == NOW + WEIGH_SELDOM_S
         over.weighed(Weight(size=1), 2.0, NOW)
         assert over.weigh_due == NOW + 2 * SHARE
 
     def test_folders_of_one_that_works_are_weighed_sooner(self) -> None:
         """
-        Who uses no processor time writes nothing; once weighed, it takes more of it again.
+        Once weighed, it takes more processor time again.
         """
         over = watch()
         over.weighing()
@@ -150,6 +156,19 @@ class TestWeights:
         over.weighing()
         over.weighed(Weight(), 0.0, NOW + 3)
         over.take(replace(IDLE, cpu_s=9.01), NOW + 8)
-        assert over.weigh_due == NOW + 3 + WEIGH_SELDOM_S
+        assert over.weigh_due == NOW + 3 + WEIGH_SMALL_S
         over.take(replace(IDLE, cpu_s=9.03), NOW + 12)
         assert over.weigh_due == NOW + 12
+
+    def test_room_taken_without_any_work_is_seen_soon(self) -> None:
+        """
+        One call of the kernel's takes gigabytes and no processor time.
+        """
+        over = watch()
+        over.weighing()
+        over.weighed(Weight(), 0.0002, NOW)
+        over.weighing()
+        over.weighed(Weight(), 0.0002, NOW + OFTEN_S)
+        over.take(IDLE, NOW + OFTEN_S)
+        assert over.weigh_due <= NOW + OFTEN_S + 10
+        assert over.weighed(Weight(size=LIMITS.disk + 1), 0.0002, over.weigh_due) is not None
