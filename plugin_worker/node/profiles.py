@@ -24,7 +24,7 @@ class Profiles:
         self._missing = dict(missing)
         self._best_effort = best_effort
         self._has_namespaces = False
-        """Whether a worker has got them."""
+        """Whether a worker or a trial has got them."""
 
     def layers(self, profile: str) -> tuple[str, ...]:
         """Give the layers of a worker, in the order in which they are laid on."""
@@ -37,8 +37,15 @@ class Profiles:
         """Note that a worker has got its namespaces: when another gets none, that is its own."""
         self._has_namespaces = True
 
-    def does_without(self, why: str) -> bool:
-        """Say whether workers shall start without namespaces, as one has failed to get them."""
-        if self._best_effort and not self._has_namespaces:
-            self._missing[NAMESPACES] = why
+    @property
+    def may_lack_namespaces(self) -> bool:
+        """Whether a worker that gets none may start without; this machine is to be tried first."""
+        return self._best_effort and not self._has_namespaces
+
+    def does_without(self, found: str) -> bool:
+        """Take in a trial: "" or what is in the way; say whether workers start without."""
+        if not found:
+            self._has_namespaces = True
+        elif self.may_lack_namespaces:
+            self._missing[NAMESPACES] = found
         return NAMESPACES in self._missing

@@ -27,6 +27,7 @@ from plugin_worker.node.spawner import Spawner
 from plugin_worker.node.worker import WorkerProcess
 from plugin_worker.node.zygote_link import ZygoteLink
 from plugin_worker.sandbox.errors import ConfinementError
+from plugin_worker.sandbox.namespaces import try_namespaces
 from plugin_worker.sandbox.policy import rlimits
 from protocol import failpoints
 from protocol.errors import ProtocolError, RemoteProtocolError, UsageError
@@ -159,11 +160,19 @@ class Workers:
             worker.log.handed_over()
 
         def failed(why: str) -> None:
-            if NAMESPACES in worker.planned and self._profiles.does_without(why):
-                say(f"{worker.plugin_id} starts without namespaces, and so do others: {why}")
-                self._launch(worker, order, theirs)
+            if NAMESPACES not in worker.planned or not self._profiles.may_lack_namespaces:
+                give_up(why, is_final=False)
                 return
-            give_up(why, is_final=False)
+
+            def tried(found: str) -> None:
+                if not self._profiles.does_without(found):
+                    give_up(why, is_final=False)
+                    return
+                say(f"{worker.plugin_id} starts without namespaces, and so do others: {found}")
+                self._launch(worker, order, theirs)
+
+            # It may be this plugin that failed, and not the machine.
+            self._aside.do(try_namespaces, tried, lambda _: give_up(why, is_final=False))
 
         def give_up(why: str, *, is_final: bool) -> None:
             taken()

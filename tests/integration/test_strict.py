@@ -591,6 +591,26 @@ class TestOneThatAsksForIt:
         assert host.get("careful").sandbox == STANDARD
         assert host.get_service("careful").add(1, 2) == 3
 
+    @pytest.mark.usefixtures("_possible")
+    def test_best_effort_takes_one_failed_start_for_no_word_on_the_machine(
+        self, run: Run, careful: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is tried whether namespaces work here; they do, and the next start has them."""
+        shim = careful.parent / "bin" / "bwrap"
+        shim.parent.mkdir()
+        shim.write_text(
+            f"#!/bin/sh\nif mkdir '{shim.parent}/once'; then exit 1; fi\n"
+            f'exec {shutil.which("bwrap")} "$@"\n'
+        )
+        shim.chmod(0o755)
+        monkeypatch.setenv("PATH", str(shim.parent), prepend=":")
+        host = run.embed("polite", best_effort=True)
+        (result,) = host.load(careful)
+        assert not result.ok
+        assert "namespaces: " in result.reason
+        assert host.restart("careful").ok
+        assert host.get("careful").sandbox == LAYER_NAMES
+
 
 class TestMachinesWithoutIt:
     @pytest.fixture(params=BWRAPS, ids=str)
