@@ -238,10 +238,10 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """What a living worker may do that the daemon has to know; told of each behind a greeting.
+    """What a living worker was started with, whatever was granted since; behind a greeting.
 
     Attributes:
-        permissions: As it was started with them, those that are about names.
+        permissions: All that are in force for it, as `SpawnWorker` had them.
     """
 
     incarnation: int

@@ -16,7 +16,7 @@ are exact, a family such as `Trainer.*`, or `*`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
 
 from protocol.errors import UsageError
@@ -73,16 +73,11 @@ class Permissions:
 
     def of_names(self) -> "Permissions":
         """Give those about names: daemon and node hold a plugin to them, not the kernel."""
-        return NOTHING.with_names_of(self)
-
-    def with_names_of(self, other: "Permissions") -> "Permissions":
-        """Give these with another's that are about names."""
-        return replace(
-            self,
-            services=other.services,
-            publish=other.publish,
-            subscribe=other.subscribe,
-            config=other.config,
+        return Permissions(
+            services=self.services,
+            publish=self.publish,
+            subscribe=self.subscribe,
+            config=self.config,
         )
 
     def words(self) -> list[str]:

@@ -27,7 +27,7 @@ from protocol.messages import (
     ToNode,
     WorkerReport,
 )
-from protocol.permissions import NOTHING, parse_permissions
+from protocol.permissions import NOTHING, missing, parse_permissions
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.announcer import Announcer
@@ -255,8 +255,7 @@ class Supervisor:
         """A living worker was started with these permissions, perhaps by an earlier daemon."""
         plugin = self._registry.by_incarnation(permitted.incarnation)
         if plugin is not None:
-            told = parse_permissions(permitted.permissions)
-            plugin.permissions = plugin.permissions.with_names_of(told)
+            plugin.permissions = parse_permissions(permitted.permissions)
 
     def exited(self, exit_: Exited) -> None:
         """A worker is gone. Said again and again until it is acknowledged, so done only once."""
@@ -368,7 +367,8 @@ class Supervisor:
     def adopt(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
         """Take over living workers; give those that are wanted, and end the others.
 
-        Until `resume` nothing is started: what is wanted may run, or its death be told yet.
+        Until `resume` nothing is started: what is wanted may run, or its death be told yet. What
+        each was started with is told behind the greeting.
         """
         self._is_taking_over = True
         kept = []
@@ -385,8 +385,6 @@ class Supervisor:
             if not plugin.incarnation:
                 plugin.lifecycle.adopt(time.monotonic())
                 plugin.incarnation = report.incarnation
-                self._permits.decide(plugin.manifest)
-                plugin.permissions = self._permits.in_force(plugin.id)
             plugin.pid, plugin.layers = report.pid, report.layers
             plugin.limits = report.limits
             plugin.confined = report.confined
@@ -406,8 +404,8 @@ class Supervisor:
             report = living.get(plugin.incarnation)
             if plugin.incarnation and report is None:
                 self._miss(plugin)
-            elif report is not None and self._permits.objection(plugin.manifest):
-                self.restart(plugin.id)  # a grant was taken away meanwhile: it leaves in order
+            elif report is not None and self._has_too_much(plugin):
+                self.restart(plugin.id)  # a grant was narrowed meanwhile: it leaves in order
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
                 self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
             if report is not None and report.silence:
@@ -421,6 +419,12 @@ class Supervisor:
         self._is_taking_over = False
         self._code_watch.look()
         self.advance()
+
+    def _has_too_much(self, plugin: Plugin) -> bool:
+        """Say whether it lives with what it would not be started with now."""
+        if self._permits.objection(plugin.manifest):
+            return True
+        return bool(missing(plugin.permissions, self._permits.in_force(plugin.id)))
 
     def _miss(self, plugin: Plugin) -> None:
         if plugin.state is State.STARTING and not plugin.pid:

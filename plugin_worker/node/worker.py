@@ -135,8 +135,8 @@ class WorkerProcess:
         )
 
     def permitted(self) -> Permitted:
-        """Tell such a daemon what it has to hold the worker to."""
-        return Permitted(self.incarnation, self.permissions.of_names().to_wire())
+        """Tell such a daemon what the worker was started with."""
+        return Permitted(self.incarnation, self.permissions.to_wire())
 
     def limits_held(self) -> dict[str, object]:
         """Say of each limit what it is, and what holds it."""

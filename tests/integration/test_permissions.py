@@ -323,6 +323,37 @@ class TestDaemons:
         eventually(lambda: state(host, "asks") == "blocked")
         assert host.get("asks").pid is None
 
+    @pytest.mark.parametrize("is_ordered", [False, True], ids=["by hand", "and by order"])
+    def test_what_was_narrowed_while_there_was_none_is_in_force(
+        self, run: Run, author: Author, tmp_path: Path, *, is_ordered: bool
+    ) -> None:
+        """
+        In its process, too: it starts anew with what it has now, and others do not notice.
+        """
+        one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+        one.write_text("one")
+        two.write_text("two")
+        host = run.start()
+        asks = author.writes("asks", f'read = ["{one}", "{two}"]\nservices = ["math"]')
+        host.load([asks, author.writes("plain")])
+        host.grant("asks")
+        before, plain = host.get("asks").pid, host.get("plain").pid
+        run.kill_daemon()
+        file = run.config_dir / FILE
+        file.write_text(file.read_text().replace(f'"{one}", ', ""))
+        run.start_daemon()
+        host = run.connect()
+        if is_ordered:
+            host.grant("asks", {"read": [str(two)], "services": ["math"]})
+
+        less = Permissions(read=(str(two),), services=("math",))
+        eventually(lambda: state(host, "asks") == "ready" and host.get("asks").pid != before)
+        assert host.permissions("asks").in_force == less
+        assert host.get_service("asks").read(str(two)) == "two"
+        with pytest.raises(PermissionError):
+            host.get_service("asks").read(str(one))
+        assert host.get("plain").pid == plain
+
     def test_a_grant_outlives_the_run_and_so_does_the_audit_log(
         self, run: Run, author: Author
     ) -> None:

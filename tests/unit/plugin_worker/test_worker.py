@@ -308,10 +308,11 @@ class TestPace:
 
 
 class TestPermitted:
-    def test_a_daemon_is_told_what_it_holds_the_worker_to(self, worker: WorkerProcess) -> None:
+    def test_a_daemon_is_told_all_that_it_was_started_with(self, worker: WorkerProcess) -> None:
         """
-        What is about names; files and ports are the kernel's business.
+        Files and ports, too: what the kernel lets it do nobody else could say.
         """
-        worker.permissions = Permissions(read=("/srv",), services=("math",), config=("a.*",))
+        worker.permissions = Permissions(read=("/srv",), network=(443,), services=("math",))
 
-        assert worker.permitted() == Permitted(5, {"services": ["math"], "config": ["a.*"]})
+        told = {"read": ["/srv"], "network": [443], "services": ["math"]}
+        assert worker.permitted() == Permitted(5, told)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import SpawnWorker, StopPlugin
+from protocol.messages import Permitted, SpawnWorker, StopPlugin
 from protocol.permissions import EVERYONE, Permissions
 from spiral_host.consent import Grant
 from spiral_host.grants import change
@@ -198,6 +198,7 @@ class TestTakeover:
         house.supervisor.remember(Wanted(ASKS, Memory(), EARLIER, leaving=False))
         reports = [house.report("asks", EARLIER)]
         kept = house.supervisor.adopt(reports)
+        house.supervisor.permitted(Permitted(EARLIER, WEB.to_wire()))
         house.supervisor.loaded(EARLIER)
         house.supervisor.resume(kept)
 

@@ -17,7 +17,7 @@ from protocol.messages import (
     SpawnWorker,
     StopPlugin,
 )
-from protocol.permissions import EVERYONE, NOTHING, Permissions
+from protocol.permissions import EVERYONE, NOTHING, Permissions, parse_permissions
 from spiral_host import store
 from spiral_host.lifecycle import State
 from spiral_host.policy import Memory, Policy
@@ -248,14 +248,36 @@ class TestAdopt:
 
     def test_it_is_held_to_what_it_was_started_with(self, house: House) -> None:
         """
-        Its node says what that is, of the names that no kernel knows.
+        Its node says what that is; less than is in force now is no reason to end it.
         """
         remember(house)
         kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.permitted(Permitted(EARLIER, {"services": ["math"]}))
+        house.supervisor.loaded(EARLIER)
         house.supervisor.resume(kept)
 
         assert house.plugin("base").permissions == Permissions(services=("math",))
+        assert house.node.told == []
+
+    def test_with_more_than_is_in_force_it_leaves_in_order_and_starts_anew(
+        self, house: House
+    ) -> None:
+        """
+        Its grant was narrowed while there was no daemon: not blocked, but with less.
+        """
+        remember(house)
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
+        started_with = {**EVERYONE.to_wire(), "read": ["/srv"]}
+        house.supervisor.permitted(Permitted(EARLIER, started_with))
+        assert house.plugin("base").permissions == parse_permissions(started_with)
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume(kept)
+
+        assert house.node.relayed() == [(EARLIER, StopPlugin())]
+        house.node.told.clear()
+        house.end("base", LEFT)
+        (spawn,) = house.node.take(SpawnWorker)
+        assert spawn.permissions == EVERYONE.to_wire()
 
     def test_a_life_that_is_over_permits_nothing(self, house: House) -> None:
         """
