@@ -772,11 +772,14 @@ class GrantPermissions:
 
     Attributes:
         permissions: The part that is granted, as `parse_permissions` reads it; None is all.
+        digest: Of what the operator was shown; if it asks for anything else by now that is refused.
+            Empty for whatever it asks for.
     """
 
     request: str
     plugin_id: str
     permissions: Mapping[str, object] | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

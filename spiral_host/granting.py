@@ -104,6 +104,9 @@ class Granting:
     def _granted(self, order: GrantPermissions) -> Grant:
         manifest = check_request(self._registry, order.plugin_id).manifest
         asked, given = self._permits.asked(manifest), None
+        if order.digest not in ("", asked.manifest):
+            look = f"spiral-host permissions {manifest.id}"
+            raise UsageError(f"{manifest.id} has changed since it was shown; look again: {look}")
         if order.permissions is not None:
             followed = self._permits.follow(parse_permissions(order.permissions), manifest.id)
             if followed.refused:
@@ -202,6 +205,7 @@ class Granting:
             "lacking": found.lacking.to_wire(),
             "impossible": list(found.asked.refused),
             "leads": dict(found.asked.leads),
+            "digest": found.asked.manifest,
             "consented": grant and {"version": grant.version, "when": grant.when},
             "refused": [refusal.to_row(now) for refusal in self._refusals.of(plugin.id)],
         }

@@ -181,19 +181,28 @@ class Host(Access):
         return load_result(self._connection.ask(lambda name: RestartPlugin(name, plugin_id)))
 
     def grant(
-        self, plugin_id: str, permissions: Mapping[str, object] | None = None
+        self,
+        plugin_id: str,
+        permissions: Mapping[str, object] | None = None,
+        *,
+        digest: str = "",
     ) -> PluginPermissions:
         """Grant a plugin what its manifest asks for; if nothing else hinders it, it starts.
 
         Args:
             permissions: The part that is granted, in the manifest's words; None is all of it. With
                 less the plugin starts all the same, until its manifest is another one.
+            digest: That of the `permissions` that were shown to whoever decides: only they are
+                granted. Without it, what the plugin asks for at that moment.
 
         Raises:
-            UsageError: No such plugin is loaded, or it does not ask for that.
+            UsageError: No such plugin is loaded, it does not ask for that, or it has changed since
+                it was shown.
         """
         parse_plugin_id(plugin_id)
-        rows = self._connection.ask(lambda name: GrantPermissions(name, plugin_id, permissions))
+        rows = self._connection.ask(
+            lambda name: GrantPermissions(name, plugin_id, permissions, digest)
+        )
         if not rows:
             raise UsageError(f"plugin {plugin_id} was unloaded meanwhile")
         return plugin_permissions(rows[0])

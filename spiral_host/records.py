@@ -69,6 +69,7 @@ class PluginPermissions:
         lacking: What keeps it from starting until it is granted.
         impossible: What it asks for and no plugin gets, each with the reason.
         leads: Where paths that it asks for lead, when that is somewhere else.
+        digest: Of its manifest and of where its paths lead, for `grant`.
         consented: The `version` that the operator granted something to, and `when`; or None.
         refused: What it tried and was not granted, the last first: `permission`, `what`,
             `count`, and `ago_s`, seconds.
@@ -85,6 +86,7 @@ class PluginPermissions:
     lacking: Permissions
     impossible: tuple[str, ...]
     leads: Mapping[str, str]
+    digest: str
     consented: Mapping[str, str] | None
     refused: tuple[Mapping[str, Any], ...]
 

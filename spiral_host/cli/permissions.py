@@ -48,13 +48,21 @@ def grant(
 ) -> int:
     """Grant a plugin all that it asks for, or just each PERMISSION, and let it start.
 
+    What that is, and where its paths lead, is printed first; nothing else is granted.
+
     A PERMISSION is a word of its manifest: gpu, network=443, read=/srv/images.
     """
     if nothing and granted:
         raise Failure("--nothing: names permissions all the same; leave one out", Status.USAGE)
     part = parse_granted(granted) if granted or nothing else None
     with asked_of(target, plugin_id) as host:
-        found = host.grant(plugin_id, part)
+        shown = host.permissions(plugin_id)
+        if shown.declares and not as_json:
+            words = _in_words(shown.asked) if part is None else ", ".join(granted) or "nothing"
+            say(f"{plugin_id} {shown.version}: granting {words}")
+            for line in _led(shown):
+                say(f"  {line}")
+        found = host.grant(plugin_id, part, digest=shown.digest)
     if as_json:
         say_json(found.to_dict(), indent=2)
     else:
@@ -114,7 +122,7 @@ def _say_page(found: "PluginPermissions") -> None:
 def _sections(found: "PluginPermissions") -> "Iterator[tuple[str, Sequence[str]]]":
     says = () if found.declares else ("(its manifest says nothing: what everyone gets)",)
     yield "asked", [*says, *_lines(found.asked)]
-    yield "", [f"({path} leads to {real})" for path, real in found.leads.items()]
+    yield "", _led(found)
     yield "granted", _lines(found.granted)
     if found.consented is not None:
         yield "consented to", [f"version {found.consented['version']}, {found.consented['when']}"]
@@ -129,6 +137,10 @@ def _sections(found: "PluginPermissions") -> "Iterator[tuple[str, Sequence[str]]
             for each in found.refused
         ],
     )
+
+
+def _led(found: "PluginPermissions") -> list[str]:
+    return [f"({path} leads to {real})" for path, real in found.leads.items()]
 
 
 def _lines(permissions: Permissions) -> list[str]:

@@ -125,7 +125,10 @@ class TestConsent:
         assert "  not granted   network 443" in shown.stdout.splitlines()
 
         granted = command(run, "grant", "asks")
-        assert granted.stdout == "asks: granted; in force: network 443, services math\n"
+        assert granted.stdout.splitlines() == [
+            "asks 1.0.0: granting network 443, services math",
+            "asks: granted; in force: network 443, services math",
+        ]
         assert granted.returncode == 0
         assert host.get_service("asks").add(1, 2) == 3
 
@@ -458,6 +461,27 @@ class TestPaths:
         link.unlink()
         link.symlink_to(one)
         assert host.restart("asks").ok
+
+    def test_only_what_was_shown_is_granted(self, run: Run, author: Author, tmp_path: Path) -> None:
+        """
+        A link that another plugin turns round between the two is no way to more.
+        """
+        one, secret, link = tmp_path / "one", tmp_path / "secret", tmp_path / "link"
+        for folder in (one, secret):
+            folder.mkdir()
+        link.symlink_to(one)
+        host = run.embed()
+        host.load(author.writes("asks", f'read = ["{link}"]'))
+        shown = host.permissions("asks")
+        link.unlink()
+        link.symlink_to(secret)
+        with pytest.raises(UsageError, match="asks has changed since it was shown; look again"):
+            host.grant("asks", digest=shown.digest)
+        assert state(host, "asks") == "blocked"
+
+        link.unlink()
+        link.symlink_to(one)
+        assert host.grant("asks", digest=shown.digest).in_force == Permissions(read=(str(one),))
 
     @pytest.mark.parametrize("name", ["nowhere", "link", "config", "run", "..", "/", "/proc/1"])
     def test_what_no_plugin_gets(self, run: Run, author: Author, tmp_path: Path, name: str) -> None:

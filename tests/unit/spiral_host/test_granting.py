@@ -47,8 +47,15 @@ class Office:
             house.outside,
         )
 
-    def grant(self, plugin_id: str = "asks", part: object = None, *, request: str = "g1") -> None:
-        order = GrantPermissions(request, plugin_id, part)  # type: ignore[arg-type]
+    def grant(
+        self,
+        plugin_id: str = "asks",
+        part: object = None,
+        *,
+        request: str = "g1",
+        digest: str = "",
+    ) -> None:
+        order = GrantPermissions(request, plugin_id, part, digest)  # type: ignore[arg-type]
         self.granting.give(self.desk.asker, order)
 
     def revoke(self, plugin_id: str = "asks", *, request: str = "r1") -> None:
@@ -127,6 +134,29 @@ class TestGrant:
         assert why in office.desk.refusal()
         assert read(office.folder) == {}
         assert office.remembered == {}
+
+    @pytest.mark.parametrize("part", [None, {"read": []}], ids=["all", "a part"])
+    def test_what_has_changed_since_it_was_shown_is_not_granted(
+        self, office: Office, tmp_path: Path, part: object
+    ) -> None:
+        """
+        Neither a manifest that declares something else, nor a link that was turned round.
+        """
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "one")
+        office.house.add(manifest("asks", permissions=Permissions(read=(str(link),))))
+        (shown,) = office.show("asks")
+        link.unlink()
+        link.symlink_to(tmp_path / "two")
+        office.grant(part=part, digest=shown["digest"])
+        assert "has changed since it was shown; look again" in office.desk.refusal()
+        assert read(office.folder) == {}
+
+        (shown,) = office.show("asks")
+        office.grant(part=part, digest=shown["digest"], request="g2")
+        assert read(office.folder).keys() == {"asks"}
 
     def test_a_file_that_is_broken_is_not_written_over(self, office: Office) -> None:
         office.house.add(ASKS)

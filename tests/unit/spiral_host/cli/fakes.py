@@ -124,8 +124,10 @@ class FakeHost:
     def list_permissions(self) -> list[PluginPermissions]:
         return self.allowed
 
-    def grant(self, plugin_id: str, part: dict[str, object] | None) -> PluginPermissions:
-        self.asked.append(("grant", plugin_id, part))
+    def grant(
+        self, plugin_id: str, part: dict[str, object] | None, *, digest: str
+    ) -> PluginPermissions:
+        self.asked.append(("grant", plugin_id, part, digest))
         return self.permissions(plugin_id)
 
     def revoke(self, plugin_id: str) -> PluginPermissions | None:

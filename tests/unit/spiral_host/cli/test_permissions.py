@@ -23,6 +23,7 @@ READY = PluginPermissions(
     lacking=NOTHING,
     impossible=(),
     leads={},
+    digest="sha256:1",
     consented={"version": "0.9.0", "when": "2026-01-31T12:00:00+00:00"},
     refused=(),
 )
@@ -46,8 +47,16 @@ class TestGrant:
         here = town(READY)
         result = here.command("grant", "alpha")
         assert result.exit_code == 0
-        assert result.stdout == "alpha: granted; in force: network 80, network 443\n"
-        assert here.host.asked == [("grant", "alpha", None)]
+        assert result.stdout.splitlines() == [
+            "alpha 1.0.0: granting network 80, network 443",
+            "alpha: granted; in force: network 80, network 443",
+        ]
+        assert here.host.asked == [("grant", "alpha", None, "sha256:1")]
+
+    def test_it_is_shown_where_paths_lead(self) -> None:
+        one = replace(READY, asked=Permissions(read=("/real",)), leads={"/link": "/real"})
+        lines = town(one).command("grant", "alpha").stdout.splitlines()
+        assert lines[:2] == ["alpha 1.0.0: granting read /real", "  (/link leads to /real)"]
 
     @pytest.mark.parametrize(
         ("words", "part"),
@@ -61,12 +70,15 @@ class TestGrant:
     def test_a_part_of_it(self, words: tuple[str, ...], part: dict[str, object]) -> None:
         here = town(READY)
         assert here.command("grant", "alpha", *words).exit_code == 0
-        assert here.host.asked == [("grant", "alpha", part)]
+        assert here.host.asked == [("grant", "alpha", part, "sha256:1")]
 
     def test_what_was_not_granted_is_said(self) -> None:
         less = replace(READY, granted=EVERYONE, in_force=NOTHING)
-        text = town(less).command("grant", "alpha", "--nothing").stdout
-        assert text == ("alpha: granted; in force: nothing; not granted: network 80, network 443\n")
+        lines = town(less).command("grant", "alpha", "--nothing").stdout.splitlines()
+        assert lines == [
+            "alpha 1.0.0: granting nothing",
+            "alpha: granted; in force: nothing; not granted: network 80, network 443",
+        ]
 
     def test_one_that_is_not_ready_all_the_same_is_a_no(self) -> None:
         result = town(BLOCKED).command("grant", "alpha", "--json")
