@@ -75,13 +75,18 @@ def descendants_of(pid: int) -> Iterator[int]:
     """Name what a process has started and what that has, as long as each one's parent lives."""
     waiting = [pid]
     while waiting:
-        try:
-            threads = list(Path(f"/proc/{waiting.pop()}/task").iterdir())
-            found = [int(p) for one in threads for p in (one / "children").read_text().split()]
-        except OSError:  # it, or one of its threads, has just ended
-            continue
+        found = children_of(waiting.pop())
         yield from found
         waiting.extend(found)
+
+
+def children_of(pid: int) -> list[int]:
+    """Name what a process is the parent of now; nobody if it is gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(p) for one in threads for p in (one / "children").read_text().split()]
+    except OSError:  # it, or one of its threads, has just ended
+        return []
 
 
 def raise_descriptor_limit() -> None:

@@ -9,11 +9,12 @@ ended, the kernel ends the init with bubblewrap, and all that is in the namespac
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
 from plugin_worker.sandbox import bwrap, kernel
+from protocol.process import children_of, descendants_of
 from protocol.reactor import Reactor
 
 LATE_S: Final = 0.5
@@ -72,6 +73,15 @@ class Guard:
         self.on_end(guard_ended)
         if self.code is not None:
             guard_ended()
+
+    def inhabitants(self) -> Iterator[int]:
+        """Name all that is inside: the worker, and what it has started, whoever its parent is now.
+
+        Its init takes in those whose parents have ended, and is bubblewrap's own.
+        """
+        inits = () if self.code is not None else children_of(self.pid)
+        for init in inits:
+            yield from descendants_of(init)
 
     def kill(self) -> None:
         """End it by force, and all below it; harmless when it has ended."""

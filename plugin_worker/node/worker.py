@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -206,7 +207,7 @@ class WorkerProcess:
         if own is None:
             return None
         can_fork = self.may_fork or "seccomp" not in self.planned
-        others = map(usage_of, descendants_of(self.pid)) if can_fork else ()
+        others = map(usage_of, self._started()) if can_fork else ()
         all_ = [own, *(usage for usage in others if usage is not None)]
         return Measured(
             memory=sum(usage.memory for usage in all_),
@@ -214,6 +215,12 @@ class WorkerProcess:
             threads=sum(usage.threads for usage in all_),
             processes=len(all_),
         )
+
+    def _started(self) -> Iterable[int]:
+        """Name what it has started and has to answer for."""
+        if self.guard is None:  # whose parent has ended is the node's, which ends it
+            return descendants_of(self.pid)
+        return (pid for pid in self.guard.inhabitants() if pid != self.pid)
 
     def close(self) -> None:
         """Let go of every descriptor."""

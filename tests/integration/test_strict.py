@@ -78,6 +78,11 @@ answer = got[0]
     "asyncio": "import asyncio; answer = asyncio.run(asyncio.sleep(0, 42))",
 }
 
+DAEMONISE = """
+import subprocess
+answer = subprocess.run(["setsid", "-f", "sleep", "600"]).returncode
+"""
+
 TOO_OLD = """#!/bin/sh
 case "$*" in
 *--version*) echo bubblewrap 0.6.2 ;;
@@ -181,6 +186,14 @@ def left_behind(host: Host) -> list[int]:
     worker = pid_of(host, "snoop")
     (init,) = guard_of(host, "snoop").children()
     return [child.pid for child in init.children() if child.pid != worker]
+
+
+def with_programs(run: Run) -> Host:
+    """Give a host whose snoop may start programs."""
+    run.config_dir.mkdir()
+    everyone = '[everyone]\nservices = ["*"]\nsubprocess = true\n'
+    (run.config_dir / "spiral.toml").write_text(everyone)
+    return run.embed("snoop", sandbox="strict", best_effort=False)
 
 
 def processes_of(host: Host) -> list[psutil.Process]:
@@ -524,19 +537,26 @@ class TestTheOthers:
         again = run.embed("snoop", sandbox="strict")
         assert attempt(again, "answer = (ctx.data_dir / 'a').read_text()") == "standard"
 
+    def test_what_a_plugin_has_started_counts_as_its_own(self, run: Run) -> None:
+        """Also what has left its session and its parent; bubblewrap's own processes do not."""
+        host = with_programs(run)
+        worker = pid_of(host, "snoop")
+
+        def threads() -> int:
+            (snoop,) = host.health()
+            return snoop.threads or 0
+
+        alone = psutil.Process(worker).num_threads()
+        eventually(lambda: threads() == alone)
+        assert attempt(host, DAEMONISE) == 0
+        eventually(lambda: left_behind(host))
+        eventually(lambda: threads() == alone + 1)
+
     def test_what_a_plugin_has_started_ends_with_it(self, run: Run) -> None:
         """Also what has left its session and its parent; a killed node leaves none of it either."""
-        run.config_dir.mkdir()
-        (run.config_dir / "spiral.toml").write_text(
-            '[everyone]\nservices = ["*"]\nsubprocess = true\n'
-        )
-        host = run.embed("snoop", sandbox="strict", best_effort=False)
-        daemonise = """
-import subprocess
-answer = subprocess.run(["setsid", "-f", "sleep", "600"]).returncode
-"""
+        host = with_programs(run)
         for end in (pid_of(host, "snoop"), host.status()["node_pid"]):
-            assert attempt(host, daemonise) == 0
+            assert attempt(host, DAEMONISE) == 0
             (child,) = eventually(partial(left_behind, host))
             watch = Watch(child)
             kill(end)
