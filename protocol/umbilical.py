@@ -5,6 +5,7 @@ dropped in the kernel; the lower end (a worker, a client) reads with `recvmsg`.
 """
 
 import array
+import errno
 import os
 import socket
 from collections import deque
@@ -32,6 +33,11 @@ class Umbilical:
         self.fd = end.fileno()
         self.backlog = 0
         """Bytes that wait for room."""
+        self.is_held_up = False
+        """Whether that is not the other end's doing: more descriptors of this user's are on their
+        way than this process may have open. Nothing tells when there are fewer."""
+        self.is_tried_again = False
+        """Whether somebody has set a time to try that again."""
         self._socket = end
         self._takes_descriptors = takes_descriptors
         self._joiner = Joiner()
@@ -144,5 +150,11 @@ class Umbilical:
             else:
                 self._socket.send(packet)
         except BlockingIOError:
+            self.is_held_up = False
+            return False
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            self.is_held_up = True
             return False
         return True

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from plugin_worker.node.backlog import flush_later
 from plugin_worker.node.segments import Request
 from protocol.errors import ProtocolError, RemoteProtocolError
 from protocol.messages import (
@@ -98,7 +99,7 @@ class Clients:
             return False
         try:
             if not umbilical.send(Kind.NODE, TO_ENDPOINT.encode(message), descriptors):
-                self._reactor.watch_writable(umbilical.fd, lambda: self._flush(incarnation))
+                self._flush_later(incarnation, umbilical)
         except (OSError, ProtocolError):
             self._lost(incarnation)
             return False
@@ -193,11 +194,18 @@ class Clients:
             if self.connected.get(incarnation) is umbilical:
                 self._lost(incarnation)
 
+    def _flush_later(self, incarnation: int, umbilical: Umbilical) -> None:
+        flush_later(self._reactor, umbilical, lambda: self._flush(incarnation))
+
     def _flush(self, incarnation: int) -> None:
         umbilical = self.connected.get(incarnation)
+        if umbilical is None:
+            return
         try:
-            if umbilical is not None and umbilical.flush():
+            if umbilical.flush():
                 self._reactor.forget_writable(umbilical.fd)
+            else:
+                self._flush_later(incarnation, umbilical)
         except OSError:
             self._lost(incarnation)
 

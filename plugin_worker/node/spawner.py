@@ -4,6 +4,7 @@ import os
 import socket
 import sysconfig
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -19,10 +20,10 @@ from plugin_worker.sandbox.permitted import identify, permit, this_machine
 from plugin_worker.sandbox.policy import rlimits
 from plugin_worker.zygote import MAX_PACKET
 from protocol.flight import make_page
-from protocol.limits import parse_limits
+from protocol.limits import Limits, parse_limits
 from protocol.messages import PluginSource, SpawnWorker
 from protocol.permissions import parse_permissions
-from protocol.process import check_room
+from protocol.process import check_room, descriptors
 from protocol.umbilical import Umbilical
 
 
@@ -56,7 +57,7 @@ class Spawner:
         self, order: SpawnWorker, undone: ExitStack
     ) -> tuple[WorkerProcess, socket.socket]:
         """Do it; whatever is left in `undone` is to be done when it fails."""
-        limits = parse_limits(order.limits)
+        limits = _limits(order)
         tmp = self._here / "tmp" / str(order.incarnation)
         tmp.mkdir(mode=0o700, parents=True)
         undone.callback(tmp.rmdir)
@@ -88,7 +89,7 @@ class Spawner:
         Raises:
             ConfinementError: One of them cannot be given on this machine.
         """
-        limits = parse_limits(order.limits)
+        limits = _limits(order)
         own = Confinement(
             read=(*_own_code(order.source), *self._site),
             write=(order.data_dir,),
@@ -122,7 +123,7 @@ class Spawner:
             "layers": list(confinement.layers),
             "site": list(self._site),
             "permissions": parse_permissions(order.permissions).of_names().to_wire(),
-            "limits": dict(order.limits),
+            "limits": _limits(order).to_wire(),
         }
         frame: bytes = msgpack.packb(
             {
@@ -142,6 +143,17 @@ class Spawner:
 def may_fork(order: SpawnWorker) -> bool:
     """Say whether a plugin was granted processes of its own."""
     return bool(order.permissions.get("subprocess"))
+
+
+def _limits(order: SpawnWorker) -> Limits:
+    """Give its limits; of descriptors at most half of what the node may have.
+
+    The kernel counts those that are on their way between processes by user, and refuses to send
+    more to whoever has sent as many as it may have open. A worker that fills its own sockets with
+    them reaches its own limit first, and the node can still send.
+    """
+    limits = parse_limits(order.limits)
+    return replace(limits, files=min(limits.files, descriptors()[1] // 2))
 
 
 def _own_code(source: PluginSource) -> tuple[str, ...]:

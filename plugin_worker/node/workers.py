@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from plugin_worker.confine import in_force
 from plugin_worker.node.aside import Aside
+from plugin_worker.node.backlog import flush_later
 from plugin_worker.node.bubblewrap import Bubblewrap
 from plugin_worker.node.cgroups import Cgroups, Member
 from plugin_worker.node.feeds import Feeds, Wire
@@ -306,7 +307,7 @@ class Workers:
         if worker.is_open:
             self._reactor.watch(worker.umbilical.fd, lambda: self._read(worker))
             if worker.umbilical.backlog:
-                self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
+                self._flush_later(worker)
 
     def _said(self, worker: WorkerProcess, kind: Kind, body: bytes) -> int:
         """Take in what a worker says; give how many events that were."""
@@ -410,16 +411,23 @@ class Workers:
             return
         try:
             if not worker.umbilical.send(kind, body, fds):
-                self._reactor.watch_writable(worker.umbilical.fd, lambda: self._flush(worker))
+                self._flush_later(worker)
         except ProtocolError as error:
             self._violated(worker, str(error))
         except OSError:
             self._hung_up(worker)
 
+    def _flush_later(self, worker: WorkerProcess) -> None:
+        flush_later(self._reactor, worker.umbilical, lambda: self._flush(worker))
+
     def _flush(self, worker: WorkerProcess) -> None:
+        if not worker.is_open:
+            return
         try:
             if worker.umbilical.flush():
                 self._reactor.forget_writable(worker.umbilical.fd)
+            else:
+                self._flush_later(worker)
         except OSError:
             self._hung_up(worker)
 

@@ -3,6 +3,7 @@
 A zygote that dies takes nothing with it: its workers live on, and the next spawn starts another.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -23,6 +24,9 @@ from protocol.version import VERSION
 
 _PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
 
+_DEAD: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+"""What sending fails with when nobody is there to receive; anything else is not the zygote's."""
+
 
 class ZygoteLink:
     """The node's zygote; lives as long as the node, through as many processes as it takes."""
@@ -37,6 +41,8 @@ class ZygoteLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._orders: deque[Order] = deque()
         self._asked: dict[int, Order] = {}
+        self._has_served = False
+        """Whether the living zygote was there when it was sent an order."""
 
     @property
     def is_forking(self) -> bool:
@@ -72,6 +78,7 @@ class ZygoteLink:
         try:
             self._socket = self._launch()
             self._told.clear()
+            self._has_served = False
             self._reactor.watch(self._socket.fileno(), self._read)
         except OSError as error:
             self._refuse(f"no zygote could be started: {error}")
@@ -98,8 +105,7 @@ class ZygoteLink:
         return ours
 
     def _send_waiting(self) -> None:
-        sending = self._socket
-        while sending is not None and self._orders:
+        while (sending := self._socket) is not None and self._orders:
             order = self._orders[0]
             try:
                 self._send_program(sending, order.confinement)
@@ -107,9 +113,14 @@ class ZygoteLink:
             except BlockingIOError:
                 self._reactor.watch_writable(sending.fileno(), self._send_waiting)
                 return
-            except OSError:
-                self._ended()
-                return
+            except OSError as error:
+                if error.errno in _DEAD:
+                    self._ended()
+                    return
+                self._orders.popleft()
+                order.failed(f"the zygote could not be sent the order: {error}")
+                continue
+            self._has_served = True
             self._orders.popleft()
             self._asked[order.incarnation] = order
             order.taken()
@@ -162,6 +173,9 @@ class ZygoteLink:
             order.failed(why)
 
     def _ended(self) -> None:
+        if not self._has_served:  # the next one would fare no better
+            self._refuse("the zygote died as soon as it was started")
+            return
         self.close()
         lost, self._asked = self._asked, {}
         for order in lost.values():

@@ -1,0 +1,61 @@
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from plugin_worker.node.backlog import AGAIN_S, flush_later
+from protocol.packets import Kind
+from protocol.reactor import Reactor
+from protocol.umbilical import Umbilical
+
+
+class Crowded(socket.socket):
+    """A socket of a user who has too many descriptors on their way, until it has fewer."""
+
+    is_crowded = True
+    tries = 0
+
+    def sendmsg(self, *arguments: object) -> int:
+        self.tries += 1
+        if self.is_crowded:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return super().sendmsg(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Crowded, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    crowded = Crowded(fileno=ours.detach())
+    yield crowded, theirs
+    crowded.close()
+    theirs.close()
+
+
+def test_what_is_held_up_is_tried_now_and_then(pair: tuple[Crowded, socket.socket]) -> None:
+    """
+    Not in a loop that takes the processor, however many messages wait; and it does leave.
+    """
+    end, theirs = pair
+    reactor, umbilical = Reactor(), Umbilical(end, takes_descriptors=False)
+
+    def flush() -> None:
+        if umbilical.flush():
+            reactor.forget_writable(umbilical.fd)
+        else:
+            flush_later(reactor, umbilical, flush)
+
+    for _ in range(3):
+        assert not umbilical.send(Kind.NODE, b"lane", (theirs.fileno(),))
+        flush_later(reactor, umbilical, flush)
+    for _ in range(4):
+        reactor.turn(AGAIN_S / 8)
+    assert end.tries == 1
+
+    end.is_crowded = False
+    while umbilical.backlog:
+        reactor.turn(AGAIN_S)
+    assert end.tries == 4
+    assert len(theirs.recv(64)) > len(b"lane")
+    reactor.close()
