@@ -15,7 +15,7 @@ from typing import Final
 
 from plugin_worker.sandbox import kernel
 from plugin_worker.sandbox.errors import ConfinementError
-from plugin_worker.sandbox.policy import DEVICES, LANDLOCK_MINIMUM
+from plugin_worker.sandbox.policy import DEVICES, LANDLOCK_MINIMUM, LISTED
 
 _EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
@@ -145,7 +145,7 @@ def _allow_own(ruleset: int, reach: Reach, handled: int) -> None:
     for paths, rights in ((reach.read, READ), (reach.run, RUN), (DEVICES, DEVICE)):
         for path in paths:
             with suppress(FileNotFoundError, NotADirectoryError):
-                _allow(ruleset, path, rights)
+                _allow(ruleset, path, _READ_DIR if path in LISTED else rights)
     for paths, rights in ((reach.write, WRITE), (reach.devices, DEVICE | _IOCTL_DEVICE)):
         for path in paths:
             _allow(ruleset, path, rights & handled)

@@ -146,6 +146,9 @@ GPU_READ: Final = (
 )
 """Patterns: where the drivers' libraries look for what there is."""
 
+LISTED: Final = frozenset({"/dev/dri"})
+"""Of these folders only the names may be read: what may be opened in them is named by itself."""
+
 # --- environment ----------------------------------------------------------------------
 
 ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
@@ -173,14 +176,14 @@ ALLOWED: Final = frozenset(
     readlink readlinkat getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir
     mkdirat rmdir unlink unlinkat link linkat symlink symlinkat truncate ftruncate fallocate
     fadvise64 fsync fdatasync sync_file_range flock dup dup2 dup3 pipe pipe2 umask sendfile
-    copy_file_range splice tee getxattr lgetxattr fgetxattr
+    copy_file_range splice tee
     mmap munmap mremap mprotect madvise brk mlock mlock2 munlock mincore msync membarrier
     pkey_alloc pkey_free pkey_mprotect
     exit exit_group getpid getppid gettid getuid geteuid getgid getegid getgroups getresuid
     getresgid getpgrp getrusage times set_tid_address set_robust_list
     get_robust_list rseq arch_prctl getrlimit sched_yield
     sched_get_priority_max sched_get_priority_min getcpu wait4
-    waitid uname sysinfo getrandom capget
+    waitid uname sysinfo getrandom
     nanosleep gettimeofday time timerfd_create
     timerfd_settime timerfd_gettime timer_settime timer_gettime timer_getoverrun
     timer_delete setitimer getitimer alarm
@@ -205,10 +208,10 @@ REFUSED: Final = frozenset(
     shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open
     mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
-    setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr listxattr llistxattr
-    flistxattr
-    setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid capset setpgid
-    setsid setpriority setrlimit sched_setattr sched_setparam ioprio_set nice mbind set_mempolicy
+    getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+    listxattr llistxattr flistxattr
+    setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid capget capset
+    setpgid setsid setpriority setrlimit sched_setattr sched_setparam ioprio_set nice mbind set_mempolicy
     get_mempolicy migrate_pages move_pages personality modify_ldt iopl ioperm acct quotactl swapon
     swapoff reboot sethostname setdomainname settimeofday clock_settime adjtimex clock_adjtime
     syslog uselib vhangup lookup_dcookie mknod mknodat seccomp landlock_create_ruleset

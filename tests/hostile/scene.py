@@ -62,6 +62,7 @@ class Scene:
                 file.unlink(missing_ok=True)
                 file.write_text(SECRET)
             file.chmod(0o600)
+            os.setxattr(file, "user.origin", SECRET.encode())
         (self.home / "link").symlink_to(self._files[0])
         (self.granted / "open").write_text("open")
         (self.granted / "new").unlink(missing_ok=True)

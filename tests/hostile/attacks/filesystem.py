@@ -207,6 +207,18 @@ def change_attributes(scene: Scene) -> str:
     )
 
 
+@attack("fs-read-guessed-attributes")
+def read_attributes(scene: Scene) -> str:
+    """Extended ones, which programs keep addresses and notes in; their values may be as secret."""
+    path, name = scene.profile.encode(), b"user.origin"
+    return tried(
+        partial(raw.call, "getxattr", path, name, bytes(64), 64),
+        partial(raw.call, "lgetxattr", path, name, bytes(64), 64),
+        partial(raw.call, "fgetxattr", 0, name, bytes(64), 64),
+        partial(raw.call, 464, CWD, path, 0, name, struct.pack("QII", 0, 0, 0), 16),
+    )
+
+
 @attack("fs-cut-what-is-read-only")
 def cut(scene: Scene) -> str:
     return tried(

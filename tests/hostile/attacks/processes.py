@@ -359,6 +359,13 @@ def guess_pids(scene: Scene) -> str:
     return tried(lambda: Path(f"/proc/{scene.bystander}").stat().st_uid)
 
 
+@attack("proc-ask-what-others-may")
+def what_others_may(scene: Scene) -> str:
+    """The capabilities of another process, and by that whether there is one."""
+    asked = struct.pack("Ii", 0x20080522, scene.bystander)
+    return tried(partial(raw.call, "capget", asked, bytes(24)))
+
+
 @attack("proc-ask-how-others-run")
 def how_others_run(scene: Scene) -> str:
     pid = scene.bystander
