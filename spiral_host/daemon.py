@@ -102,6 +102,7 @@ class Daemon:
     """One daemon; lives as long as its run."""
 
     def __init__(self, config: DaemonConfig, operator: Operator) -> None:
+        Grounds.of(config).check()
         self._config = config
         self._operator = operator
         self._started = time.monotonic()

@@ -65,13 +65,16 @@ class Permits:
 
     def asked(self, manifest: Manifest) -> Asked:
         """Say what a plugin asks for, and where its paths lead now."""
+        code = self._grounds.objection(manifest.source)
+        exposed = (code,) if code else ()
         if manifest.permissions is None:
-            return Asked(permissions=None, manifest=consent.digest(manifest, None))
+            digest = consent.digest(manifest, None)
+            return Asked(permissions=None, manifest=digest, refused=exposed)
         followed = self._grounds.follow(manifest.permissions, manifest.id)
         return Asked(
             permissions=followed.permissions,
             manifest=consent.digest(manifest, followed.permissions),
-            refused=followed.refused,
+            refused=(*exposed, *followed.refused),
             leads=followed.leads,
         )
 

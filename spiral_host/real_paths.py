@@ -4,11 +4,15 @@ A path is followed each time it is compared: what was a folder yesterday may be 
 """
 
 import os
+import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from protocol.errors import UsageError
+from protocol.messages import PluginSource
 from protocol.names import shown
 from protocol.permissions import NOTHING, Permissions, join
 from spiral_host.config import DaemonConfig
@@ -17,6 +21,10 @@ from spiral_host.patience import Patience
 _SYSTEM: Final = ("/proc", "/sys", "/dev")
 """What shows or changes other processes and the machine. What a plugin needs of it, its
 confinement gives to everybody."""
+
+
+OPEN: Final = ("/usr", "/lib", "/lib32", "/lib64", "/sys/devices")
+"""Folders that every plugin may read, besides those of the interpreter and its libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,33 @@ class Grounds:
     def of(cls, config: DaemonConfig) -> "Grounds":
         """Say which they are for one daemon."""
         return cls(config.data, (config.run_dir, config.operator_dir))
+
+    def check(self) -> None:
+        """Make sure that not every plugin can read them.
+
+        Raises:
+            UsageError: One of them lies where every plugin may read; the text says which.
+        """
+        libraries = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+        open_ = {os.path.realpath(path) for path in (*OPEN, sys.base_prefix, *libraries)}
+        for folder in (*self.others, self.data):
+            for path in sorted(open_):
+                if _lies_in(os.path.realpath(folder), path):
+                    why = f"every plugin may read what lies in {path}"
+                    raise UsageError(f"{folder} cannot be a folder of the host's: {why}")
+
+    def objection(self, source: PluginSource) -> str:
+        """Say why a plugin may not read its own code where that lies, or nothing."""
+        if not source.root:
+            return ""
+        is_file = source.entry.endswith(".py")
+        code = os.path.join(source.root, source.entry) if is_file else source.root  # noqa: PTH118
+        for folder in map(os.path.realpath, (self.data, *self.others)):
+            if _lies_in(code, folder):
+                return f"code {code}: it lies in a folder of the host's own, {folder}"
+            if _lies_in(folder, code):
+                return f"code {code}: a folder of the host's own lies in it, {folder}"
+        return ""
 
     def follow(self, permissions: Permissions, plugin_id: str = "") -> Followed:
         """Follow the paths of what is asked for, or granted; they may lead to a disk of somebody's.

@@ -5,6 +5,7 @@ others are the node's and the daemon's.
 """
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from glob import glob
 
@@ -16,6 +17,7 @@ from plugin_worker.sandbox.policy import (
     GPU_READ,
     LANDLOCK_PORTS,
     LANDLOCK_SIGNALS,
+    PROGRAMS,
 )
 from protocol.permissions import Permissions
 
@@ -71,6 +73,7 @@ def permit(confinement: Confinement, permissions: Permissions, machine: Machine)
     """
     if "landlock" in confinement.layers:
         _check_network(permissions, machine)
+        _check_programs(permissions)
     if "seccomp" in confinement.layers:
         _check_subprocess(confinement, permissions, machine)
     devices, read = machine.gpu if permissions.gpu else ((), ())
@@ -105,6 +108,21 @@ def _check_subprocess(confinement: Confinement, permissions: Permissions, machin
     if machine.landlock_abi < LANDLOCK_SIGNALS:
         why = f"this kernel's Landlock (ABI {machine.landlock_abi}) does not hold back signals"
         raise ConfinementError("subprocess", f"{why}; {cure}")
+
+
+def _check_programs(permissions: Permissions) -> None:
+    """Whoever may start programs may not write them, nor what the others import."""
+    if not permissions.subprocess:
+        return
+    for folder in map(os.path.realpath, (*PROGRAMS, sys.base_prefix)):
+        for path in permissions.write:
+            if _lies_in(path, folder) or _lies_in(folder, path):
+                why = f"{path} holds programs that subprocess may start, or lies in {folder}"
+                raise ConfinementError("write", f"{why}; revoke one of the two")
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _existing(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -211,10 +211,10 @@ REFUSED: Final = frozenset(
     getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
     listxattr llistxattr flistxattr
     setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid capget capset
-    setpgid setsid setpriority setrlimit sched_setattr sched_setparam ioprio_set nice mbind set_mempolicy
-    get_mempolicy migrate_pages move_pages personality modify_ldt iopl ioperm acct quotactl swapon
-    swapoff reboot sethostname setdomainname settimeofday clock_settime adjtimex clock_adjtime
-    syslog uselib vhangup lookup_dcookie mknod mknodat seccomp landlock_create_ruleset
+    setpgid setsid setpriority setrlimit sched_setattr sched_setparam ioprio_set nice mbind
+    set_mempolicy get_mempolicy migrate_pages move_pages personality modify_ldt iopl ioperm acct
+    quotactl swapon swapoff reboot sethostname setdomainname settimeofday clock_settime adjtimex
+    clock_adjtime syslog uselib vhangup lookup_dcookie mknod mknodat seccomp landlock_create_ruleset
     landlock_add_rule landlock_restrict_self tkill rt_sigqueueinfo rt_tgsigqueueinfo vmsplice
     readahead memfd_secret remap_file_pages
     """.split()  # noqa: SIM905 - a table for people: one line holds what belongs together

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,18 @@ class TestGiven:
 
 
 class TestRefused:
+    @pytest.mark.parametrize("path", ["/usr/local/share", "/usr", sys.base_prefix])
+    def test_programs_that_it_could_write(self, path: str) -> None:
+        """
+        What it may start it may not change; each of the two can be given alone.
+        """
+        both = Permissions(write=(path,), subprocess=True)
+        with pytest.raises(ConfinementError, match="revoke one of the two") as caught:
+            permit(PLAIN, both, MODERN)
+        assert caught.value.layer == "write"
+        assert permit(PLAIN, replace(both, subprocess=False), MODERN).granted_write == (path,)
+        assert permit(PLAIN, replace(both, write=("/srv/usr",)), MODERN).subprocess
+
     @pytest.mark.parametrize(
         ("permissions", "machine", "why"),
         [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.messages import PluginSource
 from protocol.permissions import EVERYONE, NOTHING, Permissions
 from spiral_host.consent import Grant
 from spiral_host.grants import FILE, Grants, change
@@ -167,3 +168,16 @@ def test_a_broken_file_grants_nothing_and_is_an_alarm(desk: Desk) -> None:
     assert not desk.permits.decide(manifest("other"))
     (alarm,) = desk.permits.alarms
     assert "is no TOML" in alarm
+
+
+@pytest.mark.parametrize("permissions", [None, WEB])
+def test_code_from_which_the_hosts_folders_can_be_read(
+    desk: Desk, permissions: Permissions | None
+) -> None:
+    """
+    No grant helps: the plugin is blocked until it lies elsewhere.
+    """
+    source = PluginSource(root=str(desk.config / "p"), entry="p:P")
+    inside = replace(manifest("p", permissions=permissions), source=source)
+    assert "it lies in a folder of the host's own" in desk.permits.decide(inside)
+    assert desk.permits.in_force("p") == NOTHING

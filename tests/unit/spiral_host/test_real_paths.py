@@ -5,10 +5,13 @@ from threading import Event
 
 import pytest
 
+from plugin_worker.sandbox.policy import SYSTEM_READ
+from protocol.errors import UsageError
+from protocol.messages import PluginSource
 from protocol.permissions import Permissions
-from spiral_host import patience
+from spiral_host import daemon, patience
 from spiral_host.config import DaemonConfig
-from spiral_host.real_paths import Grounds
+from spiral_host.real_paths import OPEN, Grounds
 from tests.hosts import eventually
 
 DEADLINE = 10.0
@@ -160,6 +163,58 @@ class TestRefusing:
         (refused,) = grounds.follow(read(base / "link")).refused
         assert refused.endswith("which cannot be shown")
         assert "\n" not in refused
+
+
+class TestOwnFolders:
+    @pytest.mark.parametrize("word", ["run_dir", "data_dir", "config_dir"])
+    def test_where_every_plugin_may_read(self, base: Path, word: str) -> None:
+        """
+        No daemon starts there, by whatever link.
+        """
+        link = base / "link"
+        link.symlink_to("/usr")
+        told = {name: base / name for name in ("run_dir", "data_dir", "config_dir")}
+        Grounds.of(DaemonConfig(**told)).check()  # type: ignore[arg-type]
+        told[word] = link / "spiral"
+        with pytest.raises(UsageError, match=r"every plugin may read what lies in /usr"):
+            Grounds.of(DaemonConfig(**told)).check()  # type: ignore[arg-type]
+
+    def test_a_daemon_says_so_and_ends(
+        self, base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        Before it makes anything.
+        """
+        monkeypatch.setattr(daemon, "raise_descriptor_limit", lambda: None)
+        told = DaemonConfig(run_dir=base / "new", config_dir=Path("/usr/spiral-host-settings"))
+        assert daemon.run(told) == 2
+        said = "/usr/spiral-host-settings cannot be a folder of the host's"
+        assert said in capsys.readouterr().err
+        assert not (base / "new").exists()
+
+    def test_no_folder_that_every_plugin_may_read_is_forgotten(self) -> None:
+        """
+        The policy's own list.
+        """
+        for path in SYSTEM_READ:
+            if Path(path).is_dir() and not path.startswith("/etc/"):
+                assert any(Path(path).is_relative_to(folder) for folder in OPEN), path
+
+    @pytest.mark.parametrize("name", ["host/data/me", "host/run/plugins", "host", "host/config"])
+    def test_code_is_no_way_in(self, base: Path, grounds: Grounds, name: str) -> None:
+        """
+        A plugin may read the folder of its code.
+        """
+        source = PluginSource(root=str(base / name), entry="a:A")
+        assert grounds.objection(source).startswith(f"code {base / name}: ")
+
+    def test_code_beside_the_hosts_folders(self, base: Path, grounds: Grounds) -> None:
+        """
+        Of one that is a single file only that file can be read.
+        """
+        for root, entry in (("host/plugins", "a:A"), ("host", "a.py")):
+            assert not grounds.objection(PluginSource(root=str(base / root), entry=entry))
+        assert not grounds.objection(PluginSource(root="", entry="a:A"))
 
 
 class TestDisks:
