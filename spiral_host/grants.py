@@ -31,6 +31,9 @@ FILE: Final = "grants.toml"
 MAX_FILE: Final = 4 << 20
 """Bytes: some thousand grants."""
 
+MAX_GRANT: Final = 256 << 10
+"""Bytes of one grant: no plugin's may keep the others' from the file."""
+
 MAX_TEXT: Final = 200
 """Characters of a version, a digest, a time."""
 
@@ -73,9 +76,9 @@ class Grants:
         return sorted(self._grants)
 
     def look(self) -> None:
-        """Read the file again if it is another than it was: one call to the kernel if not."""
+        """Read the file again if it or its folder is another than it was, or has other rights."""
         try:
-            stamp = _stamp(self.path.lstat())
+            stamp = _stamp(self.path.lstat(), self.folder.stat())
         except OSError:
             stamp = ()  # reading says why
         if stamp == self._stamp:
@@ -87,9 +90,10 @@ class Grants:
             self._grants, self.failure = {}, str(error)
 
 
-def _stamp(found: os.stat_result) -> _Stamp:
-    owner = (found.st_mode, found.st_uid)
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, *owner)
+def _stamp(file: os.stat_result, folder: os.stat_result) -> _Stamp:
+    """Give what is another when reading may end otherwise: the folder's rights are judged, too."""
+    rights = (file.st_mode, file.st_uid, folder.st_ino, folder.st_mode, folder.st_uid)
+    return (file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns, *rights)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -175,9 +179,12 @@ def change(folder: Path, plugin_id: str, grant: Grant | None) -> None:
     It waits for the disk, and for another daemon that is at it.
 
     Raises:
-        UsageError: What lies there is not to be trusted, or cannot be read or written.
+        UsageError: What lies there is not to be trusted, or cannot be read or written, or the
+            grant is too large to be read again.
     """
     path = folder / FILE
+    if grant is not None:
+        _check_size(f"the grant of {plugin_id}", written({plugin_id: grant}), MAX_GRANT)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone_in(folder):
@@ -186,11 +193,20 @@ def change(folder: Path, plugin_id: str, grant: Grant | None) -> None:
             grants.pop(plugin_id, None)
             if grant is not None:
                 grants[plugin_id] = grant
-            _replace(folder, written(grants).encode())
+            text = written(grants)
+            if grant is not None:  # taking away is never refused
+                _check_size(str(path), text, MAX_FILE)
+            _replace(folder, text.encode())
     except OSError as error:
         where = error.filename or path
         why = f"{where}: {error.strerror or error}"
         raise UsageError(f"{path} cannot be written: {why}; nothing has changed") from None
+
+
+def _check_size(what: str, text: str, most: int) -> None:
+    """Write nothing that could not be read again: everybody would lose what they were granted."""
+    if len(text.encode()) > most:
+        raise UsageError(f"{what} would have more than {most} bytes; nothing has changed")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -114,6 +115,27 @@ class TestWriting:
         for thread in threads:
             thread.join()
         assert set(read(folder)) == set(names)
+
+    def test_what_could_not_be_read_again_is_not_written(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Else one large grant takes everybody theirs; taking away goes on.
+        """
+        change(folder, "a", WEB)
+        monkeypatch.setattr(module, "MAX_FILE", len(written({"a": WEB})) + 10)
+        with pytest.raises(UsageError, match="nothing has changed"):
+            change(folder, "b", WEB)
+        assert read(folder) == {"a": WEB}
+        change(folder, "a", None)
+        assert read(folder) == {}
+
+    def test_nobody_has_a_grant_that_fills_the_file(self, folder: Path) -> None:
+        paths = tuple(f"/{number}/{'x' * 4000}" for number in range(100))
+        large = replace(WEB, permissions=Permissions(read=paths))
+        with pytest.raises(UsageError, match="the grant of a would have more than"):
+            change(folder, "a", large)
+        assert not (folder / FILE).exists()
 
     @given(
         path=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20),
@@ -248,3 +270,20 @@ class TestGrants:
         path.chmod(0o600)
         grants.look()
         assert (grants.of("a"), grants.failure) == (WEB, "")
+
+    def test_the_cure_of_a_folder_helps_at_once(self, folder: Path) -> None:
+        """
+        The file is the same as before; who may put another in its place is not.
+        """
+        change(folder, "a", WEB)
+        folder.chmod(0o777)
+        grants = Grants(folder)
+        grants.look()
+        assert "chmod go-w" in grants.failure
+        folder.chmod(0o700)
+        grants.look()
+        assert (grants.of("a"), grants.failure) == (WEB, "")
+
+        folder.chmod(0o777)
+        grants.look()
+        assert grants.of("a") is None
