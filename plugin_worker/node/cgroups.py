@@ -19,11 +19,15 @@ from plugin_worker.node.aside import Aside
 from plugin_worker.node.trees import CONTROLLERS, Nest, end_members, find_trees, write
 from protocol.limits import DEFAULTS, Limits, size_text
 from protocol.messages import Cause
+from protocol.reactor import Reactor
 
 _PERIOD_US: Final = 100_000
 _LEAVE_S: Final = 1.0
 _LEAVE_STEP_S: Final = 0.005
 """How long a group's last processes may take to go, seconds, and how often it is looked."""
+
+_JOIN_LOOK_S: Final = 0.005
+"""How often it is looked whether one that has ended is still being put in its group, seconds."""
 
 _FILES: Final = {
     1: {"memory": "memory.limit_in_bytes", "pids": "pids.max", "cpu": "cpu.cfs_quota_us"},
@@ -47,6 +51,7 @@ class Member:
     limits: Limits
     may_fork: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is put in its group; the node's loop does not wait for it."""
     is_over: bool = False
     """Whether its process has ended: its number may soon be another's."""
     has_joined: bool = False
@@ -117,12 +122,19 @@ class Cgroups:
 
         aside.do(lambda: self._put(member), done)
 
-    def ended(self, incarnation: int) -> None:
-        """Keep out a process that has ended; to be said before its number is another's."""
+    def ended(self, reactor: Reactor, incarnation: int, reap: Callable[[], None]) -> None:
+        """Keep out a process that has ended, then have it reaped: its number may be another's then.
+
+        At once, but while it is being put in its group.
+        """
         member = self._members.get(incarnation)
         if member is not None:
-            with member.lock:
-                member.is_over = True
+            if not member.lock.acquire(blocking=False):
+                reactor.call_later(_JOIN_LOOK_S, lambda: self.ended(reactor, incarnation, reap))
+                return
+            member.is_over = True
+            member.lock.release()
+        reap()
 
     def leave(self, aside: Aside, incarnation: int) -> None:
         """Empty and remove a worker's group; harmless if it has none."""

@@ -217,10 +217,10 @@ class Workers:
             self._outside.tell_daemon(SpawnFailed(worker.incarnation, why))
             return
         if worker.guard is None:
-            self._reactor.watch(worker.pidfd, lambda: self._died(worker))
+            self._reactor.watch(worker.pidfd, lambda: self._ended(worker))
         else:
             self._profiles.namespaces_held()
-            worker.guard.follow(worker.pidfd, lambda: self._died(worker))
+            worker.guard.follow(worker.pidfd, lambda: self._ended(worker))
         self._health.born(worker)
         self._join_group(worker)
         self._outside.tell_daemon(Spawned(worker.incarnation, worker.pid))
@@ -457,6 +457,10 @@ class Workers:
 
     # --- death ------------------------------------------------------------------------------------
 
+    def _ended(self, worker: WorkerProcess) -> None:
+        self._reactor.forget(worker.pidfd)
+        self._groups.ended(self._reactor, worker.incarnation, lambda: self._died(worker))
+
     def _died(self, worker: WorkerProcess) -> None:
         if failpoints.ARMED:
             failpoints.hit("exit.seen")
@@ -478,7 +482,6 @@ class Workers:
     def _reap(self, worker: WorkerProcess) -> Cause:
         """Reap it: from now on its number may be another's."""
         number = worker.incarnation
-        self._groups.ended(number)
         cause = worker.reap()
         explained = self._groups.explain(number, cause) or self._health.explain(cause)
         self._groups.leave(self._aside, number)

@@ -17,6 +17,7 @@ from plugin_worker.node.cgroups import Cgroups, Member
 from plugin_worker.node.trees import find_trees, members
 from protocol.limits import Limits
 from protocol.messages import Cause
+from tests.clock import Clock, HandReactor
 from tests.hosts import DEADLINE, Watch
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class TestOneWorker:
                 assert values["cpu.cfs_quota_us"] == "50000"
             process.kill()
             process.wait(DEADLINE)
-            groups.ended(1)
+            groups.ended(HandReactor(Clock()), 1, lambda: None)
             groups.leave(AtOnce(), 1)
         assert not any(group.exists() for group in found)
         groups.close()
@@ -158,7 +159,7 @@ class TestOneWorker:
         with child("") as process:
             member = Member("1", process.pid, LIMITS, may_fork=False)
             groups.join(Later(), 1, member, told.append)
-            groups.ended(1)
+            groups.ended(HandReactor(Clock()), 1, lambda: None)
             late[0]()
             assert groups_of(process.pid) == []
             process.kill()
