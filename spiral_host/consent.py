@@ -54,12 +54,15 @@ class Asked:
         manifest: The digest of its manifest.
         refused: What no plugin gets, each with the reason.
         leads: Where paths lead that are not what they seem, by what the manifest says.
+        unknown: Of which paths nobody knows yet where they lead, each with the reason. Then the
+            permissions have them as they are written, and the digest is nobody's.
     """
 
     permissions: Permissions | None
     manifest: str
     refused: tuple[str, ...] = ()
     leads: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Consent:
     """What may be done by one plugin, as things are now.
 
     Attributes:
+        unknown: Paths that keep all this from being decided yet; then nothing is in force.
         lacking: What keeps it from starting, for want of a grant.
         grant: Its own, if there is one.
         is_changed: Whether it goes on though its manifest is not the one consented to.
@@ -79,32 +83,41 @@ class Consent:
     lacking: Permissions
     grant: Grant | None
     is_changed: bool
+    unknown: tuple[str, ...] = ()
 
     @property
     def is_given(self) -> bool:
         """Whether the plugin may start."""
-        return not (self.lacking or self.asked.refused)
+        return not (self.lacking or self.asked.refused or self.unknown)
 
 
-def decide(asked: Asked, everyone: Permissions, grant: Grant | None) -> Consent:
+def decide(
+    asked: Asked, everyone: Permissions, grant: Grant | None, unknown: Sequence[str] = ()
+) -> Consent:
     """Say what a plugin may do.
 
     Args:
         everyone: What every plugin is granted.
         grant: What this one is granted beside that.
+        unknown: Paths that everyone is granted as soon as it is known where they lead.
     """
     asks = everyone if asked.permissions is None else asked.permissions
     granted = everyone if grant is None else join(everyone, grant.permissions)
     lacking = missing(asks, granted)
     is_this = grant is not None and grant.manifest == asked.manifest
+    needs_all = asked.permissions is None or bool(asks.read or asks.write)
+    open_ = (*asked.unknown, *(unknown if needs_all else ()))
+    if grant is None and not (everyone.read or everyone.write or unknown):
+        open_ = ()  # no path is granted, wherever they lead
     return Consent(
         asked=asked,
         asks=asks,
         granted=granted,
-        in_force=meet(asks, granted),
-        lacking=NOTHING if is_this else lacking,
+        in_force=NOTHING if open_ else meet(asks, granted),
+        lacking=NOTHING if is_this or open_ else lacking,
         grant=grant,
-        is_changed=grant is not None and not is_this and not lacking,
+        is_changed=grant is not None and not (is_this or lacking or open_),
+        unknown=open_,
     )
 
 
@@ -114,6 +127,8 @@ def objection(plugin_id: str, consent: Consent) -> str:
         why = few(consent.asked.refused)
         cure = f"change its manifest or that, then: spiral-host restart {plugin_id}"
         return f"asks for what no plugin gets: {why}; {cure}"
+    if consent.unknown:
+        return f"nobody knows yet where it leads: {few(consent.unknown)}; it is tried again"
     if not consent.lacking:
         return ""
     what = few(consent.lacking.words())
@@ -135,6 +150,8 @@ def proposed(plugin_id: str, asked: Asked, given: Permissions | None) -> Permiss
     if asked.refused:
         what = f"{plugin_id} asks for what no plugin gets: {few(asked.refused)}"
         raise UsageError(f"{what}; its manifest has to change")
+    if asked.unknown:
+        raise UsageError(f"nobody knows where it leads: {few(asked.unknown)}; try again")
     if given is None:
         return asked.permissions
     if wider := missing(given, asked.permissions):

@@ -109,8 +109,8 @@ class Granting:
             raise UsageError(f"{manifest.id} has changed since it was shown; look again: {look}")
         if order.permissions is not None:
             followed = self._permits.follow(parse_permissions(order.permissions), manifest.id)
-            if followed.refused:
-                raise UsageError(f"no plugin gets {consent.few(followed.refused)}")
+            if lost := (*followed.refused, *followed.unknown):
+                raise UsageError(f"no plugin gets {consent.few(lost)}")
             given = followed.permissions
         return Grant(
             permissions=consent.proposed(manifest.id, asked, given),
@@ -203,7 +203,7 @@ class Granting:
             "granted": found.granted.to_wire(),
             "in_force": in_force.to_wire(),
             "lacking": found.lacking.to_wire(),
-            "impossible": list(found.asked.refused),
+            "impossible": [*found.asked.refused, *found.unknown],
             "leads": dict(found.asked.leads),
             "digest": found.asked.manifest,
             "consented": grant and {"version": grant.version, "when": grant.when},

@@ -5,7 +5,7 @@ remembered until then.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol.permissions import NOTHING, Permissions
 from spiral_host import consent
@@ -45,6 +45,8 @@ class Permits:
         self._known: dict[str, _Known] = {}
         self._told: dict[str, tuple[str, str]] = {}
         self._lost: tuple[str, ...] = ()
+        self.undecided: set[str] = set()
+        """Of whom nothing could be decided when they were last looked at; look again later."""
 
     @property
     def alarms(self) -> list[str]:
@@ -57,11 +59,13 @@ class Permits:
     def look(self, manifest: Manifest) -> Consent:
         """Decide of a plugin as things are now; remembers nothing."""
         self.grants.look()
-        everyone = self._grounds.follow(self._everyone)
-        self._lost = everyone.refused
-        return consent.decide(
-            self.asked(manifest), everyone.permissions, self.grants.of(manifest.id)
-        )
+        found = self._grounds.follow(self._everyone)
+        self._lost = (*found.refused, *found.unknown)
+        everyone = found.permissions
+        if found.unknown:
+            everyone = replace(everyone, read=(), write=())
+        grant = self.grants.of(manifest.id)
+        return consent.decide(self.asked(manifest), everyone, grant, found.unknown)
 
     def asked(self, manifest: Manifest) -> Asked:
         """Say what a plugin asks for, and where its paths lead now."""
@@ -76,6 +80,7 @@ class Permits:
             manifest=consent.digest(manifest, followed.permissions),
             refused=(*exposed, *followed.refused),
             leads=followed.leads,
+            unknown=followed.unknown,
         )
 
     def follow(self, permissions: Permissions, plugin_id: str) -> Followed:
@@ -92,6 +97,10 @@ class Permits:
         found = self.look(manifest)
         why = consent.objection(manifest.id, found)
         self._known[manifest.id] = _Known(found, why)
+        if found.unknown:
+            self.undecided.add(manifest.id)
+            return why
+        self.undecided.discard(manifest.id)
         self._report(manifest, found, why)
         return why
 
@@ -103,6 +112,7 @@ class Permits:
     def look_again(self, plugin_id: str) -> None:
         """Decide anew before a plugin is blocked or started the next time."""
         self._known.pop(plugin_id, None)
+        self.undecided.discard(plugin_id)
 
     def forget(self, plugin_id: str) -> None:
         """Know nothing of a plugin any more."""

@@ -6,7 +6,7 @@ A path is followed each time it is compared: what was a folder yesterday may be 
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,9 @@ from protocol.names import shown
 from protocol.permissions import NOTHING, Permissions, join
 from spiral_host.config import DaemonConfig
 from spiral_host.patience import Patience
+
+MAX_PATHS: Final = 64 << 10
+"""Characters of all paths of one manifest or grant, as they are written and as they lead."""
 
 _SYSTEM: Final = ("/proc", "/sys", "/dev")
 """What shows or changes other processes and the machine. What a plugin needs of it, its
@@ -32,14 +35,16 @@ class Followed:
     """Permissions whose paths have been followed.
 
     Attributes:
-        permissions: Without the paths that were refused.
+        permissions: Without the paths that were refused; as they are written while that is unknown.
         refused: Those, each with the reason.
         leads: Where paths lead that are not what they seem, by what was asked for.
+        unknown: The paths of which nobody knows yet where they lead, each with the reason.
     """
 
     permissions: Permissions
-    refused: tuple[str, ...]
-    leads: dict[str, str]
+    refused: tuple[str, ...] = ()
+    leads: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Grounds:
 
     data: Path
     others: tuple[Path, ...] = ()
-    _patience: Patience = field(default_factory=Patience)
+    _patience: Patience[Followed] = field(default_factory=Patience)
 
     @classmethod
     def of(cls, config: DaemonConfig) -> "Grounds":
@@ -90,15 +95,26 @@ class Grounds:
     def follow(self, permissions: Permissions, plugin_id: str = "") -> Followed:
         """Follow the paths of what is asked for, or granted; they may lead to a disk of somebody's.
 
+        Whoever wrote them, nothing is raised: what cannot be followed is refused.
+
         Args:
             plugin_id: Whose own data folder is no secret to it.
         """
         if not permissions.read and not permissions.write:
-            return Followed(join(NOTHING, permissions), (), {})
+            return Followed(join(NOTHING, permissions))
+        if _length(permissions) > MAX_PATHS:
+            return _refused(permissions, _TOO_LONG)
         try:
-            return self._patience.do(lambda: self._follow(permissions, plugin_id))
+            found = self._patience.do(
+                plugin_id, permissions, lambda: self._follow(permissions, plugin_id)
+            )
         except TimeoutError:
-            return _hopeless(permissions)
+            return Followed(permissions, unknown=_each(permissions, "its disk does not answer"))
+        except Exception as error:  # noqa: BLE001 - a manifest must not end its host
+            return _refused(permissions, f"it cannot be followed: {type(error).__name__}")
+        if _length(found.permissions) > MAX_PATHS:
+            return _refused(permissions, _TOO_LONG)
+        return found
 
     def _follow(self, permissions: Permissions, plugin_id: str) -> Followed:
         own = _inside(str(self.data), plugin_id) if plugin_id else ""
@@ -128,13 +144,21 @@ class Grounds:
         return Followed(join(NOTHING, plain), tuple(refused), leads)
 
 
-def _hopeless(permissions: Permissions) -> Followed:
-    """Refuse every path: one of them, or of others, leads to a disk that does not answer."""
+_TOO_LONG: Final = f"all paths together have more than {MAX_PATHS} characters"
+
+
+def _length(permissions: Permissions) -> int:
+    return sum(map(len, (*permissions.read, *permissions.write)))
+
+
+def _refused(permissions: Permissions, why: str) -> Followed:
+    """Refuse every path: nobody knows which of them it is."""
+    return Followed(replace(permissions, read=(), write=()), _each(permissions, why))
+
+
+def _each(permissions: Permissions, why: str) -> tuple[str, ...]:
     lists = (("read", permissions.read), ("write", permissions.write))
-    refused = [
-        f"{word} {path}: its disk does not answer" for word, paths in lists for path in paths
-    ]
-    return Followed(replace(permissions, read=(), write=()), tuple(refused), {})
+    return tuple(f"{word} {path}: {why}" for word, paths in lists for path in paths)
 
 
 def _follow(path: str) -> tuple[str, str]:
@@ -143,14 +167,28 @@ def _follow(path: str) -> tuple[str, str]:
     if not whole.startswith("/"):
         return "", "nobody knows our home folder"
     try:
-        found = os.path.realpath(whole, strict=True)
+        found = _asked_of_kernel(whole)
     except FileNotFoundError:
         return "", "it does not exist"
     except (OSError, ValueError) as error:
         return "", getattr(error, "strerror", None) or "it is no path"
+    if not found.startswith("/"):
+        return "", "it is no path"
     if not found.isprintable():
         return "", f"it leads to {shown(found)}, which cannot be shown"
     return found, ""
+
+
+def _asked_of_kernel(path: str) -> str:
+    """Give where a path leads: in one go, and behind 40 links at most."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text
+        if not os.path.samestat(os.fstat(fd), os.stat(found)):  # noqa: PTH116 - text
+            raise FileNotFoundError  # removed, or renamed, just now
+    finally:
+        os.close(fd)
+    return found
 
 
 def _unfit(path: str, forbidden: Sequence[str], own: str) -> str:

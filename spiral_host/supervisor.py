@@ -46,6 +46,9 @@ from spiral_host.worker_orders import WorkerOrders
 STOP_S: Final = 30.0
 """How long stopping everything may take, however deep the dependencies go, seconds."""
 
+DECIDE_AGAIN_S: Final = 1.0
+"""Seconds: a disk that spins up takes some, and one that never answers costs each time."""
+
 T = TypeVar("T")
 
 _UNKNOWN: Final = Cause(kind="unknown")
@@ -140,6 +143,8 @@ class Supervisor:
         self._is_advancing = self._has_moved = False
         self._is_held_up = False
         """Whether nothing but the pace of all restarts keeps some plugin from starting."""
+        self._decide_at: float | None = None
+        """When to look again at whom nothing could be decided of."""
         self._is_taking_over, self._is_new = False, True
         self._starts_nothing = False
 
@@ -202,6 +207,28 @@ class Supervisor:
             if hindrance or before != self._permits.in_force(plugin_id):
                 self.restart(plugin_id)
         self.advance()
+
+    def _objects(self, plugin: Plugin) -> bool:
+        """Say whether a living worker has to leave: it has more than it would be started with now.
+
+        Not for a disk that does not answer yet, unless it has not loaded: nobody knows then what
+        to tell it.
+        """
+        objection = self._permits.objection(plugin.manifest)
+        if plugin.id in self._permits.undecided:
+            return plugin.state is State.STARTING
+        now = self._permits.in_force(plugin.id)
+        return bool(objection) or bool(missing(plugin.permissions, now))
+
+    def _decide_again(self) -> None:
+        """Look again at those of whom nothing could be decided, for a disk that did not answer."""
+        for plugin_id in tuple(self._permits.undecided):
+            self._permits.look_again(plugin_id)
+            plugin = self._registry.plugins.get(plugin_id)
+            if plugin is None or plugin.leaving or not plugin.lifecycle.has_worker:
+                continue  # others are looked at when they are to start
+            if self._objects(plugin):
+                self.restart(plugin_id)
 
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown.
@@ -404,7 +431,7 @@ class Supervisor:
             report = living.get(plugin.incarnation)
             if plugin.incarnation and report is None:
                 self._miss(plugin)
-            elif report is not None and self._has_too_much(plugin):
+            elif report is not None and self._objects(plugin):
                 self.restart(plugin.id)  # a grant was narrowed meanwhile: it leaves in order
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
                 self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
@@ -419,12 +446,6 @@ class Supervisor:
         self._is_taking_over = False
         self._code_watch.look()
         self.advance()
-
-    def _has_too_much(self, plugin: Plugin) -> bool:
-        """Say whether it lives with what it would not be started with now."""
-        if self._permits.objection(plugin.manifest):
-            return True
-        return bool(missing(plugin.permissions, self._permits.in_force(plugin.id)))
 
     def _miss(self, plugin: Plugin) -> None:
         if plugin.state is State.STARTING and not plugin.pid:
@@ -618,6 +639,11 @@ class Supervisor:
         deadlines = [plugin.lifecycle.deadline for plugin in self._registry.plugins.values()]
         if self._is_held_up:
             deadlines.append(self._pace.next_at(time.monotonic()))
+        if not self._permits.undecided:
+            self._decide_at = None
+        elif self._decide_at is None:
+            self._decide_at = time.monotonic() + DECIDE_AGAIN_S
+        deadlines.append(self._decide_at)
         soonest = min((when for when in deadlines if when is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()
@@ -629,6 +655,9 @@ class Supervisor:
             before = plugin.state
             self._carry_out(plugin, plugin.lifecycle.expire(now))
             self._moved(plugin, before, now)
+        if self._decide_at is not None and now >= self._decide_at:
+            self._decide_at = None
+            self._decide_again()
         self.advance()
 
 

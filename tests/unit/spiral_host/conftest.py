@@ -2,9 +2,24 @@
 
 import pytest
 
-from spiral_host import bus, code_watch, granting, questions, supervisor, views
+from spiral_host import bus, code_watch, granting, patience, questions, supervisor, views
 from tests.clock import Clock
 from tests.unit.spiral_host.fakes import House
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, nobody's disk is taken for one that does not answer."""
+    for name in ("PATIENCE_S", "BUDGET_S"):
+        monkeypatch.setattr(patience, name, 10.0)
+
+
+@pytest.fixture
+def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up soon, for tests of what is slow."""
+    assert patient is None
+    for name in ("PATIENCE_S", "BUDGET_S"):
+        monkeypatch.setattr(patience, name, 0.01)
 
 
 @pytest.fixture

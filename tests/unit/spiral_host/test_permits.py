@@ -1,16 +1,19 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from protocol.messages import PluginSource
 from protocol.permissions import EVERYONE, NOTHING, Permissions
+from spiral_host import real_paths
 from spiral_host.consent import Grant
 from spiral_host.grants import FILE, Grants, change
 from spiral_host.manifest import Manifest
 from spiral_host.permits import Permits
 from spiral_host.real_paths import Grounds
+from tests.hosts import eventually
 from tests.unit.spiral_host.fakes import manifest
 
 WEB = Permissions(network=(443,))
@@ -181,3 +184,74 @@ def test_code_from_which_the_hosts_folders_can_be_read(
     inside = replace(manifest("p", permissions=permissions), source=source)
     assert "it lies in a folder of the host's own" in desk.permits.decide(inside)
     assert desk.permits.in_force("p") == NOTHING
+
+
+class TestUnknown:
+    """A disk that does not answer yet."""
+
+    @pytest.fixture
+    def asks(self, desk: Desk, tmp_path: Path) -> Manifest:
+        (tmp_path / "images").mkdir()
+        asks = manifest("p", permissions=Permissions(read=(str(tmp_path / "images"),)))
+        assert eventually(lambda: not desk.permits.asked(asks).unknown)
+        desk.grant(asks)
+        return asks
+
+    @pytest.fixture
+    def hangs(
+        self, asks: Manifest, impatient: None, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Event]:
+        """Set once it answers."""
+        assert asks.permissions is not impatient
+        answers, real = Event(), real_paths._asked_of_kernel
+
+        def slow(path: str) -> str:
+            assert answers.wait(10.0)
+            return real(path)
+
+        monkeypatch.setattr(real_paths, "_asked_of_kernel", slow)
+        yield answers
+        answers.set()
+
+    def test_nothing_is_decided_yet(self, desk: Desk, asks: Manifest, hangs: Event) -> None:
+        """
+        It may not start, nobody is told that it was blocked, and another look decides.
+        """
+        why = desk.permits.decide(asks)
+        assert "nobody knows yet where it leads" in why
+        assert (desk.permits.in_force("p"), desk.told) == (NOTHING, [])
+        assert desk.permits.undecided == {"p"}
+        assert desk.permits.look(asks).lacking == NOTHING
+
+        hangs.set()
+        assert eventually(lambda: not desk.permits.decide(asks))
+        assert desk.permits.undecided == set()
+        assert desk.permits.in_force("p") == asks.permissions
+        assert desk.told == []
+
+    @pytest.mark.usefixtures("hangs")
+    def test_what_was_never_granted_is_refused_all_the_same(
+        self, desk: Desk, asks: Manifest
+    ) -> None:
+        """
+        No slow disk keeps from its end what lost its grant.
+        """
+        change(desk.config, "p", None)
+        assert desk.permits.decide(asks).startswith("asks for read ")
+        assert desk.permits.undecided == set()
+
+    def test_others_are_decided(self, desk: Desk, asks: Manifest, hangs: Event) -> None:
+        assert desk.permits.decide(asks)
+        assert not hangs.is_set()
+        assert not desk.permits.decide(manifest("other"))
+
+    @pytest.mark.usefixtures("asks", "hangs")
+    def test_what_everyone_gets_is_not_taken_for_less(self, tmp_path: Path) -> None:
+        """
+        Who asks for no path does not mind; everybody else is decided of once it answers.
+        """
+        desk = Desk(tmp_path, Permissions(read=(str(tmp_path / "images"),), network=(443,)))
+        assert not desk.permits.decide(ASKS)
+        assert "nobody knows yet" in desk.permits.decide(manifest("q"))
+        (alarm,) = desk.permits.alarms
+        assert "its disk does not answer" in alarm

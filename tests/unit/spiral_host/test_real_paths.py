@@ -9,7 +9,7 @@ from plugin_worker.sandbox.policy import SYSTEM_READ
 from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.permissions import Permissions
-from spiral_host import daemon, patience
+from spiral_host import daemon, real_paths
 from spiral_host.config import DaemonConfig
 from spiral_host.real_paths import OPEN, Grounds
 from tests.hosts import eventually
@@ -217,34 +217,91 @@ class TestOwnFolders:
         assert not grounds.objection(PluginSource(root="", entry="a:A"))
 
 
+class TestHostile:
+    def test_a_chain_of_links_is_refused(self, base: Path, grounds: Grounds) -> None:
+        """
+        The kernel follows 40; whoever makes more gets nothing, and ends nobody.
+        """
+        for number in range(1500):
+            (base / f"l{number}").symlink_to(base / f"l{number + 1}")
+        (base / "l1500").touch()
+        (refused,) = grounds.follow(read(base / "l0"), "me").refused
+        assert "Too many levels of symbolic links" in refused
+        assert not grounds.follow(read(base / "l1490"), "me").refused
+
+    def test_whatever_goes_wrong_is_a_refusal(
+        self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def wrong(_: str) -> str:
+            raise RecursionError
+
+        monkeypatch.setattr(real_paths, "_asked_of_kernel", wrong)
+        found = grounds.follow(read(base / "images"), "me")
+        assert found.permissions == Permissions()
+        assert found.refused == (f"read {base / 'images'}: it cannot be followed: RecursionError",)
+
+    def test_what_was_removed_meanwhile_does_not_exist(
+        self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The kernel names it with a word behind: that is no path.
+        """
+        real = os.open
+
+        def late(path: str, flags: int) -> int:
+            fd = real(path, flags)
+            (base / "images/small").rmdir()
+            return fd
+
+        monkeypatch.setattr(os, "open", late)
+        (refused,) = grounds.follow(read(base / "images/small"), "me").refused
+        assert refused.endswith(": it does not exist")
+
+    def test_too_many_characters_are_refused(
+        self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        As they are written, and as they lead.
+        """
+        long = read(*(f"/{number}/{'x' * 4000}" for number in range(20)))
+        found = grounds.follow(long, "me")
+        assert (found.permissions, len(found.refused)) == (Permissions(), 20)
+        assert "more than 65536 characters" in found.refused[0]
+
+        short = base / "s"
+        short.symlink_to(base / "images/small")
+        monkeypatch.setattr(real_paths, "MAX_PATHS", len(str(short)))
+        assert grounds.follow(read(short), "me").permissions == Permissions()
+
+
+@pytest.mark.usefixtures("impatient")
 class TestDisks:
     def test_one_that_does_not_answer_stops_nobody(
         self, base: Path, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        Its paths are refused in time, and others until it answers: it is asked once at a time.
+        Nothing is known of its paths until it answers, and nobody else waits for that.
         """
-        reached, let, real = Event(), Event(), os.path.realpath
+        reached, let, real = Event(), Event(), real_paths._asked_of_kernel
 
-        def slow(path: str, *, strict: bool = False) -> str:
-            if strict:
+        def slow(path: str) -> str:
+            if path.endswith("/small"):
                 reached.set()
                 assert let.wait(DEADLINE)
-            return real(path, strict=strict)
+            return real(path)
 
-        monkeypatch.setattr(os.path, "realpath", slow)
-        monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
-        found = grounds.follow(read(base / "images"), "me")
+        monkeypatch.setattr(real_paths, "_asked_of_kernel", slow)
+        slowly = read(base / "images/small")
+        found = grounds.follow(slowly, "me")
         assert reached.wait(DEADLINE)
-        assert found.permissions == Permissions()
-        assert found.refused == (f"read {base / 'images'}: its disk does not answer",)
+        assert found.refused == ()
+        assert found.unknown == (f"read {base / 'images/small'}: its disk does not answer",)
 
-        web = Permissions(network=(443,))
-        assert grounds.follow(web).permissions == web
         begun = threading.active_count()
-        assert grounds.follow(read(base / "images")).refused
+        assert grounds.follow(slowly, "me").unknown
         assert threading.active_count() == begun
+        images = read(base / "images")
+        assert eventually(lambda: grounds.follow(images, "other").permissions == images)
 
         let.set()
-        monkeypatch.setattr(patience, "PATIENCE_S", DEADLINE)
-        assert eventually(lambda: not grounds.follow(read(base / "images")).refused)
+        assert eventually(lambda: not grounds.follow(slowly, "me").unknown)

@@ -9,9 +9,13 @@ from protocol.permissions import EVERYONE, Permissions
 from spiral_host.consent import Grant
 from spiral_host.grants import change
 from spiral_host.lifecycle import State
+from spiral_host.manifest import Manifest
 from spiral_host.policy import Memory
+from spiral_host.real_paths import Followed, Grounds
 from spiral_host.store import Wanted
+from spiral_host.supervisor import DECIDE_AGAIN_S
 from tests.clock import Clock
+from tests.hosts import eventually
 from tests.unit.spiral_host.fakes import EPOCH, House, manifest
 
 WEB = Permissions(network=(443,))
@@ -221,3 +225,70 @@ class TestTakeover:
         house.supervisor.remember(Wanted(ASKS, Memory(), 0, leaving=False))
         house.supervisor.resume([])
         assert house.states() == {"asks": State.BLOCKED}
+
+
+class TestSlowDisk:
+    """The plugin's paths lead to a disk that does not answer yet."""
+
+    @pytest.fixture
+    def slow(self, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+        """A plugin with a grant; what its grounds say from now on is that nothing is known."""
+        (tmp_path / "images").mkdir()
+        asks = manifest("slow", permissions=Permissions(read=(str(tmp_path / "images"),)))
+        assert eventually(lambda: not house.permits.asked(asks).unknown)
+        digest = house.permits.asked(asks).manifest
+        assert asks.permissions is not None
+        granted = Grant(permissions=asks.permissions, manifest=digest, version="1", when="now")
+        change(house.permits.grants.folder, "slow", granted)
+        monkeypatch.setattr(Grounds, "follow", self.unknown)
+        return asks
+
+    @staticmethod
+    def unknown(_grounds: Grounds, permissions: Permissions, _: str = "") -> Followed:
+        return Followed(permissions, unknown=permissions.read)
+
+    @staticmethod
+    def known(_grounds: Grounds, permissions: Permissions, _: str = "") -> Followed:
+        return Followed(permissions)
+
+    def test_it_starts_once_the_disk_answers(
+        self, house: House, slow: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        By itself: nobody has to say anything.
+        """
+        house.add(slow)
+        assert house.states() == {"slow": State.BLOCKED}
+        house.reactor.pass_time(5.0)
+        assert house.states() == {"slow": State.BLOCKED}
+        monkeypatch.setattr(Grounds, "follow", self.known)
+        house.reactor.pass_time(DECIDE_AGAIN_S)
+        assert house.states() == {"slow": State.STARTING}
+
+    def adopt(self, house: House, slow: Manifest) -> None:
+        house.supervisor.remember(Wanted(slow, Memory(), EARLIER, leaving=False))
+        kept = house.supervisor.adopt([house.report("slow", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume(kept)
+
+    def test_what_lives_goes_on_under_another_daemon(
+        self, house: House, slow: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        And is known to have what it has once the disk answers.
+        """
+        self.adopt(house, slow)
+        assert house.states() == {"slow": State.READY}
+        monkeypatch.setattr(Grounds, "follow", self.known)
+        house.reactor.pass_time(DECIDE_AGAIN_S)
+        assert house.states() == {"slow": State.READY}
+        assert house.plugin("slow").permissions == slow.permissions
+
+    def test_unless_it_turns_out_to_have_lost_its_grant(
+        self, house: House, slow: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.adopt(house, slow)
+        change(house.permits.grants.folder, "slow", None)
+        monkeypatch.setattr(Grounds, "follow", self.known)
+        house.reactor.pass_time(DECIDE_AGAIN_S)
+        assert house.states() == {"slow": State.DRAINING}
