@@ -22,6 +22,11 @@ never gives up; here an operator who has gone home wants the machine back.)"""
 MIN_ALONE_S: Final = 1.0
 """Seconds: a node starts before its daemon can greet it, and waits for a new one to take over."""
 
+OPERATOR_FILES: Final = ("spiral.toml", "grants.toml")
+
+MAX_LINKS: Final = 40
+"""The kernel follows no more."""
+
 LONGEST_SOCKET: Final = "events-out.sock"
 
 
@@ -86,6 +91,22 @@ def check_run_dir(run_dir: Path) -> None:
             f"run directory {run_dir} is {excess} bytes too long for a unix socket; "
             "choose a shorter --run-dir"
         )
+
+
+def ways(path: Path) -> list[Path]:
+    """Name every file by which a path is reached: itself, and each that its links name.
+
+    Whoever may change the folder of one of them decides where it leads.
+    """
+    names = []
+    for _ in range(MAX_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        names.append(path)
+        try:
+            path = path.parent / path.readlink()
+        except OSError:
+            break  # no link
+    return names
 
 
 def default_config_dir() -> Path:

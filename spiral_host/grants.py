@@ -16,10 +16,10 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 from protocol.errors import UsageError
 from protocol.names import parse_plugin_id, shown
@@ -45,6 +45,7 @@ _HEAD: Final = """\
 # for it does not get.
 """
 
+Kind: TypeAlias = Callable[[int], bool]
 _Stamp = tuple[int, ...]
 
 
@@ -127,28 +128,38 @@ def _text(folder: Path, path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
-        _check(file.fileno(), str(path), stat.S_ISREG, "file")
-        _check_folder(folder)
+        check_rights(file.fileno(), path, stat.S_ISREG, "file")
+        check_folder(folder)
         text = file.read(MAX_FILE + 1)
     if len(text) > MAX_FILE:
         raise UsageError(f"has more than {MAX_FILE} bytes")
     return text
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path, owners: Collection[int] = ()) -> None:
     """Make sure that nobody else could put another file in its place."""
     fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        _check(fd, str(folder), stat.S_ISDIR, "folder")
+        check_rights(fd, folder, stat.S_ISDIR, "folder", owners)
     finally:
         os.close(fd)
 
 
-def _check(fd: int, path: str, is_right: Any, what: str) -> None:  # noqa: ANN401 - stat's own
+def check_rights(
+    fd: int, path: Path, is_right: Kind, what: str, owners: Collection[int] = ()
+) -> None:
+    """Make sure that nobody else decides what lies there.
+
+    Args:
+        owners: Who may own it besides us.
+
+    Raises:
+        UsageError: It is somebody else's, or others may write to it; the text names the cure.
+    """
     found = os.fstat(fd)
     if not is_right(found.st_mode):
         raise UsageError(f"is no plain {what}")
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), *owners):
         raise UsageError(f"{path} belongs to user {found.st_uid}, not to us ({os.geteuid()})")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(f"others may write to {path}; say: chmod go-w {path}")
@@ -188,7 +199,7 @@ def change(folder: Path, plugin_id: str, grant: Grant | None) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone_in(folder):
-            _check_folder(folder)
+            check_folder(folder)
             grants = read(folder)
             grants.pop(plugin_id, None)
             if grant is not None:

@@ -9,6 +9,7 @@ services = ["*"]                # as protocol/permissions.py has the words
 memory = "2 GiB"                # as protocol/limits.py has the words
 """
 
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,14 @@ from protocol.errors import UsageError
 from protocol.limits import NO_CAPS, Limits, parse_limits
 from protocol.names import shown
 from protocol.permissions import EVERYONE, Permissions, parse_permissions
-from spiral_host.config import SANDBOXES, DaemonConfig
+from spiral_host.config import SANDBOXES, DaemonConfig, ways
+from spiral_host.grants import check_folder, check_rights
 
 FILE: Final = "spiral.toml"
 MAX_FILE: Final = 1 << 20
 """Bytes; people write it."""
 
+_ROOT: Final = 0
 _TABLES: Final = ("sandbox", "everyone", "limits")
 
 
@@ -73,6 +76,7 @@ def read_operator(folder: Path) -> Operator:
 def _tables(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
+            _check(file.fileno(), path)
             text = file.read(MAX_FILE + 1)
         if len(text) > MAX_FILE:
             raise UsageError(f"has more than {MAX_FILE} bytes")
@@ -86,6 +90,16 @@ def _tables(path: Path) -> dict[str, Any]:
     if unknown := sorted(map(shown, set(tables) - set(_TABLES))):
         raise UsageError(f"unknown table {unknown[0]}; known: {', '.join(_TABLES)}")
     return tables
+
+
+def _check(fd: int, path: Path) -> None:
+    """Make sure that nobody else decides in the operator's name, there or where a link leads to.
+
+    The machine's administrator may.
+    """
+    check_rights(fd, path, stat.S_ISREG, "file", [_ROOT])
+    for name in ways(path):
+        check_folder(name.parent, [_ROOT])
 
 
 def _operator(tables: dict[str, Any]) -> Operator:

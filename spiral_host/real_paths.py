@@ -15,7 +15,7 @@ from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.names import shown
 from protocol.permissions import NOTHING, Permissions, join
-from spiral_host.config import DaemonConfig
+from spiral_host.config import OPERATOR_FILES, DaemonConfig, ways
 from spiral_host.patience import Patience
 
 MAX_PATHS: Final = 64 << 10
@@ -54,16 +54,19 @@ class Grounds:
     Attributes:
         data: Holds one folder for each plugin's data.
         others: All other folders of the host.
+        files: The operator's, which may be links to elsewhere.
     """
 
     data: Path
     others: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
     _patience: Patience[Followed] = field(default_factory=Patience)
 
     @classmethod
     def of(cls, config: DaemonConfig) -> "Grounds":
         """Say which they are for one daemon."""
-        return cls(config.data, (config.run_dir, config.operator_dir))
+        files = tuple(config.operator_dir / name for name in OPERATOR_FILES)
+        return cls(config.data, (config.run_dir, config.operator_dir), files)
 
     def check(self) -> None:
         """Make sure that not every plugin can read them.
@@ -119,6 +122,7 @@ class Grounds:
     def _follow(self, permissions: Permissions, plugin_id: str) -> Followed:
         own = _inside(str(self.data), plugin_id) if plugin_id else ""
         forbidden = [os.path.realpath(path) for path in (self.data, *self.others)]
+        forbidden += [str(name) for file in self.files for name in ways(file)]
         refused: list[str] = []
         leads: dict[str, str] = {}
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from protocol.errors import UsageError
 from protocol.limits import NO_CAPS
 from protocol.permissions import EVERYONE, NOTHING
+from spiral_host import operator as module
 from spiral_host.config import DaemonConfig, default_config_dir
 from spiral_host.operator import MAX_FILE, Operator, read_operator
 
@@ -98,3 +100,46 @@ def test_where_the_operator_s_files_lie(monkeypatch: pytest.MonkeyPatch) -> None
     assert default_config_dir() == Path("/h/.config/spiral-host")
     monkeypatch.setenv("SPIRAL_HOST_CONFIG_DIR", "/c")
     assert default_config_dir() == Path("/c")
+
+
+class TestTrust:
+    """Whoever can write the file decides for every plugin."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        (tmp_path / "config").mkdir(mode=0o700)
+        file = tmp_path / "config" / "spiral.toml"
+        file.write_text("[sandbox]")
+        file.chmod(0o600)
+        return file
+
+    @pytest.mark.parametrize("place", ["file", "folder"])
+    def test_what_others_may_write_to_is_not_believed(self, file: Path, place: str) -> None:
+        """
+        A daemon does not start on it; the text names the cure.
+        """
+        path = file if place == "file" else file.parent
+        path.chmod(path.stat().st_mode | 0o020)
+        with pytest.raises(UsageError, match=f"chmod go-w {path}$"):
+            read_operator(file.parent)
+
+    def test_nor_where_a_link_leads_to(self, file: Path, tmp_path: Path) -> None:
+        (tmp_path / "dots").mkdir(mode=0o700)
+        file.rename(tmp_path / "dots/mine.toml")
+        file.symlink_to(tmp_path / "dots/mine.toml")
+        assert read_operator(file.parent) == Operator()
+        (tmp_path / "dots").chmod(0o777)
+        with pytest.raises(UsageError, match=f"chmod go-w {tmp_path / 'dots'}$"):
+            read_operator(file.parent)
+
+    def test_nor_what_is_somebody_elses(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The administrator's is.
+        """
+        owner = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+        monkeypatch.setattr(module, "_ROOT", owner)
+        assert read_operator(file.parent) == Operator()
+        monkeypatch.setattr(module, "_ROOT", owner + 2)
+        with pytest.raises(UsageError, match=f"belongs to user {owner}, not to us"):
+            read_operator(file.parent)

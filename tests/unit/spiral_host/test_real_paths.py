@@ -126,6 +126,20 @@ class TestRefusing:
         (base / "link").symlink_to(base / "host/config")
         assert grounds.follow(read(base / "link"), "me").refused
 
+    def test_nor_does_a_link_that_is_the_operators(self, base: Path, grounds: Grounds) -> None:
+        """
+        Whoever may write to a folder on the way decides for every plugin.
+        """
+        for name in ("one", "two", "else"):
+            (base / name).mkdir()
+        (base / "two/mine.toml").touch()
+        (base / "one/link").symlink_to("../two/mine.toml")
+        (base / "host/config/spiral.toml").symlink_to(base / "one/link")
+        for name in ("one", "two", "two/mine.toml"):
+            found = grounds.follow(Permissions(write=(str(base / name),)), "me")
+            assert found.permissions == Permissions()
+        assert not grounds.follow(read(base / "else"), "me").refused
+
     def test_nor_does_a_link_of_the_hosts(self, base: Path) -> None:
         """
         A run directory that is reached by a link is the folder that it leads to.
