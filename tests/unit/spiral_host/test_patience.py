@@ -77,7 +77,12 @@ class TestLate:
         monkeypatch.setattr(patience, "FRESH_S", 0.0)
         slow.let.set()
         found: list[str] = []
-        assert eventually(lambda: found.append(given(one, "a", "x", lambda: "new")) or any(found))
+
+        def ask() -> bool:
+            found.append(given(one, "a", "x", lambda: "new"))
+            return any(found)
+
+        assert eventually(ask)
         assert "slow" not in found
 
 
