@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from protocol import failpoints
 from protocol.limits import DEFAULTS, capped
@@ -20,6 +21,9 @@ from protocol.messages import (
 from protocol.permissions import Permissions
 from spiral_host.manifest import Manifest
 from spiral_host.operator import Operator
+
+ASKED: Final = ".describe"
+"""What all workers are called that are only asked for metadata; no plugin can be."""
 
 
 class WorkerOrders:
@@ -59,14 +63,12 @@ class WorkerOrders:
 
     def spawn_to_ask(self, incarnation: int, source: PluginSource) -> None:
         """Have one started that is only asked for its plugin's metadata."""
-        name = f"describe.{incarnation & 0xFFFF_FFFF}"
-        data_dir = str(self._data / name)
         self._tell_node(
             SpawnWorker(
                 incarnation=incarnation,
-                plugin_id=name,
+                plugin_id=ASKED,
                 source=source,
-                data_dir=data_dir,
+                data_dir="",
                 limits=capped(DEFAULTS, self._operator.caps).to_wire(),
                 profile=self._sandbox,
             )

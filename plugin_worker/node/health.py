@@ -131,7 +131,7 @@ class Health:
 
     def _weigh(self, worker: WorkerProcess, watch: Watch) -> None:
         watch.weighing()
-        folders, most = (worker.data_dir, str(worker.tmp)), worker.limits.disk
+        folders, most = tuple({worker.data_dir, str(worker.tmp)}), worker.limits.disk
 
         def work() -> tuple[Weight, float]:
             began = time.monotonic()

@@ -61,7 +61,8 @@ class Spawner:
         tmp = self._here / "tmp" / str(order.incarnation)
         tmp.mkdir(mode=0o700, parents=True)
         undone.callback(tmp.rmdir)
-        Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if order.data_dir:
+            Path(order.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undone.enter_context(ours)
         undone.enter_context(theirs)
@@ -78,7 +79,7 @@ class Spawner:
             concurrency=order.concurrency,
             permissions=parse_permissions(order.permissions),
             limits=limits,
-            data_dir=order.data_dir,
+            data_dir=order.data_dir or str(tmp),
             may_fork=may_fork(order),
         )
         return worker, theirs
@@ -92,7 +93,7 @@ class Spawner:
         limits = _limits(order)
         own = Confinement(
             read=(*_own_code(order.source), *self._site),
-            write=(order.data_dir,),
+            write=(order.data_dir,) if order.data_dir else (),
             tmp=str(self._run_dir / "tmp" / str(order.incarnation)),
             node_pid=os.getpid(),
             layers=layers,
@@ -107,9 +108,8 @@ class Spawner:
 
     def environment(self, order: SpawnWorker) -> dict[str, str]:
         """Give a worker's whole environment."""
-        return scrubbed_environment(
-            str(self._run_dir / "tmp" / str(order.incarnation)), order.data_dir
-        )
+        tmp = str(self._run_dir / "tmp" / str(order.incarnation))
+        return scrubbed_environment(tmp, order.data_dir or tmp)
 
     def frame(self, order: SpawnWorker, confinement: Confinement) -> bytes:
         """Give the order as it is said to a zygote.

@@ -23,3 +23,24 @@ def test_a_worker_may_have_half_of_the_nodes_descriptors(tmp_path: Path) -> None
             limits={"files": files},
         )
         assert spawner.confinement(order, STANDARD).limits["NOFILE"] == held
+
+
+def test_a_worker_without_a_folder_has_its_own_for_the_time_it_lives(tmp_path: Path) -> None:
+    """
+    Its home is its private folder, which the node removes with it; nothing else is writable.
+    """
+    source = PluginSource(root=str(tmp_path), entry="p.py")
+    order = SpawnWorker(incarnation=7, plugin_id=".describe", source=source, data_dir="")
+    (tmp_path / "logs").mkdir()
+    spawner = Spawner(tmp_path, has_groups=False)
+
+    worker, theirs = spawner.prepare(order)
+    try:
+        tmp = str(tmp_path / "tmp" / "7")
+        assert Path(worker.data_dir).samefile(tmp)
+        assert spawner.environment(order)["HOME"] == tmp
+        confinement = spawner.confinement(order, ())
+        assert (confinement.write, confinement.tmp) == ((), tmp)
+    finally:
+        theirs.close()
+        worker.close()
