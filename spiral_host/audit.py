@@ -3,7 +3,8 @@
     {"at": "2026-01-31T12:00:00.000+00:00", "kind": "granted", "plugin_id": "greeter",
      "version": "1.0.0", "permissions": ["network 443"]}
 
-It lies in the run directory beside the crash reports and, like them, outlives the daemon. A thread
+It lies in the run directory beside the crash reports and, like them, outlives the daemon. Refusals
+have a file of their own: a plugin that makes them up pushes out nothing that was granted. A thread
 of its own writes it, so that no disk ever stops the daemon: what cannot be written is counted.
 """
 
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from spiral_host.rundir import AUDIT
+from spiral_host.rundir import AUDIT, REFUSALS
 
 MAX_BYTES: Final = 4 << 20
 """Of a file; then it becomes the last one, in the place of the one before."""
@@ -43,8 +44,9 @@ class Audit:
         self.lost = 0
         """Lines that could not be written."""
         self.path = run_dir / AUDIT
+        self._refusals = run_dir / REFUSALS
         self._lock = threading.Lock()
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[tuple[Path, bytes] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def write(self, kind: str, plugin_id: str, **fields: object) -> None:
@@ -57,7 +59,8 @@ class Audit:
         if self._lines.qsize() >= WAITING:
             self._lose("the disk is too slow")
             return
-        self._lines.put(_line(kind, plugin_id, fields, time.time()))
+        path = self._refusals if kind == "refused" else self.path
+        self._lines.put((path, _line(kind, plugin_id, fields, time.time())))
         if self._thread is None:
             # A daemon: a disk that never answers must not keep our process.
             self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -70,12 +73,13 @@ class Audit:
             self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        while (waiting := self._lines.get()) is not None:
+            path, line = waiting
             try:
-                append(self.path, line)
+                append(path, line)
                 self.failure = ""
             except OSError as error:
-                self._lose(f"{error.filename or self.path}: {error.strerror or error}")
+                self._lose(f"{error.filename or path}: {error.strerror or error}")
             except Exception as error:  # noqa: BLE001 - an alarm says so; the next may be written
                 self._lose(f"a bug of ours: {error!r}; please report it")
 

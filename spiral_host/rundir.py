@@ -28,7 +28,9 @@ LOGS: Final = "logs"
 CRASHES: Final = "crashes"
 """Outlives the run, for whoever asks afterwards why a plugin died."""
 AUDIT: Final = "audit.jsonl"
-"""Outlives the run, too: what was granted and refused."""
+"""Outlives the run, too: what was granted, revoked, blocked and changed."""
+REFUSALS: Final = "refusals.jsonl"
+"""Outlives the run, too: what plugins were refused. They choose how much that is."""
 DAEMON_LOG: Final = "daemon.log"
 
 _DOORS: Final = (CONTROL, EVENTS_IN, EVENTS_OUT)

@@ -19,7 +19,7 @@ import psutil
 from spiral_host import Host, LoadResult, NoDaemon
 from spiral_host.config import ALONE_S, DaemonConfig
 from spiral_host.launch import DaemonProcess, start_daemon
-from spiral_host.rundir import AUDIT, CRASHES
+from spiral_host.rundir import AUDIT, CRASHES, REFUSALS
 
 DEADLINE: Final = 20.0
 """Seconds for anything that a free machine does in one or two."""
@@ -177,7 +177,7 @@ class Run:
 
     def files(self) -> list[str]:
         """Name what lies in the run directory, and itself, but for what outlives a run."""
-        stays = tuple(str(self.run_dir / name) for name in (CRASHES, AUDIT))
+        stays = tuple(str(self.run_dir / name) for name in (CRASHES, AUDIT, REFUSALS))
         there = [str(path) for path in self.run_dir.rglob("*")]
         found = [Path(path) for path in there if not path.startswith(stays)]
         if there and not found:

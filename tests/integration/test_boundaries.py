@@ -20,7 +20,7 @@ from protocol.names import Topic
 from protocol.packets import Kind
 from protocol.runs import Publication, pack_body, pack_publication
 from spiral_host import Host, PluginEvent, SpiralHostError, WorkerLost
-from spiral_host.rundir import AUDIT
+from spiral_host.rundir import REFUSALS
 from tests.doors import packet, run_dir
 from tests.hosts import Run, all_ready, eventually
 
@@ -177,7 +177,7 @@ def bound(host: Host) -> Dynamic:
 
 def audited(host: Host) -> list[tuple[str, str, str, int]]:
     """Give what the audit log says was refused: plugin, permission, what, how often."""
-    lines = (Path(run_dir(host)) / AUDIT).read_text().splitlines()
+    lines = (Path(run_dir(host)) / REFUSALS).read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["kind"] == "refused"]
     return [(row["plugin_id"], row["permission"], row["what"], row["times"]) for row in rows]
 

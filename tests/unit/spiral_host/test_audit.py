@@ -10,7 +10,7 @@ import pytest
 
 from spiral_host import audit as module
 from spiral_host.audit import LAST, MAX_BYTES, MAX_LINE, WAITING, Audit, append
-from spiral_host.rundir import AUDIT
+from spiral_host.rundir import AUDIT, REFUSALS
 
 DEADLINE = 10.0
 
@@ -25,8 +25,8 @@ def writing(run_dir: Path) -> Iterator[Audit]:
         audit.close()
 
 
-def lines(run_dir: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (run_dir / AUDIT).read_text().splitlines()]
+def lines(run_dir: Path, name: str = AUDIT) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
 
 
 class TestLog:
@@ -59,7 +59,7 @@ class TestLog:
     def test_a_line_misleads_no_terminal_and_is_one(self, tmp_path: Path) -> None:
         with writing(tmp_path) as audit:
             audit.write("refused", "a", what="\x1b[2J\n\u202e")
-        text = (tmp_path / AUDIT).read_bytes()
+        text = (tmp_path / REFUSALS).read_bytes()
         assert text.isascii()
         assert text.count(b"\n") == 1
         assert b"\x1b" not in text
@@ -67,11 +67,23 @@ class TestLog:
     def test_one_that_is_too_long_keeps_its_head(self, tmp_path: Path) -> None:
         with writing(tmp_path) as audit:
             audit.write("refused", "a", what="x" * MAX_LINE)
-        (line,) = lines(tmp_path)
+        (line,) = lines(tmp_path, REFUSALS)
         assert (line["kind"], line["plugin_id"], "what" in line) == ("refused", "a", False)
 
 
 class TestBounds:
+    def test_refusals_push_out_no_grant(self, tmp_path: Path) -> None:
+        """
+        A plugin chooses how often it is refused, and what.
+        """
+        with writing(tmp_path) as audit:
+            audit.write("granted", "a")
+            for name in (REFUSALS, REFUSALS + LAST):
+                (tmp_path / name).write_bytes(b"x" * (MAX_BYTES - 10))
+            audit.write("refused", "evil", what="made up")
+        assert [line["kind"] for line in lines(tmp_path)] == ["granted"]
+        assert [line["plugin_id"] for line in lines(tmp_path, REFUSALS)] == ["evil"]
+
     def test_a_long_log_becomes_the_last_one(self, tmp_path: Path) -> None:
         """
         Two files of at most 4 MiB; what is older than both is gone.
@@ -144,7 +156,7 @@ class TestBounds:
             audit.write("granted", "first")
             assert reached.wait(DEADLINE)
             for _ in range(WAITING + 3):
-                audit.write("refused", "a")
+                audit.write("granted", "a")
             assert (audit.lost, audit.failure) == (3, "the disk is too slow")
             let.set()
         assert len(lines(tmp_path)) == WAITING + 1
