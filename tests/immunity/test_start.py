@@ -58,7 +58,8 @@ def test_an_error_between_spawn_and_ready_leaves_no_process(shared: Host, tmp_pa
     pid = int((data_of(shared) / "fails" / "pid").read_text())
     eventually(lambda: not psutil.pid_exists(pid))
     assert pid not in {child.pid for child in children(node_of(shared))}
-    assert len(list(Path(shared.status()["run_dir"], "tmp").iterdir())) == 2
+    tmp = Path(shared.status()["run_dir"], "tmp")
+    eventually(lambda: len(list(tmp.iterdir())) == 2)  # the other worker's, and the zygote's
     shared.unload("fails")
 
 

@@ -154,7 +154,7 @@ class TestWhatIsSaid:
         assert all_ready(host.load(file))
         assert "telltale" not in sys.modules
         assert host.logs("telltale") == [f"imported by {host.get_service('telltale').pid()}"]
-        (asked,) = (run.run_dir / "logs").glob("describe*.log")
+        (asked,) = (run.run_dir / "logs").glob(".describe*.log")
         assert "imported by" in asked.read_text()
         own = {os.getpid(), host.status()["pid"], host.status()["node_pid"]}
         assert int(asked.read_text().split()[2]) not in own

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.messages import Permitted, SpawnWorker, StopPlugin
-from protocol.permissions import EVERYONE, Permissions
+from protocol.permissions import EVERYONE, NOTHING, Permissions
 from spiral_host.consent import Grant
 from spiral_host.grants import change
 from spiral_host.lifecycle import State
@@ -268,6 +268,8 @@ class TestSlowDisk:
     def adopt(self, house: House, slow: Manifest) -> None:
         house.supervisor.remember(Wanted(slow, Memory(), EARLIER, leaving=False))
         kept = house.supervisor.adopt([house.report("slow", EARLIER)])
+        had = slow.permissions or NOTHING
+        house.supervisor.permitted(Permitted(EARLIER, had.to_wire()))
         house.supervisor.loaded(EARLIER)
         house.supervisor.resume(kept)
 
