@@ -187,14 +187,11 @@ def test_one_that_hangs_costs_its_caller_a_deadline(run: Run) -> None:
 def test_a_worker_that_will_not_leave_is_ended(run: Run) -> None:
     """Unloading a plugin that hangs takes its patience and no longer, and then it is gone."""
     host = run.embed("hanger")
-    threading.Thread(target=_hang, args=(host,), daemon=True).start()
+    hanging = host.get_service("hanger").hang.submit()
     info = host.get("hanger")
     watch = Watch(info.pid or 0)
     host.unload("hanger")
     assert watch.has_ended()
     assert host.list_plugins() == []
-
-
-def _hang(host: Host) -> None:
     with pytest.raises(WorkerLost):
-        host.get_service("hanger").hang()
+        hanging.result()
