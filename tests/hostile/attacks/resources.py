@@ -231,7 +231,7 @@ def types(scene: Scene) -> str:
 
 @attack("res-folders-in-folders")
 def folders(scene: Scene) -> str:
-    """Whoever clears away has to climb down 2,000 steps."""
+    """Whoever clears away has to climb down 2,000 steps, unless the watch comes by before that."""
     os.chdir(os.environ["TMPDIR"])
     for _ in range(2000):
         raw.call("mkdirat", -100, b"folder", 0o700)
