@@ -49,7 +49,7 @@ call_rate = 100""",
 LIFECYCLE: Final = "lifecycle"
 """The group whose attacks are whole plugins, each of its own."""
 
-PATIENCE_S: Final = 40.0
+PATIENCE_S: Final = 80.0
 HANG_S: Final = 1.0
 """How long an attack that is expected to hang is waited for."""
 
@@ -85,6 +85,7 @@ class House:
         """Have an attack tried; give its outcome, which is `got` whenever it did harm."""
         self._need(case.group)
         self._set_up()
+        self._empty(case.group)
         if case.group == LIFECYCLE:
             outcome = self._live(case)
             harm = self._harm() if profile != "off" else []
@@ -177,6 +178,12 @@ class House:
             if not bait.exists() or bait.read_text() != SECRET:
                 bait.write_text(SECRET)
             bait.chmod(0o600)
+
+    def _empty(self, group: str) -> None:
+        """Remove what an attacker that was ended had no time to: its next life would end of it."""
+        data = self._data_of(group)
+        for path in data.iterdir() if data.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _harm(self) -> list[str]:
         """Say what is no longer as it was: decoys, host, the victim and its work."""
