@@ -35,8 +35,11 @@ def start_time_of(pid: int) -> int:
 
 
 def is_stopped(pid: int) -> bool:
-    """Say whether a process is stopped: it takes no signal but SIGCONT and SIGKILL."""
-    return _stat(pid)[:1] in _STOPPED
+    """Say whether a process is seen to be stopped: it takes no signal but SIGCONT and SIGKILL."""
+    try:
+        return _stat(pid)[:1] in _STOPPED
+    except OSError:
+        return False  # no descriptor is left to look with
 
 
 def _stat(pid: int) -> list[bytes]:
@@ -62,8 +65,14 @@ class Usage:
 
 
 def usage_of(pid: int) -> Usage | None:
-    """Say what a process uses; None if it is gone, or has ended and is not reaped."""
-    stat = _stat(pid)
+    """Say what a process uses; None if it is gone, or has ended and is not reaped.
+
+    Nor is anything said where no descriptor is left to look with.
+    """
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return None
     if not stat or stat[0] in _ENDED:
         return None
     ticks = int(stat[_USER_TICKS]) + int(stat[_USER_TICKS + 1])
@@ -99,8 +108,11 @@ def descriptors() -> tuple[int, int]:
     """Give how many this process has open, and how many it may have."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     folder = "/proc/self/fd"
-    # Since Linux 6.2 the folder's size is their number; before, it is 0.
-    used = os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - 2 us, and hot
+    try:
+        # Since Linux 6.2 the folder's size is their number; before, it is 0.
+        used = os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - 2 us, and hot
+    except OSError:
+        used = limit  # none is left to list them with
     return used, limit
 
 

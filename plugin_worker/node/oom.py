@@ -6,6 +6,7 @@ group only ours; both are asked, because a process may die of either limit.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ class MemoryKills:
     """The kernel's counts as last seen; lives as long as the node. Looked at every few seconds."""
 
     def __init__(self, files: tuple[Path, ...], now: float) -> None:
-        self._files = files
+        self._counts = dict.fromkeys(files, 0)
         self._seen = [(now, self._count())]
 
     def look(self, now: float) -> bool:
@@ -36,7 +37,11 @@ class MemoryKills:
         return has_grown
 
     def _count(self) -> int:
-        return sum(_read(file) for file in self._files)
+        for file in self._counts:
+            # A group may be taken away under us, or there is no descriptor left to read it with.
+            with suppress(OSError):
+                self._counts[file] = _read(file)
+        return sum(self._counts.values())
 
 
 def counting_files() -> tuple[Path, ...]:
@@ -54,8 +59,5 @@ def _of_groups(groups: Path, mount: Path) -> Iterator[Path]:
 
 
 def _read(file: Path) -> int:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return 0  # a group may be taken away under us; the machine's count goes on
+    lines = file.read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(_COUNT))

@@ -33,7 +33,8 @@ however fast something forks."""
 
 PAUSE_S: Final = 0.001
 FORKING_S: Final = 0.01
-"""How soon it is looked again at the earliest, and while a worker is being forked, seconds."""
+"""How soon it is looked again at the earliest, and while that cannot be: a worker is being forked,
+or there is no descriptor to look with. Seconds."""
 
 
 def choose(children: Collection[int], ours: Collection[int], ending: Collection[int]) -> list[int]:
@@ -106,7 +107,12 @@ class Orphans:
         if ours is None:
             self._look_at(began + FORKING_S)
             return
-        chosen = choose(own_children(), {*ours, *self._beyond_us}, self._ending)
+        try:
+            children = own_children()
+        except OSError:
+            self._look_at(began + FORKING_S)  # no descriptor is left to look with
+            return
+        chosen = choose(children, {*ours, *self._beyond_us}, self._ending)
         self._is_calm = not chosen and not self._ending
         for pid in chosen:
             self._end(pid)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from plugin_worker.node.oom import LATELY_S, MemoryKills, _of_groups, counting_files
+from tests.limits import no_descriptor_left
 
 
 @pytest.fixture
@@ -56,6 +57,16 @@ class TestMemoryKills:
         kills = MemoryKills((counts, tmp_path / "gone"), 0.0)
         killed(counts, 4)
         assert kills.look(1.0)
+
+    def test_a_look_that_sees_nothing_makes_no_later_count_look_grown(self, counts: Path) -> None:
+        """
+        While there is no descriptor to read with, what was counted last goes on.
+        """
+        kills = MemoryKills((counts,), 0.0)
+        with no_descriptor_left():
+            assert not kills.look(10.0)
+            assert not kills.look(20.0)
+        assert not kills.look(30.0)
 
 
 class TestFiles:

@@ -16,6 +16,7 @@ from plugin_worker.node.orphans import (
 )
 from plugin_worker.sandbox import kernel
 from protocol.reactor import Reactor
+from tests.limits import no_descriptor_left
 
 START: Final = 1000.0
 DEADLINE: Final = 20.0
@@ -94,6 +95,25 @@ class TestOrphans:
             assert child.pid in own_children()
 
             ours = known
+            while child.pid in own_children():
+                reactor.turn(DEADLINE)
+            child.returncode = -9  # reaped by the node in its place
+        reactor.close()
+
+    def test_without_a_descriptor_it_looks_again(self) -> None:
+        """
+        The node goes on; who is left behind is found when there is one again.
+        """
+        reactor = Reactor()
+        known = own_children()
+        orphans = Orphans(reactor, lambda: known)
+        with subprocess.Popen(["sleep", "60"]) as child:
+            with no_descriptor_left():
+                orphans.look_soon()
+                for _ in range(3):
+                    reactor.turn(DEADLINE)
+            assert child.pid in own_children()
+
             while child.pid in own_children():
                 reactor.turn(DEADLINE)
             child.returncode = -9  # reaped by the node in its place

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from protocol.process import is_stopped, start_time_of
+import pytest
+
+from protocol.process import HEADROOM, check_room, descriptors, is_stopped, start_time_of, usage_of
+from tests.limits import no_descriptor_left
 
 
 class TestProcess:
@@ -43,3 +46,36 @@ class TestProcess:
             assert not is_stopped(os.getpid())
         finally:
             own.write_bytes(name)
+
+
+class TestWithoutDescriptors:
+    def test_nothing_is_said_of_a_process(self) -> None:
+        """
+        Whoever looks goes on: that it cannot see is no reason to end.
+        """
+        own = os.getpid()
+        assert usage_of(own) is not None
+        with no_descriptor_left():
+            assert usage_of(own) is None
+            assert not is_stopped(own)
+        assert usage_of(own) is not None
+
+    @pytest.mark.parametrize("shown", [True, False])
+    def test_that_there_is_none_can_be_said(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        shown: bool,  # noqa: FBT001
+    ) -> None:
+        """
+        Also by a kernel that does not show how many there are: they cannot be listed then.
+        """
+        with monkeypatch.context() as kernel:
+            if not shown:
+                kernel.setattr(os, "stat", lambda _: os.stat_result((0,) * 10))
+            used, limit = descriptors()
+            assert limit - used > HEADROOM
+            with no_descriptor_left():
+                used, limit = descriptors()
+                assert used >= limit
+                with pytest.raises(OSError, match="descriptors is reached"):
+                    check_room()
