@@ -317,7 +317,10 @@ class TestStream:
         """
 
         async def work() -> None:
-            task = asyncio.ensure_future(_get(math.aio.rows(timeout=0.2)))
+            patience = (
+                0.5 if how == "deadline" else PATIENCE_S
+            )  # a busy machine opens it within that
+            task = asyncio.ensure_future(_get(math.aio.rows(timeout=patience)))
             number = (await heard(wire))[0]
             wire.peer.say(number, 2)
             stream = await task
