@@ -4,9 +4,11 @@ from typing import Final
 
 from protocol.messages import Cause
 
-CAUSE_S: Final = 0.05
+CAUSE_S: Final = 0.25
 """How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
-comes in 1 ms where a core is free; a busy machine takes longer to let the node speak."""
+comes in 1 ms where a core is free. A busy machine takes longer to let the node speak, and the two
+processes above a worker in namespaces before it. Whoever closes a lane and lives on has its caller
+wait for so long in vain, and with that all that runs in the same loop."""
 
 REMEMBERED: Final = 1024
 """A caller asks within milliseconds; a plugin that crashes for ever must not fill the memory."""

@@ -114,6 +114,8 @@ class NodeSide:
         asked, self._asked = self._asked, {}
         for future in asked.values():
             future.set_exception(NoDaemon(self._run_dir, "its node has gone"))
+        with self._news:
+            self._news.notify_all()
 
     def send(self, message: FromEndpoint) -> None:
         """Send a message; a node that has gone needs to be told nothing."""
@@ -209,7 +211,7 @@ class NodeSide:
         return True
 
     def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended; waits a moment for the node's word."""
+        """Say how a peer ended; waits a moment for the node's word, if there is a node."""
         with self._news:
-            self._news.wait_for(lambda: incarnation in self._deaths, CAUSE_S)
+            self._news.wait_for(lambda: incarnation in self._deaths or self._node is None, CAUSE_S)
             return str(self._deaths.cause(incarnation))

@@ -3,9 +3,14 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from protocol.messages import ClientWelcome
 from protocol.reactor import Reactor
+from spiral_host import node_side
 from spiral_host.node_side import NodeSide
+from tests.actors import Aside
+from tests.hosts import DEADLINE
 
 
 def test_an_end_that_nobody_has_read_yet_is_found_by_looking(tmp_path: Path) -> None:
@@ -24,6 +29,25 @@ def test_an_end_that_nobody_has_read_yet_is_found_by_looking(tmp_path: Path) -> 
         assert side.is_open
         side.look()
         assert not side.is_open
+
+
+def test_nobody_waits_for_the_word_of_a_node_that_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not said of a death it will not say."""
+    monkeypatch.setattr(node_side, "CAUSE_S", 2 * DEADLINE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(str(tmp_path / "door"))
+        door.listen()
+        side = NodeSide(Reactor(), NoThread(), "run", lambda *_: None)
+        side.open(
+            ClientWelcome(epoch=1, incarnation=2, ticket=b"", node_socket=str(tmp_path / "door"))
+        )
+        asking = Aside(lambda: side.cause_of_death(9))
+        door.accept()[0].close()
+        side.look()
+        assert asking.outcome() == "unknown cause"
+        assert side.cause_of_death(9) == "unknown cause"
 
 
 class NoThread:
