@@ -165,6 +165,13 @@ class NodeRun:
         self.process = subprocess.Popen(
             [*command, "node:test", SANDBOX, "best-effort", ALONE_S], stdin=subprocess.PIPE
         )
+        try:
+            self._begin()
+        except BaseException:
+            self._clear_away()  # else this test's failure would be its neighbours', too
+            raise
+
+    def _begin(self) -> None:
         assert self.process.stdin is not None
         with self.process.stdin as gate:
             gate.write(b"\n")  # it may begin: whoever started it has written it down
@@ -300,12 +307,15 @@ class NodeRun:
             self.daemon.tell(StopNode())
             self.process.wait(DEADLINE)
         finally:
-            self.process.kill()
-            self.process.wait()
-            if self._client is not None:
-                self._client.close()
-            self.daemon.leave()
-            shutil.rmtree(self._base)
+            self._clear_away()
+
+    def _clear_away(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self._client is not None:
+            self._client.close()
+        self.daemon.leave()
+        shutil.rmtree(self._base)
 
 
 def _source(name: str) -> PluginSource:

@@ -157,14 +157,17 @@ class TestDependents:
         """Nobody new is sent to it while its provider is away; then it goes on in its life."""
         host = run.embed()
         blocked = '[supervision.providers]\nbase = "block"'
-        slow = "time.sleep(1.0)"
-        assert all_ready(host.load(write(tmp_path, "base", on_load=slow)))
+        held, hold = "(ctx.data_dir / 'hold').exists", run.data_dir / "base" / "hold"
+        gate = f"[time.sleep(0.005) for _ in iter({held}, False)]"
+        assert all_ready(host.load(write(tmp_path, "base", on_load=gate)))
         assert all_ready(host.load(write(tmp_path, "user", blocked, needs="base")))
         told, pid = services_told(host), host.get("user").pid
+        hold.touch()
         kill(host.get_service("base").pid())
 
         eventually(lambda: state(host, "user") == "blocked")
         assert "its dependency base is" in host.get("user").reason
+        hold.unlink()
         eventually(lambda: state(host, "user") == "ready")
         assert host.get("user").pid == pid
         assert host.get_service("user").pid() == pid
@@ -211,7 +214,7 @@ class TestHang:
     ) -> None:
         """A callback that never returns: suspect, then ended, then back; the report says where."""
         host = run.embed()
-        assert all_ready(host.load(write(tmp_path, "doer", "hang_s = 0.5", events="Sleep")))
+        assert all_ready(host.load(write(tmp_path, "doer", "hang_s = 3", events="Sleep")))
         before = host.get("doer").pid
         host.publish(PluginEvent.custom("Sleep", None))
         eventually(lambda: state(host, "doer") == "suspect")
