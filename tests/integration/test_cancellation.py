@@ -15,8 +15,8 @@ from protocol.errors import Cancelled
 from spiral_host import DeadlineExceeded, Host, RemoteError, WorkerLost
 from tests.hosts import DEADLINE, all_ready, eventually, kill
 
-SHORT_S = 0.3
-"""A deadline that a test waits for."""
+SHORT_S = 0.6
+"""A deadline that a test waits for; before it a chain of three has begun, on a busy machine too."""
 
 SOON_S = 1.0
 """How late an outcome may be on a machine that is busy with other tests."""
