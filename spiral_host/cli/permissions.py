@@ -41,28 +41,43 @@ def permissions(target: Target, plugin_id: str | None, *, as_json: bool) -> None
 @click.argument("plugin_id", metavar="ID")
 @click.argument("granted", nargs=-1, metavar="[PERMISSION]...")
 @click.option("--nothing", is_flag=True, help="Let it run with what every plugin gets.")
+@click.option(
+    "--digest",
+    metavar="DIGEST",
+    help="Only if it still asks for what `spiral-host permissions ID` showed with this digest.",
+)
 @common
 @click.pass_obj
 def grant(
-    target: Target, plugin_id: str, granted: Sequence[str], *, nothing: bool, as_json: bool
+    target: Target,
+    plugin_id: str,
+    granted: Sequence[str],
+    *,
+    nothing: bool,
+    digest: str | None,
+    as_json: bool,
 ) -> int:
     """Grant a plugin all that it asks for, or just each PERMISSION, and let it start.
 
-    What that is, and where its paths lead, is printed first; nothing else is granted.
+    What that is, and where its paths lead, is printed first; nothing else is granted. To read it
+    in peace, look at `spiral-host permissions ID` and give the digest that it ends with.
 
     A PERMISSION is a word of its manifest: gpu, network=443, read=/srv/images.
     """
     if nothing and granted:
         raise Failure("--nothing: names permissions all the same; leave one out", Status.USAGE)
+    if digest == "":  # a script's variable that was never set must not stand for any
+        raise Failure("--digest: is empty; spiral-host permissions ID shows it", Status.USAGE)
     part = parse_granted(granted) if granted or nothing else None
     with asked_of(target, plugin_id) as host:
         shown = host.permissions(plugin_id)
-        if shown.declares and not as_json:
+        seen = shown.digest if digest is None else digest
+        if shown.declares and seen == shown.digest and not as_json:
             words = _in_words(shown.asked) if part is None else ", ".join(granted) or "nothing"
             say(f"{plugin_id} {shown.version}: granting {words}")
             for line in _led(shown):
                 say(f"  {line}")
-        found = host.grant(plugin_id, part, digest=shown.digest)
+        found = host.grant(plugin_id, part, digest=seen)
     if as_json:
         say_json(found.to_dict(), indent=2)
     else:
@@ -129,6 +144,8 @@ def _sections(found: "PluginPermissions") -> "Iterator[tuple[str, Sequence[str]]
     yield "in force", _lines(found.in_force)
     yield "not granted", missing(found.asked, found.granted).words()
     yield "impossible", found.impossible
+    if found.declares and not found.impossible:
+        yield "to grant this", [f"spiral-host grant {found.id} --digest {found.digest}"]
     yield (
         "last refused",
         [

@@ -483,6 +483,35 @@ class TestPaths:
         link.symlink_to(one)
         assert host.grant("asks", digest=shown.digest).in_force == Permissions(read=(str(one),))
 
+    def test_a_page_that_was_read_in_peace_is_granted_or_nothing(
+        self, run: Run, author: Author, tmp_path: Path
+    ) -> None:
+        """
+        `permissions` ends with the command that grants what it shows, to be typed much later.
+        """
+        one, secret, link = tmp_path / "one", tmp_path / "secret", tmp_path / "link"
+        for folder in (one, secret):
+            folder.mkdir()
+        link.symlink_to(one)
+        host = run.start()
+        host.load(author.writes("asks", f'read = ["{link}"]'))
+        line = command(run, "permissions", "asks").stdout.splitlines()[-1]
+        typed = line.partition("spiral-host ")[2].split()
+        assert typed[:3] == ["grant", "asks", "--digest"]
+
+        link.unlink()
+        link.symlink_to(secret)
+        refused = command(run, *typed)
+        assert refused.returncode == 1
+        assert "asks has changed since it was shown; look again" in refused.stderr
+        assert refused.stdout == ""
+        assert state(host, "asks") == "blocked"
+
+        link.unlink()
+        link.symlink_to(one)
+        assert command(run, *typed).returncode == 0
+        assert host.permissions("asks").in_force == Permissions(read=(str(one),))
+
     @pytest.mark.parametrize("name", ["nowhere", "link", "config", "run", "..", "/", "/proc/1"])
     def test_what_no_plugin_gets(self, run: Run, author: Author, tmp_path: Path, name: str) -> None:
         """

@@ -58,6 +58,29 @@ class TestGrant:
         lines = town(one).command("grant", "alpha").stdout.splitlines()
         assert lines[:2] == ["alpha 1.0.0: granting read /real", "  (/link leads to /real)"]
 
+    def test_only_what_was_looked_at_before(self) -> None:
+        """
+        Its digest goes to the daemon, which refuses any other; of another nothing is announced.
+        """
+        here = town(READY)
+        lines = here.command("grant", "alpha", "gpu", "--digest", "sha256:1").stdout.splitlines()
+        assert lines[0] == "alpha 1.0.0: granting gpu"
+
+        result = here.command("grant", "alpha", "--digest", "sha256:2")
+        assert "granting" not in result.stdout
+        assert here.host.asked == [
+            ("grant", "alpha", {"gpu": True}, "sha256:1"),
+            ("grant", "alpha", None, "sha256:2"),
+        ]
+
+    def test_an_empty_digest_stands_for_none(self) -> None:
+        """
+        To the daemon it would mean whatever the plugin asks for.
+        """
+        here = town(READY)
+        one_line(here.command("grant", "alpha", "--digest", ""), 2, "--digest")
+        assert here.host.asked == []
+
     @pytest.mark.parametrize(
         ("words", "part"),
         [
@@ -128,6 +151,7 @@ class TestPermissions:
             "  consented to  version 0.9.0, 2026-01-31T12:00:00+00:00",
             "  in force      network 80",
             "                network 443",
+            "  to grant this spiral-host grant alpha --digest sha256:1",
             "  last refused  read /etc/\\x1b[2J, 3 times, the last 0:01:01 ago",
         ]
 
@@ -138,11 +162,13 @@ class TestPermissions:
         assert "  not granted   network 80" in lines
         assert "  in force      nothing" in lines
         assert "  impossible    read /x: it does not exist" in lines
+        assert "to grant this" not in "".join(lines)
 
     def test_of_one_that_says_nothing(self) -> None:
         one = replace(READY, declares=False, asked=NOTHING)
         lines = town(one).command("permissions", "alpha").stdout.splitlines()
         assert lines[1].startswith("  asked         (its manifest says nothing")
+        assert "to grant this" not in "".join(lines)
 
     def test_a_table_of_all(self) -> None:
         text = town(READY, replace(BLOCKED, id="beta")).command("permissions").stdout
@@ -157,6 +183,7 @@ class TestPermissions:
         (same,) = json.loads(here.command("permissions", "--json").stdout)
         assert one == same
         assert one["in_force"] == {"network": [80, 443]}
+        assert one["digest"] == "sha256:1"
 
     def test_one_that_is_not_there_is_a_no(self) -> None:
         one_line(town().command("permissions", "nobody"), 1, "nobody", "is loaded")
