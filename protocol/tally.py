@@ -15,7 +15,7 @@ MAX_KINDS: Final = 64
 together for each permission."""
 
 MAX_WHAT: Final = 200
-"""Characters of what was tried that are kept."""
+"""Bytes of what was tried that are kept, in UTF-8."""
 
 OTHERS: Final = "(others)"
 
@@ -80,4 +80,8 @@ class Tally:
 
 
 def _shortened(what: str) -> str:
-    return what if len(what) <= MAX_WHAT else f"{what[: MAX_WHAT - 3]}..."
+    # Escaped: a path may hold half a character, which cannot travel.
+    text = what[: MAX_WHAT + 1].encode(errors="backslashreplace")
+    if len(text) > MAX_WHAT:
+        text = text[: MAX_WHAT - 3].decode(errors="ignore").encode() + b"..."
+    return text.decode()

@@ -10,9 +10,6 @@ KEPT: Final = 16
 MAX_PLUGINS: Final = 1024
 """Whose refusals are kept; of more the plugin that was longest refused nothing is forgotten."""
 
-MAX_WHAT: Final = 200
-"""Characters of what was refused: a plugin may have chosen it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -20,7 +17,7 @@ class Refusal:
 
     Attributes:
         permission: The word of `[permissions]` that it would have needed.
-        what: The path, the port, the name.
+        what: The path, the port, the name; a plugin may have chosen it, and `Tally` has cut it.
         count: How often.
         last: When it was so the last time, on the monotonic clock.
     """
@@ -53,7 +50,7 @@ class Refusals:
         Args:
             now: On the monotonic clock.
         """
-        key = permission, what[:MAX_WHAT]
+        key = permission, what
         mine = self._of.setdefault(plugin_id, OrderedDict())
         before = mine[key].count if key in mine else 0
         mine[key] = Refusal(*key, before + count, now)

@@ -1,3 +1,5 @@
+import pytest
+
 from protocol.tally import EVERY_S, MAX_KINDS, MAX_WHAT, OTHERS, Tally
 
 START = 1000.0
@@ -53,13 +55,28 @@ class TestTally:
 
         assert tally.expire(START + EVERY_S) == (("publish", OTHERS, 1000 - MAX_KINDS - 1),)
 
-    def test_what_was_tried_is_cut(self) -> None:
+    @pytest.mark.parametrize("letter", ["x", "\xe9", "\u20ac", "\U0001f300", "\udcff"])
+    def test_what_was_tried_is_cut(self, letter: str) -> None:
         """
-        A plugin may have chosen it.
+        By its bytes, between two characters: a plugin may have chosen it.
         """
-        (told,) = Tally().note("read", "x" * 100_000, 1, START)
+        (told,) = Tally().note("read", letter * 100_000, 1, START)
 
-        assert len(told.what) == MAX_WHAT
+        assert MAX_WHAT - 4 < len(told.what.encode()) <= MAX_WHAT
+        assert told.what.endswith("...")
+
+    @pytest.mark.parametrize("letter", ["x", "\xe9", "\u20ac", "\U0001f300"])
+    def test_what_fits_stays(self, letter: str) -> None:
+        what = letter * (MAX_WHAT // len(letter.encode()))
+        (told,) = Tally().note("read", what, 1, START)
+        assert told.what == what
+
+    def test_what_cannot_travel_is_escaped(self) -> None:
+        """
+        A file's name need not be text.
+        """
+        (told,) = Tally().note("read", "/tmp/\udcff", 1, START)
+        assert told.what == "/tmp/\\udcff"
 
     def test_nothing_is_lost_at_the_end(self) -> None:
         """

@@ -1,7 +1,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from spiral_host import audit as module
-from spiral_host.audit import LAST, MAX_BYTES, MAX_LINE, WAITING, Audit, append
+from spiral_host.audit import (
+    LAST,
+    MAX_BYTES,
+    MAX_LINE,
+    WAITING,
+    Audit,
+    append,
+    set_aside,
+)
 from spiral_host.rundir import AUDIT, REFUSALS
 
 DEADLINE = 10.0
@@ -78,11 +86,50 @@ class TestBounds:
         """
         with writing(tmp_path) as audit:
             audit.write("granted", "a")
-            for name in (REFUSALS, REFUSALS + LAST):
-                (tmp_path / name).write_bytes(b"x" * (MAX_BYTES - 10))
+            (tmp_path / REFUSALS).write_bytes(b"x" * (MAX_BYTES - 10))
             audit.write("refused", "evil", what="made up")
         assert [line["kind"] for line in lines(tmp_path)] == ["granted"]
         assert [line["plugin_id"] for line in lines(tmp_path, REFUSALS)] == ["evil"]
+
+    def test_no_plugin_pushes_out_what_was_refused_to_another(self, tmp_path: Path) -> None:
+        """
+        Of a full file one half is kept: whoever has much in it loses its oldest lines.
+        """
+        path = tmp_path / REFUSALS
+        with writing(tmp_path) as audit:
+            audit.write("refused", "quiet", what="/etc/passwd")
+        evil = (json.dumps({"kind": "refused", "plugin_id": "evil", "n": 0}) + "\n").encode()
+        with path.open("ab") as file:
+            file.write(evil * ((MAX_BYTES - path.stat().st_size) // len(evil)))
+        with writing(tmp_path) as audit:
+            audit.write("refused", "evil", what="the last straw")
+        found = lines(tmp_path, REFUSALS)
+        assert [line["what"] for line in found if "what" in line] == [
+            "/etc/passwd",
+            "the last straw",
+        ]
+        assert MAX_BYTES // 2 - 1000 < path.stat().st_size < MAX_BYTES // 2 + 1000
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert [found.name for found in tmp_path.iterdir()] == [REFUSALS]
+
+    def test_a_file_that_cannot_be_thinned_out_stays_as_it_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        And nothing is left beside it.
+        """
+        path = tmp_path / REFUSALS
+        path.write_bytes(b"x" * MAX_BYTES)
+
+        def full(_: Path, __: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with writing(tmp_path) as audit:
+            audit.write("refused", "evil", what="made up")
+        assert audit.lost == 1
+        assert path.stat().st_size == MAX_BYTES
+        assert [found.name for found in tmp_path.iterdir()] == [REFUSALS]
 
     def test_a_long_log_becomes_the_last_one(self, tmp_path: Path) -> None:
         """
@@ -90,13 +137,13 @@ class TestBounds:
         """
         path = tmp_path / AUDIT
         for letter in b"abc":
-            append(path, bytes([letter]) * (MAX_BYTES - 100))
-        append(path, b"d" * 10)
-        append(path, b"e" * 10)
+            append(path, bytes([letter]) * (MAX_BYTES - 100), set_aside)
+        append(path, b"d" * 10, set_aside)
+        append(path, b"e" * 10, set_aside)
         last = path.with_name(AUDIT + LAST)
         assert (path.stat().st_size, last.stat().st_size) == (MAX_BYTES - 99 + 22, MAX_BYTES - 99)
         assert (path.read_bytes()[:1], last.read_bytes()[:1]) == (b"c", b"b")
-        append(path, b"f" * 100)
+        append(path, b"f" * 100, set_aside)
         assert (path.read_bytes()[:1], last.read_bytes()[:1]) == (b"f", b"c")
         assert sorted(found.name for found in tmp_path.iterdir()) == [AUDIT, AUDIT + LAST]
 
@@ -107,7 +154,7 @@ class TestBounds:
         The next one is not spoilt by it.
         """
         path, real = tmp_path / AUDIT, os.write
-        append(path, b"one")
+        append(path, b"one", set_aside)
 
         def full(fd: int, text: bytes) -> int:
             if len(text) > 3:
@@ -116,9 +163,9 @@ class TestBounds:
 
         monkeypatch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
-            append(path, b"three")
+            append(path, b"three", set_aside)
         monkeypatch.undo()
-        append(path, b"four")
+        append(path, b"four", set_aside)
         assert path.read_bytes() == b"one\nfour\n"
 
     def test_a_log_that_is_a_link_is_not_written(self, tmp_path: Path) -> None:
@@ -142,22 +189,25 @@ class TestBounds:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
-        So many lines wait for it, and no more.
+        So many lines wait for it, and no more; half of them may be refusals.
         """
         reached, let = threading.Event(), threading.Event()
 
-        def slow(path: Path, line: bytes) -> None:
+        def slow(path: Path, line: bytes, make_room: Callable[[Path], None]) -> None:
             reached.set()
             assert let.wait(DEADLINE)
-            append(path, line)
+            append(path, line, make_room)
 
         monkeypatch.setattr(module, "append", slow)
         with writing(tmp_path) as audit:
             audit.write("granted", "first")
             assert reached.wait(DEADLINE)
-            for _ in range(WAITING + 3):
+            for _ in range(WAITING):
+                audit.write("refused", "evil")
+            assert (audit.lost, audit.failure) == (WAITING // 2, "the disk is too slow")
+            for _ in range(WAITING // 2 + 3):
                 audit.write("granted", "a")
-            assert (audit.lost, audit.failure) == (3, "the disk is too slow")
+            assert audit.lost == WAITING // 2 + 3
             let.set()
-        assert len(lines(tmp_path)) == WAITING + 1
+        assert len(lines(tmp_path)) == WAITING // 2 + 1
         assert audit.failure == ""

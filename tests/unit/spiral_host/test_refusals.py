@@ -1,4 +1,4 @@
-from spiral_host.refusals import KEPT, MAX_PLUGINS, MAX_WHAT, Refusal, Refusals
+from spiral_host.refusals import KEPT, MAX_PLUGINS, Refusal, Refusals
 
 
 def test_the_last_comes_first_and_repeats_are_counted() -> None:
@@ -31,12 +31,6 @@ def test_of_so_many_plugins_only() -> None:
     for number in range(MAX_PLUGINS + 1):
         refusals.note(f"p{number}", "gpu", "", 0.0)
     assert (refusals.of("p0"), len(refusals.of("p1"))) == ([], 1)
-
-
-def test_what_was_tried_is_cut() -> None:
-    refusals = Refusals()
-    refusals.note("p", "read", "x" * 10_000, 0.0)
-    assert len(refusals.of("p")[0].what) == MAX_WHAT
 
 
 def test_a_row_says_how_long_ago_it_was() -> None:
