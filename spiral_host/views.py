@@ -11,7 +11,7 @@ from protocol.version import VERSION
 from spiral_host.config import DaemonConfig
 from spiral_host.grants import FILE as GRANTS
 from spiral_host.registry import Plugin, Registry
-from spiral_host.rundir import AUDIT
+from spiral_host.rundir import AUDIT, REFUSALS
 
 Row = dict[str, object]
 
@@ -104,6 +104,7 @@ def status_row(
         "logs": str(Path(config.run_dir) / "logs"),
         "grants": str(config.operator_dir / GRANTS),
         "audit": str(Path(config.run_dir) / AUDIT),
+        "refusals": str(Path(config.run_dir) / REFUSALS),
         "alarms": alarms,
     }
 

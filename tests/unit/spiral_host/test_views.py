@@ -223,4 +223,5 @@ class TestStatus:
 
         assert row["plugins"] == {"ready": 1, "declared": 1}
         assert (row["node_pid"], row["alarms"], row["logs"]) == (7, ["disk full"], "/r/logs")
+        assert (row["audit"], row["refusals"]) == ("/r/audit.jsonl", "/r/refusals.jsonl")
         assert status_row(config, registry, None, 0.0, [])["node_pid"] is None
