@@ -38,14 +38,14 @@ class Profiles:
         self._has_namespaces = True
 
     @property
-    def may_lack_namespaces(self) -> bool:
-        """Whether a worker that gets none may start without; this machine is to be tried first."""
-        return self._best_effort and not self._has_namespaces
+    def are_namespaces_in_doubt(self) -> bool:
+        """Whether it may be this machine's fault that a worker gets none: a trial says."""
+        return not self._has_namespaces
 
     def does_without(self, found: str) -> bool:
         """Take in a trial: "" or what is in the way; say whether workers start without."""
         if not found:
             self._has_namespaces = True
-        elif self.may_lack_namespaces:
+        elif self._best_effort and not self._has_namespaces:
             self._missing[NAMESPACES] = found
         return NAMESPACES in self._missing

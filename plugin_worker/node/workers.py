@@ -161,13 +161,13 @@ class Workers:
             worker.log.handed_over()
 
         def failed(why: str) -> None:
-            if NAMESPACES not in worker.planned or not self._profiles.may_lack_namespaces:
+            if NAMESPACES not in worker.planned or not self._profiles.are_namespaces_in_doubt:
                 give_up(why, is_final=False)
                 return
 
             def tried(found: str) -> None:
                 if not self._profiles.does_without(found):
-                    give_up(why, is_final=False)
+                    give_up(why, is_final=bool(found))
                     return
                 say(f"{worker.plugin_id} starts without namespaces, and so do others: {found}")
                 self._launch(worker, order, theirs)

@@ -21,7 +21,11 @@ _IS_SECOND: Final = "import os; assert os.getpid() == 2, 'it has no process ids 
 
 
 def try_namespaces() -> str:
-    """Run Python as a worker is run; give "" when that works, else what is in the way."""
+    """Run Python as a worker is run; give "" when that works, else what is in the way.
+
+    Raises:
+        OSError: It could not be run, or not to its end: that says nothing of bubblewrap.
+    """
     program = shutil.which(bwrap.PROGRAM)
     if program is None:
         return f"{bwrap.PROGRAM} is not on the PATH"
@@ -38,7 +42,11 @@ def try_namespaces() -> str:
 
 
 def _run(*command: str) -> tuple[int, str]:
-    """Give the exit status of a program, and all that it has printed."""
+    """Give the exit status of a program, and all that it has printed.
+
+    Raises:
+        OSError: It could not be run, or does not end.
+    """
     try:
         done = subprocess.run(  # noqa: S603 - the operator's own program, our arguments
             command,
@@ -48,8 +56,9 @@ def _run(*command: str) -> tuple[int, str]:
             timeout=_LONGEST_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return -1, str(error)
+    except subprocess.TimeoutExpired:
+        what = f"{command[0]} did not end within {_LONGEST_S:g} s"
+        raise TimeoutError(what) from None
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 

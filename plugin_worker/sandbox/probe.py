@@ -35,7 +35,10 @@ def _with_cure(layer: str, reason: str) -> str:
 
 def _try(layer: str) -> str:
     if layer == "namespaces":
-        return try_namespaces()
+        try:
+            return try_namespaces()
+        except OSError as error:
+            return str(error)
     try:
         program = compile_program() if layer == "seccomp" else b""
     except ConfinementError as error:

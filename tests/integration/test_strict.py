@@ -601,6 +601,23 @@ class TestOneThatAsksForIt:
         assert "namespaces: bwrap is not on the PATH; cure: install bubblewrap" in result.reason
         assert host.get_service("polite").add(1, 1) == 2
 
+    @pytest.mark.parametrize("how", ["missing", "not permitted"])
+    def test_it_is_not_tried_again_where_the_machine_has_none(
+        self, run: Run, careful: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        """Until a person says so: what is in the way will be there in a second, too."""
+        folder = careful.parent / "bin"
+        folder.mkdir()
+        if script := BWRAPS[how][0]:
+            (folder / "bwrap").write_text(script)
+            (folder / "bwrap").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+        host = run.embed("polite", best_effort=False)
+        (result,) = host.load(careful)
+        assert (result.ok, result.state) == (False, "quarantined")
+        assert BWRAPS[how][1] in result.reason
+        assert host.get("careful").restarts == 0
+
     def test_best_effort_starts_it_with_what_there_is(
         self, run: Run, careful: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -612,8 +629,9 @@ class TestOneThatAsksForIt:
         assert host.get_service("careful").add(1, 2) == 3
 
     @pytest.mark.usefixtures("_possible")
-    def test_best_effort_takes_one_failed_start_for_no_word_on_the_machine(
-        self, run: Run, careful: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("best_effort", [True, False])
+    def test_one_failed_start_is_no_word_on_the_machine(
+        self, run: Run, careful: Path, monkeypatch: pytest.MonkeyPatch, *, best_effort: bool
     ) -> None:
         """It is tried whether namespaces work here; they do, and the next start has them."""
         shim = careful.parent / "bin" / "bwrap"
@@ -624,7 +642,7 @@ class TestOneThatAsksForIt:
         )
         shim.chmod(0o755)
         monkeypatch.setenv("PATH", str(shim.parent), prepend=":")
-        host = run.embed("polite", best_effort=True)
+        host = run.embed("polite", best_effort=best_effort)
         (result,) = host.load(careful)
         assert not result.ok
         assert "namespaces: " in result.reason

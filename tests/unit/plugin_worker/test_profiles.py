@@ -25,11 +25,11 @@ class TestProfiles:
     def test_namespaces_that_fail_are_done_without_only_on_best_effort(self) -> None:
         """Enforced, the plugin is refused, and the next one tries again."""
         enforced = Profiles({}, best_effort=False)
-        assert not enforced.may_lack_namespaces
+        assert enforced.are_namespaces_in_doubt
         assert not enforced.does_without("bwrap is not on the PATH")
         assert enforced.layers("strict") == LAYER_NAMES
         effort = Profiles({}, best_effort=True)
-        assert effort.may_lack_namespaces
+        assert effort.are_namespaces_in_doubt
         assert effort.does_without("bwrap is not on the PATH")
         assert effort.layers("strict") == STANDARD
 
@@ -37,7 +37,7 @@ class TestProfiles:
         """Then it is its own start that failed, and not this machine."""
         profiles = Profiles({}, best_effort=True)
         profiles.namespaces_held()
-        assert not profiles.may_lack_namespaces
+        assert not profiles.are_namespaces_in_doubt
         assert not profiles.does_without("it was not ready within 30 s")
         assert profiles.layers("strict") == LAYER_NAMES
 
@@ -45,6 +45,6 @@ class TestProfiles:
         """One plugin's failure is no word on the machine; it is not tried again."""
         profiles = Profiles({}, best_effort=True)
         assert not profiles.does_without("")
-        assert not profiles.may_lack_namespaces
+        assert not profiles.are_namespaces_in_doubt
         assert not profiles.does_without("it was not ready within 30 s")
         assert profiles.layers("strict") == LAYER_NAMES
