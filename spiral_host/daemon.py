@@ -66,7 +66,7 @@ from spiral_host.real_paths import Grounds
 from spiral_host.refusals import Refusals
 from spiral_host.registry import Registry
 from spiral_host.relayed import WorkerFrames
-from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken
+from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken, remove_unserved
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
 from spiral_host.supervisor import STOP_S, Restarting, Supervisor
@@ -552,10 +552,12 @@ def run(config: DaemonConfig) -> int:
         return Daemon(operator.fill(config), operator).run()
     except SpiralHostError as error:
         _say(str(error))
-        return 2 if isinstance(error, UsageError) and not isinstance(error, RunDirTaken) else 1
+        status = 2 if isinstance(error, UsageError) and not isinstance(error, RunDirTaken) else 1
     except OSError as error:
         _say(f"{error.filename or config.run_dir}: {error.strerror or error}; is it yours to use?")
-        return 1
+        status = 1
+    remove_unserved(config.run_dir)
+    return status
 
 
 def _say(line: str, traceback: str = "") -> None:

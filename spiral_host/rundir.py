@@ -153,6 +153,19 @@ def prepare(path: Path) -> None:
         ) from None
 
 
+def remove_unserved(path: Path) -> None:
+    """Remove a run directory in which nothing lies but why its daemon has refused to start.
+
+    Every daemon that has served has left more in it, at least its lock.
+    """
+    logs = path / LOGS
+    with contextlib.suppress(OSError):  # it is not there, say, or another one is just coming
+        if [*path.iterdir(), *logs.iterdir()] == [logs, logs / DAEMON_LOG]:
+            (logs / DAEMON_LOG).unlink()
+            logs.rmdir()
+            path.rmdir()
+
+
 def _check(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):

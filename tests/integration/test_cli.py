@@ -550,6 +550,18 @@ class TestBadInput:
         assert "no/such" in shell.refusal(2, "start", "no/such")
         assert not shell.run_dir.exists(), [p.read_text() for p in shell.run_dir.rglob("*")]
 
+    def test_a_daemon_that_refuses_to_start_leaves_nothing(
+        self, shell: Shell, tmp_path: Path
+    ) -> None:
+        """
+        Not even the folder in which it has said why.
+        """
+        settings = tmp_path / "settings"
+        settings.mkdir(mode=0o700)
+        (settings / "spiral.toml").write_text("broken = [")
+        assert "is no TOML" in shell.refusal(2, "start", "--config-dir", str(settings))
+        assert not shell.run_dir.exists()
+
     def test_names_of_no_plugin(self, running: Shell) -> None:
         """
         What can be no id is wrong usage; what could be one but is not there is a no.

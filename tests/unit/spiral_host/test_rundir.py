@@ -4,7 +4,18 @@ from socket import AF_UNIX, socket
 import pytest
 
 from protocol.errors import UsageError
-from spiral_host.rundir import CONTROL, CRASHES, LOGS, NODE, STORE, RunDir, RunDirTaken
+from spiral_host.rundir import (
+    CONTROL,
+    CRASHES,
+    DAEMON_LOG,
+    LOCK,
+    LOGS,
+    NODE,
+    STORE,
+    RunDir,
+    RunDirTaken,
+    remove_unserved,
+)
 
 
 class TestRunDir:
@@ -159,3 +170,28 @@ class TestRunDir:
         (tmp_path / "file").touch()
         with pytest.raises(UsageError, match="cannot be made"):
             RunDir(tmp_path / "file" / "run")
+
+
+class TestUnserved:
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Path:
+        """What is made before a daemon starts."""
+        path = tmp_path / "run"
+        (path / LOGS).mkdir(parents=True)
+        (path / LOGS / DAEMON_LOG).write_text("no")
+        return path
+
+    def test_one_in_which_no_daemon_has_served_goes(self, made: Path) -> None:
+        remove_unserved(made)
+        assert not made.exists()
+        remove_unserved(made)
+
+    @pytest.mark.parametrize("name", [LOCK, STORE, f"{LOGS}/greeter.log", CRASHES])
+    def test_what_a_daemon_has_left_stays(self, made: Path, name: str) -> None:
+        """
+        One that was killed may be taken over, one that lives serves on.
+        """
+        (made / name).touch()
+        before = sorted(made.rglob("*"))
+        remove_unserved(made)
+        assert sorted(made.rglob("*")) == before
