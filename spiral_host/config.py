@@ -22,7 +22,10 @@ never gives up; here an operator who has gone home wants the machine back.)"""
 MIN_ALONE_S: Final = 1.0
 """Seconds: a node starts before its daemon can greet it, and waits for a new one to take over."""
 
-OPERATOR_FILES: Final = ("spiral.toml", "grants.toml")
+CHOICES: Final = "spiral.toml"
+"""What the operator has chosen for every plugin; lies beside the grants."""
+GRANTS: Final = "grants.toml"
+OPERATOR_FILES: Final = (CHOICES, GRANTS)
 
 MAX_LINKS: Final = 40
 """The kernel follows no more."""

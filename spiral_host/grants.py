@@ -24,9 +24,8 @@ from typing import Final, TypeAlias
 from protocol.errors import UsageError
 from protocol.names import parse_plugin_id, shown
 from protocol.permissions import parse_permissions
+from spiral_host.config import GRANTS
 from spiral_host.consent import Grant
-
-FILE: Final = "grants.toml"
 
 MAX_FILE: Final = 4 << 20
 """Bytes: some thousand grants."""
@@ -37,7 +36,7 @@ MAX_GRANT: Final = 256 << 10
 MAX_TEXT: Final = 200
 """Characters of a version, a digest, a time."""
 
-_NEW: Final = f".{FILE}.new"
+_NEW: Final = f".{GRANTS}.new"
 _TEXTS: Final = ("manifest", "version", "when")
 _HEAD: Final = """\
 # What each plugin was granted beside what [everyone] gets. `spiral-host grant` and `revoke` write
@@ -66,7 +65,7 @@ class Grants:
     @property
     def path(self) -> Path:
         """Where they lie."""
-        return self.folder / FILE
+        return self.folder / GRANTS
 
     def of(self, plugin_id: str) -> Grant | None:
         """Give what was granted to a plugin."""
@@ -106,7 +105,7 @@ def read(folder: Path) -> dict[str, Grant]:
     Raises:
         UsageError: The file is not to be trusted or cannot be read; the text names the cure.
     """
-    path = folder / FILE
+    path = folder / GRANTS
     try:
         text = _text(folder, path)
         tables = {} if text is None else tomllib.loads(text.decode())
@@ -193,7 +192,7 @@ def change(folder: Path, plugin_id: str, grant: Grant | None) -> None:
         UsageError: What lies there is not to be trusted, or cannot be read or written, or the
             grant is too large to be read again.
     """
-    path = folder / FILE
+    path = folder / GRANTS
     if grant is not None:
         _check_size(f"the grant of {plugin_id}", written({plugin_id: grant}), MAX_GRANT)
     try:
@@ -240,7 +239,7 @@ def _replace(folder: Path, text: bytes) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(folder / FILE)
+        new.replace(folder / GRANTS)
     except OSError:
         with suppress(OSError):
             new.unlink(missing_ok=True)

@@ -21,10 +21,9 @@ from protocol.errors import UsageError
 from protocol.limits import NO_CAPS, Limits, parse_limits
 from protocol.names import shown
 from protocol.permissions import EVERYONE, Permissions, parse_permissions
-from spiral_host.config import SANDBOXES, DaemonConfig, ways
+from spiral_host.config import CHOICES, SANDBOXES, DaemonConfig, ways
 from spiral_host.grants import check_folder, check_rights
 
-FILE: Final = "spiral.toml"
 MAX_FILE: Final = 1 << 20
 """Bytes; people write it."""
 
@@ -66,7 +65,7 @@ def read_operator(folder: Path) -> Operator:
     Raises:
         UsageError: It cannot be read, or says something that cannot be meant; the text names it.
     """
-    path = folder / FILE
+    path = folder / CHOICES
     try:
         return _operator(_tables(path))
     except UsageError as error:

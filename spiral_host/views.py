@@ -8,10 +8,9 @@ from typing import Final
 
 from protocol.messages import NodeDetails
 from protocol.version import VERSION
-from spiral_host.config import DaemonConfig
-from spiral_host.grants import FILE as GRANTS
+from spiral_host.config import GRANTS, DaemonConfig
 from spiral_host.registry import Plugin, Registry
-from spiral_host.rundir import AUDIT, REFUSALS
+from spiral_host.rundir import AUDIT, LOGS, REFUSALS
 
 Row = dict[str, object]
 
@@ -101,7 +100,7 @@ def status_row(
         "plugins": dict(states),
         "sandbox": sandbox_row(config, node),
         "limits_by": node.limits_by if node else "",
-        "logs": str(Path(config.run_dir) / "logs"),
+        "logs": str(Path(config.run_dir) / LOGS),
         "grants": str(config.operator_dir / GRANTS),
         "audit": str(Path(config.run_dir) / AUDIT),
         "refusals": str(Path(config.run_dir) / REFUSALS),

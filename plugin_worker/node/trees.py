@@ -135,7 +135,7 @@ class Nest:
         for folder in self._base.iterdir():
             if folder.is_dir() and folder != self._folder:
                 with suppress(OSError):  # its node lives, or another sweeps it
-                    _remove_unlocked(folder)
+                    _remove_if_dead(folder)
 
     def close(self) -> None:
         """Remove the folder; what cannot be is left to the next node."""
@@ -145,8 +145,12 @@ class Nest:
                 folder.rmdir()
 
 
-def _remove_unlocked(folder: Path) -> None:
-    """Remove a dead node's folder; locked until it is gone, so nobody begins to live in it."""
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a dead node's folder; locked until it is gone, so nobody begins to live in it.
+
+    Raises:
+        OSError: Its node lives, or another one removes it.
+    """
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.messages import FROM_CLIENT, FROM_WORKER, GrantPermissions, RevokePermissions
 from protocol.permissions import EVERYONE, NOTHING, Permissions
 from spiral_host import Host, StaticPluginLoader, UsageError
-from spiral_host.grants import FILE
+from spiral_host.config import GRANTS
 from spiral_host.rundir import AUDIT
 from tests.hosts import Run, eventually
 
@@ -320,7 +320,7 @@ class TestDaemons:
         host.load(author.writes("asks", "network = [8443]"))
         host.grant("asks")
         run.kill_daemon()
-        (run.config_dir / FILE).unlink()
+        (run.config_dir / GRANTS).unlink()
         run.start_daemon()
         host = run.connect()
         eventually(lambda: state(host, "asks") == "blocked")
@@ -342,7 +342,7 @@ class TestDaemons:
         host.grant("asks")
         before, plain = host.get("asks").pid, host.get("plain").pid
         run.kill_daemon()
-        file = run.config_dir / FILE
+        file = run.config_dir / GRANTS
         file.write_text(file.read_text().replace(f'"{one}", ', ""))
         run.start_daemon()
         host = run.connect()
@@ -381,7 +381,7 @@ class TestFile:
         host = run.start()
         host.load(author.writes("asks", "network = [80, 443]"))
         host.grant("asks")
-        path = run.config_dir / FILE
+        path = run.config_dir / GRANTS
         text = path.read_text()
 
         path.write_text(text.replace("[80, 443]", "[443, 8080]") + "gpu = true\n")
@@ -416,7 +416,7 @@ class TestFile:
         host.grant("asks")
         host.shutdown()
         run.daemon.wait(DEADLINE)
-        file = run.config_dir / FILE
+        file = run.config_dir / GRANTS
         whole = file.read_text()
         spoil(file)
 
@@ -532,7 +532,7 @@ class TestPaths:
         assert "asks for what no plugin gets: write " in result.reason
         with pytest.raises(UsageError, match="no plugin gets"):
             host.grant("asks")
-        assert not (run.config_dir / FILE).exists()
+        assert not (run.config_dir / GRANTS).exists()
 
     @pytest.mark.parametrize(
         ("words", "why"),

@@ -7,8 +7,9 @@ import pytest
 
 from protocol.messages import GrantPermissions, ListPermissions, RevokePermissions, ShutDown
 from protocol.permissions import EVERYONE, Permissions
+from spiral_host.config import GRANTS
 from spiral_host.granting import Granting
-from spiral_host.grants import FILE, read
+from spiral_host.grants import read
 from spiral_host.lifecycle import State
 from spiral_host.orders import Orders
 from spiral_host.refusals import Refusals
@@ -161,10 +162,10 @@ class TestGrant:
     def test_a_file_that_is_broken_is_not_written_over(self, office: Office) -> None:
         office.house.add(ASKS)
         office.folder.mkdir(mode=0o700)
-        (office.folder / FILE).write_text("[")
+        (office.folder / GRANTS).write_text("[")
         office.grant()
         assert "is no TOML" in office.desk.refusal()
-        assert (office.folder / FILE).read_text() == "["
+        assert (office.folder / GRANTS).read_text() == "["
 
     def test_a_disk_that_takes_nothing_changes_nothing(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
@@ -306,7 +307,7 @@ class TestShow:
         office.grant()
         office.house.load("asks")
         office.desk.take()
-        (office.folder / FILE).unlink()
+        (office.folder / GRANTS).unlink()
         (row,) = office.show("asks")
         assert (row["granted"], row["in_force"]) == (EVERYONE.to_wire(), WEB.to_wire())
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from protocol.errors import UsageError
 from protocol.permissions import Permissions, parse_permissions
 from spiral_host import grants as module
+from spiral_host.config import GRANTS
 from spiral_host.consent import Grant
-from spiral_host.grants import FILE, MAX_FILE, Grants, change, read, written
+from spiral_host.grants import MAX_FILE, Grants, change, read, written
 
 WEB = Grant(
     permissions=Permissions(network=(443,), read=("/srv/images",), gpu=True, publish=("A.*",)),
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def put(folder: Path, text: str | bytes) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / FILE
+    path = folder / GRANTS
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
     return path
@@ -54,12 +55,12 @@ class TestWriting:
     def test_nobody_else_can_read_it(self, folder: Path) -> None:
         change(folder, "a", WEB)
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert (folder / FILE).stat().st_mode & 0o777 == 0o600
-        assert [path.name for path in folder.iterdir()] == [FILE]
+        assert (folder / GRANTS).stat().st_mode & 0o777 == 0o600
+        assert [path.name for path in folder.iterdir()] == [GRANTS]
 
     def test_the_file_says_who_writes_it(self, folder: Path) -> None:
         change(folder, "a", WEB)
-        assert "`spiral-host grant`" in (folder / FILE).read_text().splitlines()[0]
+        assert "`spiral-host grant`" in (folder / GRANTS).read_text().splitlines()[0]
 
     def test_a_disk_that_is_full_changes_nothing(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +77,7 @@ class TestWriting:
         with pytest.raises(UsageError, match="No space left on device; nothing has changed"):
             change(folder, "a", NONE)
         assert read(folder) == {"a": WEB}
-        assert [path.name for path in folder.iterdir()] == [FILE]
+        assert [path.name for path in folder.iterdir()] == [GRANTS]
 
     def test_a_daemon_that_was_killed_at_it_hinders_nobody(self, folder: Path) -> None:
         """
@@ -102,7 +103,7 @@ class TestWriting:
         folder.chmod(0o770)
         with pytest.raises(UsageError, match="chmod go-w"):
             change(folder, "a", WEB)
-        assert not (folder / FILE).exists()
+        assert not (folder / GRANTS).exists()
 
     def test_daemons_at_it_at_once_lose_nothing(self, folder: Path) -> None:
         """
@@ -135,7 +136,7 @@ class TestWriting:
         large = replace(WEB, permissions=Permissions(read=paths))
         with pytest.raises(UsageError, match="the grant of a would have more than"):
             change(folder, "a", large)
-        assert not (folder / FILE).exists()
+        assert not (folder / GRANTS).exists()
 
     @given(
         path=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20),
@@ -184,13 +185,13 @@ class TestReading:
         put(folder, text)
         with pytest.raises(UsageError, match=why) as caught:
             read(folder)
-        assert str(folder / FILE) in str(caught.value)
+        assert str(folder / GRANTS) in str(caught.value)
         assert "nothing is granted from it until that is mended" in str(caught.value)
 
     @pytest.mark.parametrize("mode", [0o620, 0o602])
     def test_one_that_others_may_write_to_grants_nothing(self, folder: Path, mode: int) -> None:
         put(folder, written({"a": WEB})).chmod(mode)
-        with pytest.raises(UsageError, match=f"chmod go-w {folder / FILE}"):
+        with pytest.raises(UsageError, match=f"chmod go-w {folder / GRANTS}"):
             read(folder)
 
     def test_one_in_a_folder_that_others_may_write_to_grants_nothing(self, folder: Path) -> None:
@@ -216,12 +217,12 @@ class TestReading:
         A link may lead to what somebody else writes; a pipe would keep us waiting.
         """
         real = put(folder, written({"a": WEB})).rename(tmp_path / "real")
-        (folder / FILE).symlink_to(real)
+        (folder / GRANTS).symlink_to(real)
         with pytest.raises(UsageError, match="nothing is granted"):
             read(folder)
 
-        (folder / FILE).unlink()
-        os.mkfifo(folder / FILE, 0o600)
+        (folder / GRANTS).unlink()
+        os.mkfifo(folder / GRANTS, 0o600)
         with pytest.raises(UsageError, match="is no plain file"):
             read(folder)
 
@@ -240,7 +241,7 @@ class TestGrants:
         grants.look()
         assert (grants.of("a"), grants.ids()) == (WEB, ["a"])
 
-        (folder / FILE).unlink()
+        (folder / GRANTS).unlink()
         grants.look()
         assert grants.of("a") is None
 
@@ -261,7 +262,7 @@ class TestGrants:
         change(folder, "a", WEB)
         grants = Grants(folder)
         grants.look()
-        path = folder / FILE
+        path = folder / GRANTS
         path.chmod(0o666)
         grants.look()
         assert grants.of("a") is None

@@ -8,8 +8,9 @@ import pytest
 from protocol.messages import PluginSource
 from protocol.permissions import EVERYONE, NOTHING, Permissions
 from spiral_host import real_paths
+from spiral_host.config import GRANTS
 from spiral_host.consent import Grant
-from spiral_host.grants import FILE, Grants, change
+from spiral_host.grants import Grants, change
 from spiral_host.manifest import Manifest
 from spiral_host.permits import Permits
 from spiral_host.real_paths import Grounds
@@ -166,7 +167,7 @@ def test_what_everyone_gets_is_followed_too(tmp_path: Path) -> None:
 
 def test_a_broken_file_grants_nothing_and_is_an_alarm(desk: Desk) -> None:
     desk.grant(ASKS)
-    (desk.config / FILE).write_text("[")
+    (desk.config / GRANTS).write_text("[")
     assert desk.permits.decide(ASKS)
     assert not desk.permits.decide(manifest("other"))
     (alarm,) = desk.permits.alarms
