@@ -69,7 +69,8 @@ from spiral_host.relayed import WorkerFrames
 from spiral_host.rundir import NODE, STORE, RunDir, RunDirTaken, remove_unserved
 from spiral_host.sessions import Sessions
 from spiral_host.store import Statement, Store
-from spiral_host.supervisor import STOP_S, Restarting, Supervisor
+from spiral_host.supervisor import STOP_S, Supervisor
+from spiral_host.takeover import Restarting
 from spiral_host.views import (
     plugin_row,
     sandbox_hindrance,

@@ -7,7 +7,6 @@ store, and passes on what is reported. One timer serves every deadline.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol, TypeVar
 
@@ -27,7 +26,7 @@ from protocol.messages import (
     ToNode,
     WorkerReport,
 )
-from protocol.permissions import NOTHING, missing, parse_permissions
+from protocol.permissions import NOTHING, parse_permissions
 from protocol.reactor import Reactor, Timer
 from spiral_host import lifecycle, store
 from spiral_host.announcer import Announcer
@@ -39,15 +38,14 @@ from spiral_host.lifecycle import Kill, Lifecycle, SendStop, Spawn, State, Termi
 from spiral_host.manifest import Manifest
 from spiral_host.pace import Pace
 from spiral_host.permits import Permits
+from spiral_host.reconsidering import Reconsidering
 from spiral_host.registry import NO_LIMITS, UP, Plugin, Registry
 from spiral_host.store import Statement, Wanted
+from spiral_host.takeover import Restarting, is_uncounted
 from spiral_host.worker_orders import WorkerOrders
 
 STOP_S: Final = 30.0
 """How long stopping everything may take, however deep the dependencies go, seconds."""
-
-DECIDE_AGAIN_S: Final = 1.0
-"""Seconds: a disk that spins up takes some, and one that never answers costs each time."""
 
 T = TypeVar("T")
 
@@ -88,25 +86,6 @@ class Outside(Protocol):
         """Something moved that people or parked questions may wait for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restarting:
-    """A plugin's life that an earlier daemon was told to end and begin anew.
-
-    Attributes:
-        incarnation: That life, or 0 when the plugin had no worker.
-        counted: The last life whose end had been counted then.
-    """
-
-    incarnation: int
-    counted: int
-
-    def is_due(self, plugin: Plugin) -> bool:
-        """Say whether that has not been done yet."""
-        if self.incarnation:
-            return plugin.incarnation == self.incarnation
-        return not plugin.lifecycle.has_worker and plugin.lifecycle.counted == self.counted
-
-
 class Supervisor:
     """Every lifecycle of one daemon; lives as long as the daemon."""
 
@@ -128,6 +107,7 @@ class Supervisor:
         self._reactor = reactor
         self._workers = workers
         self._permits = permits
+        self._reconsidering = Reconsidering(registry, permits)
         self._describing = Describing(
             reactor, node.tell_node, self._workers.spawn_to_ask, self._workers.tell
         )
@@ -143,8 +123,6 @@ class Supervisor:
         self._is_advancing = self._has_moved = False
         self._is_held_up = False
         """Whether nothing but the pace of all restarts keeps some plugin from starting."""
-        self._decide_at: float | None = None
-        """When to look again at whom nothing could be decided of."""
         self._is_taking_over, self._is_new = False, True
         self._starts_nothing = False
 
@@ -196,39 +174,9 @@ class Supervisor:
 
     def reconsider(self, plugin_id: str) -> None:
         """Another grant holds for a plugin: start it, or stop it in order, or let it go on."""
-        before = self._permits.in_force(plugin_id)  # what it was started with last
-        self._permits.look_again(plugin_id)
-        plugin = self._registry.plugins.get(plugin_id)
-        if plugin is None or plugin.leaving:
-            return
-        if plugin.lifecycle.has_worker or plugin.state is State.QUARANTINED:
-            hindrance = self._permits.decide(plugin.manifest)
-            before = plugin.permissions if plugin.lifecycle.has_worker else before
-            if hindrance or before != self._permits.in_force(plugin_id):
-                self.restart(plugin_id)
+        if self._reconsidering.granted(plugin_id):
+            self.restart(plugin_id)
         self.advance()
-
-    def _objects(self, plugin: Plugin) -> bool:
-        """Say whether a living worker has to leave: it has more than it would be started with now.
-
-        Not for a disk that does not answer yet, unless it has not loaded: nobody knows then what
-        to tell it.
-        """
-        objection = self._permits.objection(plugin.manifest)
-        if plugin.id in self._permits.undecided:
-            return plugin.state is State.STARTING
-        now = self._permits.in_force(plugin.id)
-        return bool(objection) or bool(missing(plugin.permissions, now))
-
-    def _decide_again(self) -> None:
-        """Look again at those of whom nothing could be decided, for a disk that did not answer."""
-        for plugin_id in tuple(self._permits.undecided):
-            self._permits.look_again(plugin_id)
-            plugin = self._registry.plugins.get(plugin_id)
-            if plugin is None or plugin.leaving or not plugin.lifecycle.has_worker:
-                continue  # others are looked at when they are to start
-            if self._objects(plugin):
-                self.restart(plugin_id)
 
     def stop_unneeded(self) -> None:
         """Stop every plugin that no running plugin depends on: one step of an orderly shutdown.
@@ -308,14 +256,8 @@ class Supervisor:
     def _missed(self, exit_: Exited) -> Plugin | None:
         """Find the plugin whose worker ended, by itself, while no daemon was there."""
         plugin = self._registry.plugins.get(exit_.plugin_id)
-        is_early = exit_.incarnation >> 32 < self.epoch
-        if plugin is None or plugin.leaving or not is_early:
-            return None
-        order = self.restarting.get(plugin.id)
-        if order is not None and order.incarnation == exit_.incarnation:
-            return None
-        known = plugin.lifecycle.counted, plugin.lifecycle.asked
-        if exit_.incarnation <= known[0] or exit_.incarnation == known[1]:
+        order = self.restarting.get(exit_.plugin_id)
+        if plugin is None or not is_uncounted(plugin, exit_.incarnation, self.epoch, order):
             return None
         if plugin.lifecycle.has_worker:  # it was started again, and that daemon could not say why
             plugin.lifecycle.counted = exit_.incarnation
@@ -431,7 +373,7 @@ class Supervisor:
             report = living.get(plugin.incarnation)
             if plugin.incarnation and report is None:
                 self._miss(plugin)
-            elif report is not None and self._objects(plugin):
+            elif report is not None and self._reconsidering.objects(plugin):
                 self.restart(plugin.id)  # a grant was narrowed meanwhile: it leaves in order
             elif report is not None and plugin.state is State.STARTING and plugin.confined:
                 self._workers.load(plugin.incarnation, plugin.manifest, plugin.permissions)
@@ -639,11 +581,7 @@ class Supervisor:
         deadlines = [plugin.lifecycle.deadline for plugin in self._registry.plugins.values()]
         if self._is_held_up:
             deadlines.append(self._pace.next_at(time.monotonic()))
-        if not self._permits.undecided:
-            self._decide_at = None
-        elif self._decide_at is None:
-            self._decide_at = time.monotonic() + DECIDE_AGAIN_S
-        deadlines.append(self._decide_at)
+        deadlines.append(self._reconsidering.deadline(time.monotonic()))
         soonest = min((when for when in deadlines if when is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()
@@ -655,9 +593,8 @@ class Supervisor:
             before = plugin.state
             self._carry_out(plugin, plugin.lifecycle.expire(now))
             self._moved(plugin, before, now)
-        if self._decide_at is not None and now >= self._decide_at:
-            self._decide_at = None
-            self._decide_again()
+        for plugin_id in self._reconsidering.expire(now):
+            self.restart(plugin_id)
         self.advance()
 
 

@@ -12,8 +12,8 @@ from spiral_host.lifecycle import State
 from spiral_host.manifest import Manifest
 from spiral_host.policy import Memory
 from spiral_host.real_paths import Followed, Grounds
+from spiral_host.reconsidering import DECIDE_AGAIN_S
 from spiral_host.store import Wanted
-from spiral_host.supervisor import DECIDE_AGAIN_S
 from tests.clock import Clock
 from tests.hosts import eventually
 from tests.unit.spiral_host.fakes import EPOCH, House, manifest

@@ -24,7 +24,7 @@ from spiral_host.policy import Memory, Policy
 from spiral_host.registry import Offered
 from spiral_host.store import Wanted
 from spiral_host.supervision import OnLoss, Supervision
-from spiral_host.supervisor import Restarting
+from spiral_host.takeover import Restarting
 from tests.unit.spiral_host.fakes import EPOCH, LAYERS, SEGV, House, manifest
 
 BASE = manifest("base")
