@@ -20,7 +20,7 @@ import pytest
 
 from plugin_worker.confine import in_force, scrubbed_environment
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED
-from plugin_worker.sandbox.policy import NICE, RLIMITS, STANDARD
+from plugin_worker.sandbox.policy import NICE, OOM_SCORE_ADJ, RLIMITS, STANDARD
 from plugin_worker.sandbox.probe import probe
 from protocol.version import VERSION
 from tests.zygote_pair import DEADLINE, ROOT, Worker, ZygotePair
@@ -376,6 +376,16 @@ class TestMachine:
         worker.hello()
         worker.tell("import ctypes; ctypes.CDLL(None).syscall(ctypes.c_long(0x40000000 + 39))")
         assert worker.reap() == -signal.SIGSYS
+
+    def test_it_gives_way_to_the_host(self, pair: ZygotePair) -> None:
+        """
+        It is nice, and when memory runs out the kernel takes it first.
+        """
+        worker = pair.spawn()
+        assert worker.hello() == "confined"
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == NICE
+        score = int(Path(f"/proc/{worker.pid}/oom_score_adj").read_text())
+        assert score == OOM_SCORE_ADJ > int(Path("/proc/self/oom_score_adj").read_text())
 
     def test_its_session_is_as_nice_as_it_is(self, pair: ZygotePair) -> None:
         """
