@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.batches import EACH, MAX_BATCH, Batches
+from protocol.batches import MAX_BATCH, Batches
 from protocol.names import Topic
-from protocol.runs import MAX_PAYLOAD, Publication, count_of, pack_body, payloads_of
+from protocol.runs import MAX_PAYLOAD, MAX_RUN, Publication, count_of, pack_body, payloads_of
 
 LOSS, STEP = Topic("Loss"), Topic("Step")
 SIZES = st.sampled_from([1, 20, MAX_BATCH // 3, MAX_BATCH, MAX_PAYLOAD - 5])
@@ -45,7 +45,7 @@ class TestBatches:
                 left.extend([(said.topic, b"")] * said.events)
                 return
             assert count_of(said.body) == said.events
-            assert said.events == 1 or len(said.body) + EACH * said.events <= MAX_BATCH + 3
+            assert said.events == 1 or (said.events <= MAX_RUN and said.size <= MAX_BATCH)
             left.extend((said.topic, one) for one in payloads_of(said.body))
 
         for number, (what, topic, size) in enumerate(steps):
@@ -81,15 +81,15 @@ class TestBatches:
 
     def test_what_is_full_is_not_joined(self) -> None:
         """
-        The smallest events there are fill a batch before they are more than a run may hold.
+        The smallest events there are fill a batch when they are as many as a run may hold.
         """
         batches = Batches()
         add(batches, LOSS, b"\1")
         while batches.join(LOSS, b"\1"):
             pass
 
-        assert batches.newest == MAX_BATCH // (EACH + 1)
-        assert count_of(batches.take().body) == MAX_BATCH // (EACH + 1)
+        assert batches.newest == MAX_RUN
+        assert count_of(batches.take().body) == MAX_RUN
 
     def test_nothing_joins_what_has_left(self) -> None:
         """
