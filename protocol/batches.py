@@ -39,6 +39,8 @@ class Batches:
         self._waiting: deque[_Batch] = deque()
         self._last = _NONE
         self._topics: set[Topic] = set()
+        self.topic = _NONE.topic
+        """The type of those that may join the newest batch; empty where none may."""
 
     def __len__(self) -> int:
         """Give the number of batches."""
@@ -64,6 +66,7 @@ class Batches:
         """
         self._note(topic)
         batch = self._last = _Batch(topic)
+        self.topic = topic
         batch.payloads.append(payload)
         batch.room -= max(len(payload), LEAST)
         self._waiting.append(batch)
@@ -78,7 +81,7 @@ class Batches:
         batch = _Batch(said.topic)
         batch.alone = said
         self._waiting.append(batch)
-        self._last = _NONE
+        self._end_newest()
 
     def skip(self, topic: Topic) -> None:
         """Count an event that was given up, so that those behind it show the gap.
@@ -90,7 +93,11 @@ class Batches:
         if not self._waiting or self._waiting[-1].topic != topic or not self._waiting[-1].skipped:
             self._waiting.append(_Batch(topic))
         self._waiting[-1].skipped += 1
+        self._end_newest()
+
+    def _end_newest(self) -> None:
         self._last = _NONE
+        self.topic = _NONE.topic
 
     def _note(self, topic: Topic) -> None:
         if topic not in self._topics and len(self._topics) >= MAX_TYPES:
@@ -110,7 +117,7 @@ class Batches:
         """
         batch = self._waiting.popleft()
         if batch is self._last:
-            self._last = _NONE
+            self._end_newest()
         if batch.alone is not None:
             return batch.alone
         if batch.skipped:

@@ -90,11 +90,11 @@ def extension(code: int, body: bytes) -> object:
     raise RemoteProtocolError(f"unknown extension type {code}")
 
 
-def new_packer(turn: Callable[[object], object] = default) -> Callable[[object], bytes]:
+def new_packer(turn: Callable[[object], object] | None = default) -> Callable[[object], bytes]:
     """Give a function that packs values. One for each thread: a packer is not shared.
 
     Args:
-        turn: Turns what msgpack does not know into what it knows.
+        turn: Turns what msgpack does not know into what it knows; None refuses it.
     """
     packer = msgpack.Packer(default=turn, buf_size=4096)
     pack: Callable[[object], bytes] = packer.pack

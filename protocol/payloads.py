@@ -15,6 +15,9 @@ from protocol.names import Topic, parse_topic, shown
 from protocol.runs import MAX_PAYLOAD, Missing, Run, payloads_of
 from protocol.shapes import SHAPES
 
+_pack_numbers: Final = new_packer(None)
+"""One for all threads: numbers are packed without asking anybody, and are never large."""
+
 _PACKERS: Final[list[Callable[[object], bytes]]] = []
 """Packers that nobody is using; one is in use while the values it packs are asked for theirs."""
 
@@ -70,11 +73,20 @@ def encode_event(event: PluginEvent) -> bytes:
     """
     shape = SHAPES.get(event.__class__)
     if shape is None:
-        said: object = event.data  # type: ignore[attr-defined]
-    else:
-        said = values = shape.values(event)
-        if shape.types(event) not in shape.plain:
-            said = shape.become(values)
+        return _pack(event, event.data)  # type: ignore[attr-defined]
+    types = shape.types(event)
+    if types in shape.numbers:
+        try:
+            return _pack_numbers(shape.values(event))
+        except (OverflowError, TypeError, ValueError):
+            pass  # refused below, in words
+    said = shape.values(event)
+    if types not in shape.plain:
+        said = shape.become(said)
+    return _pack(event, said)
+
+
+def _pack(event: PluginEvent, said: object) -> bytes:
     try:
         pack = _PACKERS.pop()
     except IndexError:  # another thread may have taken the last one just now

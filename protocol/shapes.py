@@ -11,6 +11,9 @@ from protocol.names import Topic, shown
 Values = tuple[object, ...]
 
 
+NUMBERS: Final = frozenset({int, float})
+
+
 class _Kind(NamedTuple):
     """What a field may hold: for people, the types that travel as they are, what others become."""
 
@@ -36,7 +39,7 @@ def _integers(value: Any) -> list[int]:  # noqa: ANN401 - what is no sequence ra
 
 _KINDS: Final[dict[object, _Kind]] = {
     int: _Kind("an integer", frozenset({int}), index),
-    float: _Kind("a number", frozenset({float, int}), float),
+    float: _Kind("a number", NUMBERS, float),
     str: _Kind("text", frozenset({str}), _text),
     list[int]: _Kind("a list of integers", frozenset({list}), _integers),
     dict[str, float]: _Kind("figures by name", frozenset({dict}), _figures),
@@ -58,6 +61,8 @@ class Shape:
         """Gives their types, in a tenth of what it takes to look at each."""
         self.plain: set[object] = set()
         """Types of fields that are known to travel as they are."""
+        self.numbers: set[object] = set()
+        """Those of them that are numbers alone."""
         self._kinds = [_KINDS[kind.__annotations__[name]] for name in self.fields]
 
     def become(self, values: Values) -> Values:
@@ -69,6 +74,8 @@ class Shape:
         types = tuple(map(type, values))
         if all(each in kind.plain for each, kind in zip(types, self._kinds, strict=True)):
             self.plain.add(types)
+            if NUMBERS.issuperset(types):
+                self.numbers.add(types)
             return values
         return tuple(map(self._become, self.fields, self._kinds, values))
 

@@ -198,6 +198,17 @@ class TestLeaving:
         station.publish(1, "S")
         assert station.heard() == [("S", 1)]
 
+    def test_a_type_may_become_sticky_at_any_time(self, station: Station) -> None:
+        """
+        Nothing that is to be kept joins what waited before, though others might still have.
+        """
+        station.publish(3)
+        station.publisher.make_sticky("Mine")
+        station.publish()
+
+        said = [one for one in station.publications() if isinstance(one, Publication)]
+        assert [(one.events, one.sticky) for one in said] == [(1, False), (2, False), (1, True)]
+
     def test_what_cannot_be_published_is_refused(self, station: Station) -> None:
         """
         Reserved types and values without a plain form raise where they are published.
@@ -213,7 +224,7 @@ class TestLeaving:
 class TestInterest:
     def test_what_nobody_wants_is_not_sent(self, station: Station) -> None:
         """
-        The page is asked each time, and its word holds for the next event.
+        The page is asked for what joins no others, and its word holds for the next event.
         """
         station.page.write(["Other"])
         station.publish(5)
@@ -221,6 +232,17 @@ class TestInterest:
         station.publish()
 
         assert station.heard() == [("Mine", 1)]
+
+    def test_the_page_is_asked_again_for_each_batch(self, station: Station) -> None:
+        """
+        What joins others was wanted when these were begun, and a full batch is no reason to go on.
+        """
+        station.publish(2)
+        station.page.write(["Other"])
+        station.publish(2 * MAX_RUN)
+        station.publisher.flush()
+
+        assert station.heard() == [("Mine", 1), ("Mine", MAX_RUN)]
 
     def test_nobody_is_told_that_nobody_wants_it(self, station: Station) -> None:
         """
@@ -319,6 +341,19 @@ class TestFlusher:
 
         assert station.heard() == [("Mine", 1), ("Mine", FLOOD)]
         assert station.clock.now <= 3 * FLOOD_S
+
+    def test_it_is_woken_for_the_first_of_a_batch(self, station: Station) -> None:
+        """
+        Though a flood has just been, nothing more may follow it.
+        """
+        station.publish(1 + FLOOD)
+        self.be_flusher(station)
+        station.heard()
+        station.publish()
+        assert station.heard() == []
+        self.be_flusher(station)
+
+        assert station.heard() == [("Mine", 1)]
 
     def test_without_a_thread_nothing_waits(
         self, station: Station, monkeypatch: pytest.MonkeyPatch

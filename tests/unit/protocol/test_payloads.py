@@ -170,6 +170,17 @@ class TestRoundTrip:
 
         assert travel(CustomEvent("Loss", 5)) == [CustomEvent("Loss", 5)]
 
+    def test_a_number_too_large_harms_no_later_event(self) -> None:
+        """
+        Events of numbers alone share one packer, which refuses in the same words.
+        """
+        fine = PluginEvent.EpochEnd(1, 0.5)
+        assert travel(fine) == [fine]
+        with pytest.raises(LocalProtocolError, match="event EpochEnd cannot travel.*64 bits"):
+            encode_event(PluginEvent.EpochEnd(2**64, 0.5))
+
+        assert travel(fine) == [fine]
+
     def test_an_event_may_be_packed_while_another_is(self) -> None:
         """
         A value that publishes while it is asked what it is spoils nobody's bytes.
