@@ -79,6 +79,9 @@ class PatternMap(Generic[K]):
         self._places: dict[K, _Place] = {}
         self._numbers = count()
         self._cache: dict[Topic, tuple[K, ...]] = {}
+        self.changes = 0
+        """How often anybody has come to want something else: as long as that stays, so does
+        whatever `matching` gave."""
 
     @property
     def patterns(self) -> KeysView[Topic]:
@@ -102,7 +105,7 @@ class PatternMap(Generic[K]):
         if key not in self._places:
             self._places[key] = _Place(next(self._numbers))
         self._places[key].patterns += 1
-        self._cache.clear()
+        self._changed()
         return len(keys) == 1
 
     def remove(self, pattern: Topic, key: K) -> bool:
@@ -120,8 +123,12 @@ class PatternMap(Generic[K]):
             del self._places[key]
         if not keys:
             del self._keys[pattern]
-        self._cache.clear()
+        self._changed()
         return not keys
+
+    def _changed(self) -> None:
+        self._cache.clear()
+        self.changes += 1
 
     def matching(self, topic: Topic) -> tuple[K, ...]:
         """Give those who want a topic, each once, in the order in which they came."""

@@ -185,14 +185,19 @@ class Subscriptions:
         """
         ran = Ran() if isinstance(delivery, Run) and delivery.head.report else None
         topic = _topic_of(delivery)
-        matching = self._callbacks.matching
-        joining = [each for each in tuple(self._joining) if each in matching(topic)]
+        callbacks = self._callbacks
+        changes = callbacks.changes  # before what it stands for: any thread may change that
+        matching = callbacks.matching(topic)
+        joining = [each for each in tuple(self._joining) if each in matching]
         # Before the others, whose callbacks may run what comes behind this while they wait.
         for callback in joining:
             self._join(callback, delivery, ran)
         called = 0
         for event in _events_of(delivery):
-            for callback in matching(topic):
+            if changes != callbacks.changes:  # a callback may subscribe and unsubscribe
+                changes = callbacks.changes
+                matching = callbacks.matching(topic)
+            for callback in matching:
                 if not callback.is_live or (joining and callback in joining):
                     continue
                 called += 1
