@@ -35,13 +35,17 @@ class Lane:
         fd: One end of a stream socket pair; the lane's own from now on.
     """
 
-    __slots__ = ("_in", "_out", "fd")
+    __slots__ = ("_at", "_gathered", "_in", "_out", "fd")
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
-        self._in = bytearray()
+        self._in: bytes | bytearray = b""
+        self._at = 0
+        """Where in it the next frame begins; what lies before was received."""
         self._out = bytearray()
+        self._gathered: bytearray | None = None
+        """Frames that leave together; None while each leaves by itself."""
 
     def send(self, body: bytes) -> bool:
         """Send one frame, or keep what the peer has no room for yet.
@@ -66,7 +70,30 @@ class Lane:
             b"".join((_pack_length(len(first)), first, _pack_length(len(second)), second))
         )
 
-    def _write(self, frames: bytes) -> bool:
+    def gather(self) -> None:
+        """Keep the frames that are sent from now on, to send them at once by `release`."""
+        if self._gathered is None:
+            self._gathered = bytearray()
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether frames are kept until `release`."""
+        return self._gathered is not None
+
+    def release(self) -> bool:
+        """Send what was gathered, and gather no more; as `send` otherwise."""
+        gathered, self._gathered = self._gathered, None
+        return self._leave(gathered) if gathered else not self._out
+
+    def _write(self, frames: bytes | bytearray) -> bool:
+        if self._gathered is not None:
+            self._gathered += frames
+            if len(self._gathered) < _CHUNK:
+                return True
+            frames, self._gathered = self._gathered, bytearray()
+        return self._leave(frames)
+
+    def _leave(self, frames: bytes | bytearray) -> bool:
         if self._out:
             return self._keep(frames)
         try:
@@ -114,8 +141,9 @@ class Lane:
             EOFError: The peer is gone and has said all it had to say.
             RemoteProtocolError: The peer announces a frame that is too long.
         """
+        frame = self.next() if self._in else None
         try:
-            while not self._in or (frame := self._cut()) is None:
+            while frame is None:
                 chunk = os.read(self.fd, _CHUNK)
                 # The common case by far: exactly one frame, which needs no buffer.
                 length = len(chunk) - _HEAD
@@ -123,19 +151,52 @@ class Lane:
                     return chunk[_HEAD:]
                 if not chunk:
                     raise EOFError
-                self._in += chunk
+                self._add(chunk)
+                frame = self.next()
         except BlockingIOError:
             return None
         except ConnectionResetError:
             raise EOFError from None
         return frame
 
+    def next(self) -> bytes | None:
+        """Give the next frame if it came with an earlier one; asks the kernel for nothing.
+
+        Raises:
+            RemoteProtocolError: The peer announces a frame that is too long.
+        """
+        here, start = self._in, self._at + _HEAD
+        if start > len(here):
+            return None
+        (length,) = _unpack_length(here, self._at)
+        if length > MAX_MESSAGE:
+            raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
+        end = start + length
+        if end < len(here):
+            self._at = end
+        elif end == len(here):
+            self._in, self._at = b"", 0
+        else:
+            return None
+        return bytes(here[start:end])
+
+    def _add(self, chunk: bytes) -> None:
+        if not self._in:
+            self._in = chunk
+            return
+        # A part of a frame: a buffer takes in the rest of it without copying it each time.
+        here = self._in if type(self._in) is bytearray else bytearray(self._in)
+        del here[: self._at]
+        here += chunk
+        self._in, self._at = here, 0
+
     def has_more(self) -> bool:
         """Say whether a whole frame is here, which no poll of the descriptor will announce."""
-        if len(self._in) < _HEAD:
+        left = len(self._in) - self._at - _HEAD
+        if left < 0:
             return False
-        length: int = _unpack_length(self._in)[0]
-        return length > MAX_MESSAGE or len(self._in) >= _HEAD + length
+        length: int = _unpack_length(self._in, self._at)[0]
+        return length > MAX_MESSAGE or left >= length
 
     def close(self) -> None:
         """Close this end; the peer sees the end of the stream. Harmless when it is closed."""
@@ -147,19 +208,7 @@ class Lane:
         # The lanes of a thread that has ended: nobody is left to close them.
         self.close()
 
-    def _cut(self) -> bytes | None:
-        if len(self._in) < _HEAD:
-            return None
-        (length,) = _unpack_length(self._in)
-        if length > MAX_MESSAGE:
-            raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
-        if len(self._in) < _HEAD + length:
-            return None
-        frame = bytes(self._in[_HEAD : _HEAD + length])
-        del self._in[: _HEAD + length]
-        return frame
-
-    def _keep(self, rest: bytes | memoryview) -> bool:
+    def _keep(self, rest: bytes | bytearray | memoryview) -> bool:
         if len(self._out) + len(rest) > MAX_OUTBOX:
             raise RemoteProtocolError("the peer does not read its lane")
         self._out += rest

@@ -273,6 +273,16 @@ class Line:
             go_on()
         return not self.lane.has_unsent
 
+    def release(self) -> None:
+        """Send what its lane has gathered; a peer that is gone has no use for it."""
+        if self.is_lost:
+            return
+        try:
+            if not self.lane.release():
+                self.blocked(self)
+        except (OSError, RemoteProtocolError):
+            self.lose()
+
     def forget(self, number: int) -> None:
         """Want a call's answer no longer, and tell the peer."""
         self.pending.pop(number, None)
@@ -407,7 +417,7 @@ class Line:
         while frame is not None:
             self.take(frame)
             # No poll will announce these: the answers to many futures, say.
-            frame = self.lane.receive() if not self.is_lost and self.lane.has_more() else None
+            frame = None if self.is_lost else self.lane.next()
 
     def came(self) -> None:
         """Take in what has come while nobody waits: late answers, items, or the line's end."""
@@ -420,6 +430,8 @@ class Line:
         """Take in what is here already without waiting; calls are held."""
         if self.is_lost or threading.get_ident() != self.owner:
             return
+        if self.lane.is_gathering:
+            self.release()  # who asks has a reason to: it may be a while
         self.is_looking = True
         try:
             while not self.is_full and (frame := self.lane.receive()) is not None:

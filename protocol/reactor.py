@@ -74,6 +74,8 @@ class Reactor:
         """Whether `run` is to go on inside an asyncio loop; there is no way back."""
         self.meanwhile: Callable[[], bool] | None = None
         """Does what must not wait until `wait_for` returns; says whether there was any of it."""
+        self.before_wait: Callable[[], object] | None = None
+        """Sends what must not wait until `wait_for` returns."""
         self.loop: AbstractEventLoop | None = None
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -153,6 +155,8 @@ class Reactor:
         Returns:
             Whether anything has happened; False when `time.monotonic()` has reached `deadline`.
         """
+        if self.before_wait is not None:
+            self.before_wait()
         if self.meanwhile is not None and self.meanwhile():
             return True
         left = deadline - time.monotonic()

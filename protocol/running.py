@@ -46,7 +46,12 @@ class Counter(Protocol):
         """Note that it has ended."""
 
 
-@dataclass(frozen=True, slots=True)
+DOUBT: Final = 16
+"""Runs of a method in a row that have to be quick before ready answers wait for one more of them.
+Now and then one only seems slow, because another process had the core: it must not be too many."""
+
+
+@dataclass(slots=True)
 class Target:
     """Something that may be called from elsewhere."""
 
@@ -58,11 +63,13 @@ class Target:
     """Checks the arguments; None if nothing is said of them."""
     is_async: bool = False
     """Whether it needs an event loop: `async def`, with `yield` or without."""
+    doubt: int = field(default=DOUBT, init=False)
+    """Runs that have to be quick before ready answers wait for one more of them."""
     label: bytes = field(init=False)
     """The name as the flight page shows it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label", label_of(self.name))
+        self.label = label_of(self.name)
 
 
 _CANNOT_TRAVEL: Final = LocalProtocolError, TypeError, ValueError, OverflowError, BufferError

@@ -11,9 +11,11 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+from protocol import failpoints
 from protocol.admission import Admission
 from protocol.calls import CREDITS, Call, error_parts
 from protocol.errors import Overloaded, RemoteProtocolError, ServiceUnavailable, SpiralHostError
+from protocol.gathering import Gathering
 from protocol.lane import Lane
 from protocol.line import Home, Line
 from protocol.messages import LaneOpened
@@ -51,6 +53,7 @@ class LaneServer:
         self.served = 0
         """Calls that were begun, whatever came of them."""
         self._reactor = reactor
+        self._gathering = Gathering(reactor)
         self._servant = servant
         self._find = servant.find
         self._home = home
@@ -113,16 +116,32 @@ class LaneServer:
     def _read(self, line: Line) -> None:
         lane = line.lane
         try:
-            for _ in range(_FAIR):
-                frame = lane.receive()
-                if frame is None:
-                    return
+            frame = lane.receive()
+            if frame is None:
+                return
+            if lane.has_more():
+                self._take_many(line, frame)
+            else:
                 line.take(frame)
-                if line.is_lost or not lane.has_more():
-                    return
-            self._again(line)
+            if not line.is_lost and lane.has_more():
+                self._again(line)
         except (EOFError, RemoteProtocolError):
             line.lose()
+
+    def _take_many(self, line: Line, first: bytes) -> None:
+        """Take in what has come together; the answers leave together, too."""
+        lane = line.lane
+        frame: bytes | None = first
+        if not failpoints.ARMED:  # of which each wants to know what has been sent
+            self._gathering.begin(line)
+        try:
+            left = _FAIR
+            while frame is not None:
+                line.take(frame)
+                left -= 1
+                frame = lane.next() if left and not line.is_lost else None
+        finally:
+            self._gathering.release()
 
     def _take(self, line: Line, call: Call) -> None:
         """Begin a call, or hold it."""
@@ -141,7 +160,10 @@ class LaneServer:
                 self._begin(line, call)
             else:
                 self.served += 1
-                run(line, call, target)
+                if self._gathering.line is line:
+                    self._gathering.run(line, call, target)
+                else:
+                    run(line, call, target)
 
     def _take_admitted(self, admission: Admission, line: Line, call: Call) -> None:
         """Do so with the call of somebody who may not call everything, or not that often."""
