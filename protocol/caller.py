@@ -23,7 +23,7 @@ from protocol.errors import (
     WorkerLost,
 )
 from protocol.exchange import CalleeGone, begin, exchange, take_exported
-from protocol.future import Future, Made
+from protocol.future import Future
 from protocol.lane import PeerGone
 from protocol.line import Home, Line
 from protocol.lines import Lines
@@ -152,9 +152,9 @@ class Caller:
                 )
                 exported = take_exported(line) if line.exported else ()
                 future = line.pending[number] = Future(
-                    Made(line, number, method.what, deadline), exported
+                    line, number, method.what, deadline, exported
                 )
-                TURN.in_flight.add(number)
+                line.in_flight.add(number)
             except TimeoutError:
                 raise DeadlineExceeded(str(method), method.timeout) from None
             except (CalleeGone, PeerGone):

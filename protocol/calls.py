@@ -61,6 +61,7 @@ BEGIN: Final = 2
 _LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3, FREE: 3}
 _CALL_PARTS: Final = 7
 _LINK_PARTS: Final = 3
+_VALUE_PARTS: Final = 3
 
 Call = tuple[
     int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None, *tuple[Any, ...]
@@ -109,6 +110,16 @@ def is_call(parts: Any) -> bool:  # noqa: ANN401 - it is whatever the other side
             ):
                 return True
     raise RemoteProtocolError("a frame that is neither a call nor a word about one")
+
+
+def is_value(parts: Any) -> bool:  # noqa: ANN401 - whatever the peer said
+    """Say whether it is the word that a call has given a value; nearly every answer is."""
+    return (
+        type(parts) is list
+        and len(parts) == _VALUE_PARTS
+        and type(parts[0]) is type(parts[1]) is int
+        and parts[1] == VALUE
+    )
 
 
 def _is_chain(chain: object) -> bool:

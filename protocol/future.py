@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from protocol.calls import CREDIT, ERROR, ITEM, STREAM, WINDOW, error_of
+from protocol.calls import CREDIT, ERROR, ITEM, STREAM, VALUE, WINDOW, error_of
 from protocol.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -23,7 +23,6 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.lane import PeerGone
-from protocol.turn import TURN
 from protocol.waits import DeadlockError, attend
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 What: TypeAlias = "tuple[str, str, str, Signature | None]"
 """What is called: service, method, both as people read them, and what its results are held to."""
+
+_UNKNOWN: Final = object()
+"""The value of a call that has no outcome yet."""
 
 _AGAIN: Final = WINDOW // 2
 """Items taken before new credit is given: one word for many, and the writer never runs dry."""
@@ -243,15 +245,39 @@ class Stream(Iterator[Any]):
 class Future:
     """A call under way. Wait for it, and add callbacks to it, in the thread that made it."""
 
-    __slots__ = ("_callbacks", "_error", "_exported", "_is_done", "_value", "made")
+    __slots__ = (
+        "_callbacks",
+        "_deadline",
+        "_error",
+        "_exported",
+        "_line",
+        "_number",
+        "_started",
+        "_value",
+        "_what",
+    )
 
-    def __init__(self, made: Made, exported: Sequence[str]) -> None:
-        self.made = made
-        self._is_done = False
-        self._value: Any = None
-        self._error: SpiralHostError | None = None
-        self._callbacks: list[Callable[[Future], object]] = []
+    def __init__(
+        self, line: "Line", number: int, what: What, deadline: float, exported: Sequence[str]
+    ) -> None:
+        # A hundred of them are made before the first is waited for: what most never need is not
+        # made yet.
+        self._line = line
+        self._number = number
+        self._what = what
+        self._deadline = deadline
+        self._started = line.used
         self._exported = exported
+        self._value: Any = _UNKNOWN
+        self._error: SpiralHostError | None = None
+        self._callbacks: list[Callable[[Future], object]] | None = None
+
+    @property
+    def made(self) -> Made:
+        """The call."""
+        made = Made(self._line, self._number, self._what, self._deadline)
+        made.started = self._started
+        return made
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401
         """Give the call's value, waiting for it.
@@ -270,8 +296,8 @@ class Future:
 
     def exception(self, timeout: float | None = None) -> SpiralHostError | None:
         """Give the call's error, or None; waits as `result` does."""
-        if not self._is_done:
-            until = self.made.deadline if timeout is None else monotonic() + timeout
+        if self._value is _UNKNOWN:
+            until = self._deadline if timeout is None else monotonic() + timeout
             try:
                 self.made.wait(until, self.done)
             except UsageError:
@@ -279,21 +305,21 @@ class Future:
             except SpiralHostError as error:
                 self._finish(None, error)
             except PeerGone:
-                if not self._is_done:  # else `lose` has said how
-                    self._finish(None, self.made.line.death())
+                if self._value is _UNKNOWN:  # else `lose` has said how
+                    self._finish(None, self._line.death())
         return self._error
 
     def done(self) -> bool:
         """Say whether there is an outcome; looks at nothing new."""
-        return self._is_done
+        return self._value is not _UNKNOWN
 
     def cancel(self) -> bool:
         """Want the answer no more, and have the callee told; False when it is there already."""
-        if self._is_done:
+        if self._value is not _UNKNOWN:
             return False
         self.made.check_thread()
-        self.made.line.forget(self.made.number)
-        self._finish(None, Cancelled(self.made.name))
+        self._line.forget(self._number)
+        self._finish(None, Cancelled(self._what[2]))
         return True
 
     def cancelled(self) -> bool:
@@ -302,8 +328,10 @@ class Future:
 
     def add_done_callback(self, callback: "Callable[[Future], object]") -> None:
         """Call back once there is an outcome: now, or while this thread waits for a call."""
-        if self._is_done:
+        if self._value is not _UNKNOWN:
             callback(self)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
         else:
             self._callbacks.append(callback)
 
@@ -313,18 +341,21 @@ class Future:
         Raises:
             RemoteProtocolError: It is an item of what is no stream.
         """
-        if parts[1] == ITEM:
+        code = parts[1]
+        if code == VALUE:
+            if self._what[3] is None:
+                self._finish(parts[2], None)
+            else:
+                self._answer(parts[2])
+            return True
+        if code == ITEM:
             raise RemoteProtocolError("an item of what is no stream")
-        if parts[1] == STREAM:
-            made = self.made
-            inbox = made.line.pending[made.number] = Inbox(made, self._exported)
+        if code == STREAM:
+            inbox = self._line.pending[self._number] = Inbox(self.made, self._exported)
             self._exported = ()
             self._finish(Stream(inbox), None)
             return False
-        if parts[1] == ERROR:
-            self._finish(None, self.made.error(parts))
-        else:
-            self._answer(parts[2])
+        self._finish(None, self.made.error(parts))
         return True
 
     def _answer(self, value: object) -> None:
@@ -340,16 +371,17 @@ class Future:
         self._finish(None, error)
 
     def _finish(self, value: object, error: SpiralHostError | None) -> None:
-        self._value, self._error, self._is_done = value, error, True
-        TURN.in_flight.discard(self.made.number)
+        self._value, self._error = value, error
+        self._line.in_flight.discard(self._number)
         for function in self._exported:
-            self.made.line.functions.pop(function, None)
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:  # noqa: BLE001 - its own trouble, and not that of who waits here
-                traceback.print_exc()
+            self._line.functions.pop(function, None)
+        if self._callbacks is not None:
+            callbacks, self._callbacks = self._callbacks, None
+            for callback in callbacks:
+                try:
+                    callback(self)
+                except Exception:  # noqa: BLE001 - its own trouble, and not that of who waits here
+                    traceback.print_exc()
 
 
 def _nobody() -> None:

@@ -27,6 +27,7 @@ from protocol.calls import (
     error_parts,
     head_of,
     is_call,
+    is_value,
 )
 from protocol.carrier import Carrier
 from protocol.errors import (
@@ -63,8 +64,9 @@ MAX_HELD: Final = 1 << 20
 class Pending(Protocol):
     """Whoever waits for what comes of a call that was made on a line."""
 
-    made: "Made"
-    """The call."""
+    @property
+    def made(self) -> "Made":
+        """The call."""
 
     def feed(self, parts: list[Any]) -> bool:
         """Take in a word about it; say whether it was the last."""
@@ -112,6 +114,7 @@ class Line:
         "held",
         "home",
         "idempotent",
+        "in_flight",
         "is_calling",
         "is_looking",
         "is_lost",
@@ -166,6 +169,8 @@ class Line:
         self.unwanted: Callable[[int], object] = _nobody
         """Called when the peer cancels a call that does not run."""
         self.pending: dict[int, Pending] = {}
+        self.in_flight: set[int] = set()
+        """The futures of the thread that calls on it, those on its other lines among them."""
         self.early: dict[int, list[Any]] = {}
         """Outcomes that came while a call made later, by the same thread, waited for its own."""
         self.running: dict[int, Current] = {}
@@ -188,10 +193,9 @@ class Line:
         self.used = 0.0
         self.size = 0
         """Bytes of the frame that is being taken in."""
-        self.is_calling = False
-        """Whether what is being sent is a call, whose arguments may be functions."""
-        self.is_sending = False
-        """Whether a frame is being sent, into the middle of which nothing may be."""
+        self.is_calling = self.is_sending = False
+        """Whether what is being sent is a call, whose arguments may be functions; and whether a
+        frame is being sent, into the middle of which nothing may be."""
         self.is_looking = self.is_lost = False
         """Whether a handler looks for its own cancel, so that no call may be begun; and whether
         the line has ended."""
@@ -413,11 +417,17 @@ class Line:
             EOFError: The peer is gone.
             RemoteProtocolError: It broke the protocol.
         """
-        frame = self.lane.receive()
+        lane = self.lane
+        frame = lane.receive()
         while frame is not None:
-            self.take(frame)
-            # No poll will announce these: the answers to many futures, say.
-            frame = None if self.is_lost else self.lane.next()
+            parts = self.unpack(frame)
+            one = self.pending.get(parts[0]) if is_value(parts) and not self.adopted else None
+            if one is None:
+                self.sort(parts, len(frame))
+            elif one.feed(parts):
+                # The answers to many futures come together, and nearly all of them are values.
+                self.pending.pop(parts[0], None)
+            frame = None if self.is_lost else lane.next()  # which no poll will announce
 
     def came(self) -> None:
         """Take in what has come while nobody waits: late answers, items, or the line's end."""

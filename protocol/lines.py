@@ -36,6 +36,7 @@ class Lines(threading.local):
         line.owner = threading.get_ident()
         line.serve = serve_callback
         line.lost = self._lost
+        line.in_flight = TURN.in_flight
         reactor = TURN.reactor
         if reactor is None:
             return
