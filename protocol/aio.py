@@ -8,11 +8,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from protocol.callbacks import serve_callback
-from protocol.calls import CREDITS, ERROR, ITEM, STREAM
+from protocol.calls import CREDITS, ITEM, STREAM, VALUE
 from protocol.errors import (
     DeadlineExceeded,
     RemoteProtocolError,
@@ -35,10 +37,36 @@ if TYPE_CHECKING:
 class Answer:
     """The outcome of one call, for the coroutine that awaits it."""
 
-    def __init__(self, made: Made, future: "asyncio.Future[Any]", exported: Sequence[str]) -> None:
+    __slots__ = ("_future", "deadline", "exported", "line", "number", "started", "what")
+
+    def __init__(
+        self,
+        line: Line,
+        number: int,
+        what: What,
+        deadline: float,
+        future: "asyncio.Future[Any]",
+        exported: Sequence[str],
+    ) -> None:
+        self.line = line
+        self.number = number
+        self.what = what
+        self.deadline = deadline
+        self.started = line.used
         self.exported = exported
-        self.made = made
         self._future = future
+
+    @property
+    def made(self) -> Made:
+        """The call."""
+        made = Made(self.line, self.number, self.what, self.deadline)
+        made.started = self.started
+        return made
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an outcome, which its coroutine has perhaps not seen yet."""
+        return self._future.done()
 
     def feed(self, parts: list[Any]) -> bool:
         """Take in the outcome; of a stream, that it has begun.
@@ -46,27 +74,30 @@ class Answer:
         Raises:
             RemoteProtocolError: It is an item of what is no stream.
         """
-        made, future = self.made, self._future
-        if parts[1] == ITEM:
-            raise RemoteProtocolError("an item of what is no stream")
-        if parts[1] == STREAM:
-            inbox = made.line.pending[made.number] = Inbox(made, self.exported)
-            self.exported = ()  # they hold as long as the stream
-            _set(future, AsyncStream(inbox))
-            return False
-        if parts[1] == ERROR:
-            self.lose(made.error(parts))
-        else:
+        code = parts[1]
+        if code == VALUE:
             self._answer(parts[2])
+            return True
+        if code == ITEM:
+            raise RemoteProtocolError("an item of what is no stream")
+        if code == STREAM:
+            inbox = self.line.pending[self.number] = Inbox(self.made, self.exported)
+            self.exported = ()  # they hold as long as the stream
+            _set(self._future, AsyncStream(inbox))
+            return False
+        self.lose(self.made.error(parts))
         return True
 
     def _answer(self, value: object) -> None:
+        if self.what[3] is None:
+            _set(self._future, value)
+            return
         try:
             _set(self._future, self.made.value(value))
         except RemoteProtocolError as error:
             self.lose(error)
 
-    def lose(self, error: SpiralHostError) -> None:
+    def lose(self, error: SpiralHostError | CalleeGone) -> None:
         """Take in that nothing will come."""
         if not self._future.done():
             self._future.set_exception(error)
@@ -92,23 +123,85 @@ async def exchange_async(
     chain = CURRENT.get().chain
     if line.lane.has_unsent:
         await _room(line, what[2], deadline)
+    awaited = line.awaited
+    if awaited is None:
+        awaited = line.awaited = Awaited(loop)
+    if line.pending and not line.lane.is_gathering:
+        awaited.gather(line)
     number, has_left = begin(line, what, arguments, keywords, deadline, chain)
-    made = Made(line, number, what, deadline)
     exported = take_exported(line) if line.exported else ()
     future: asyncio.Future[Any] = loop.create_future()
-    line.pending[made.number] = answer = Answer(made, future, exported)
-    timer = loop.call_at(deadline, answer.lose, made.late())
+    answer = Answer(line, number, what, deadline, future, exported)
+    line.pending[number] = answer
+    if deadline < awaited.due:
+        awaited.watch(line, deadline)
     try:
         if not has_left:
             line.blocked(line)
         return await future
     except BaseException:
-        if line.pending.pop(made.number, None) is not None:
-            line.forget(made.number)
+        if line.pending.pop(number, None) is not None:
+            line.forget(number)
         raise
     finally:
-        timer.cancel()
-        release(line, answer.exported)
+        if answer.exported:
+            release(line, answer.exported)
+
+
+class Awaited:
+    """What the calls on one line have in common that coroutines await; lives as long as it."""
+
+    __slots__ = ("_loop", "_sent", "due")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._sent = 0
+        """The last call that was sent by itself, before others were gathered."""
+        self.due = inf
+        """When the first of them is given up, as far as the timer knows."""
+
+    def gather(self, line: Line) -> None:
+        """Have the calls that tasks make before the loop turns again leave together."""
+        self._sent = next(reversed(line.pending))
+        line.lane.gather()
+        self._loop.call_soon(self._release, line)
+
+    def _release(self, line: Line) -> None:
+        if line.is_lost or not line.lane.is_gathering:
+            return
+        try:
+            if not line.lane.release():
+                line.blocked(line)
+        except BrokenPipeError:
+            # The callee was gone before these could leave, so nothing of them has run.
+            for number in [known for known in line.pending if known > self._sent]:
+                line.pending.pop(number).lose(CalleeGone())
+            line.lose()
+        except (OSError, RemoteProtocolError):
+            line.lose()
+
+    def watch(self, line: Line, when: float) -> None:
+        """Have calls given up in time: one timer for all, which looks for the next when it is due.
+
+        Most calls have the same patience, so hardly any is due before one made earlier.
+        """
+        self.due = when
+        self._loop.call_at(when, self._expire, ref(line), when)
+
+    def _expire(self, known: "ref[Line]", when: float) -> None:
+        line = known()
+        if line is None or when != self.due:
+            return  # another timer looks after them, which was due before
+        now, following = self._loop.time(), inf
+        for one in tuple(line.pending.values()):
+            if isinstance(one, Answer) and not one.is_over:
+                if one.deadline <= now:
+                    one.lose(one.made.late())
+                else:
+                    following = min(following, one.deadline)
+        self.due = inf
+        if following < inf:
+            self.watch(line, following)
 
 
 async def _room(line: Line, name: str, deadline: float) -> None:
@@ -198,10 +291,14 @@ class AioCaller:
         lines = self._mine()
         attempts = 0
         while True:
-            line, credit = await lines.get(method, deadline)
+            known = lines.known(method.service) or await lines.get(method, deadline)
+            line, credit = known
+            if credit.locked():
+                await _place(credit, method, deadline)
+            else:
+                await credit.acquire()  # at once
             try:
-                async with _Place(credit, method, deadline):
-                    value = await exchange_async(line, method.what, arguments, keywords, deadline)
+                value = await exchange_async(line, method.what, arguments, keywords, deadline)
             except CalleeGone:
                 line.lose()
                 continue
@@ -213,11 +310,13 @@ class AioCaller:
                 delay = self._caller.delay(line, method, attempts, deadline)
                 if delay is None:
                     raise
-                await asyncio.sleep(delay)
-                continue
-            if line.idempotent:
-                self._caller.answered(line, method)
-            return value
+            else:
+                if line.idempotent:
+                    self._caller.answered(line, method)
+                return value
+            finally:
+                credit.release()
+            await asyncio.sleep(delay)
 
     def leave(self) -> None:
         """Let go of them, in a child that was forked: they are its parent's, who goes on."""
@@ -235,26 +334,13 @@ class AioCaller:
         return mine
 
 
-class _Place:
-    """One of the calls under way on a line, waited for until its deadline."""
-
-    def __init__(self, credit: asyncio.Semaphore, method: "Method", deadline: float) -> None:
-        self._credit = credit
-        self._method = method
-        self._deadline = deadline
-
-    async def __aenter__(self) -> None:
-        if not self._credit.locked():
-            await self._credit.acquire()  # at once
-            return
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                await self._credit.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded(str(self._method), self._method.timeout) from None
-
-    async def __aexit__(self, *_: object) -> None:
-        self._credit.release()
+async def _place(credit: asyncio.Semaphore, method: "Method", deadline: float) -> None:
+    """Wait until a call more may be under way on a line."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await credit.acquire()
+    except TimeoutError:
+        raise DeadlineExceeded(str(method), method.timeout) from None
 
 
 class LoopLines:
@@ -267,6 +353,10 @@ class LoopLines:
         self._by_peer: dict[int, tuple[Line, asyncio.Semaphore]] = {}
         self._opening: dict[tuple[str, bool], asyncio.Task[Line]] = {}
         self._mourners: set[asyncio.Task[None]] = set()
+
+    def known(self, service: str) -> tuple[Line, asyncio.Semaphore] | None:
+        """Give the line for a service and the credit for calls on it, if there is one already."""
+        return self._by_service.get(service)
 
     async def get(self, method: "Method", deadline: float) -> tuple[Line, asyncio.Semaphore]:
         """Give the line to whoever offers a service, with the credit for calls on it.

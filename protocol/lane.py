@@ -71,7 +71,10 @@ class Lane:
         )
 
     def gather(self) -> None:
-        """Keep the frames that are sent from now on, to send them at once by `release`."""
+        """Keep the frames that are sent from now on, to send them at once by `release`.
+
+        Should they become many before, they leave, and it gathers no more.
+        """
         if self._gathered is None:
             self._gathered = bytearray()
 
@@ -83,14 +86,14 @@ class Lane:
     def release(self) -> bool:
         """Send what was gathered, and gather no more; as `send` otherwise."""
         gathered, self._gathered = self._gathered, None
-        return self._leave(gathered) if gathered else not self._out
+        return self._leave(gathered) if gathered else True
 
     def _write(self, frames: bytes | bytearray) -> bool:
         if self._gathered is not None:
             self._gathered += frames
             if len(self._gathered) < _CHUNK:
                 return True
-            frames, self._gathered = self._gathered, bytearray()
+            frames, self._gathered = self._gathered, None
         return self._leave(frames)
 
     def _leave(self, frames: bytes | bytearray) -> bool:

@@ -34,7 +34,6 @@ from protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     ServiceUnavailable,
-    SpiralHostError,
     WorkerLost,
     to_wire,
 )
@@ -46,6 +45,7 @@ from protocol.turn import TURN, Current
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from protocol.aio import Awaited
     from protocol.arena import Arena
     from protocol.callbacks import Callback
     from protocol.future import Made
@@ -71,7 +71,7 @@ class Pending(Protocol):
     def feed(self, parts: list[Any]) -> bool:
         """Take in a word about it; say whether it was the last."""
 
-    def lose(self, error: SpiralHostError) -> None:
+    def lose(self, error: Any) -> None:  # noqa: ANN401 - an outcome; or `CalleeGone`, to a coroutine
         """Take in that no more words will come."""
 
 
@@ -105,6 +105,7 @@ class Line:
         "__weakref__",
         "abandoned",
         "adopted",
+        "awaited",
         "blocked",
         "carrier",
         "early",
@@ -149,8 +150,7 @@ class Line:
     ) -> None:
         self.lane = lane
         self.number = number
-        self.peer = peer
-        self.peer_name = peer_name
+        self.peer, self.peer_name = peer, peer_name
         self.wait = wait
         self.home = home
         self.owner = threading.get_ident()
@@ -182,6 +182,8 @@ class Line:
         """Functions that came with the call that is being taken in."""
         self.loop: AbstractEventLoop | None = None
         """The event loop of the thread that drives it, if it has one."""
+        self.awaited: Awaited | None = None
+        """What calls that coroutines await have in common, once there are some."""
         self.when_room: list[Callable[[], object]] = []
         """What waits until the peer has given back shared memory."""
         self.when_flushed: list[Callable[[], object]] = []
@@ -190,9 +192,8 @@ class Line:
         """Methods, each with its service, that may be called again when a call was lost."""
         self.patient = 0
         """For how many calls the answer is not looked for before it is waited for."""
-        self.used = 0.0
-        self.size = 0
-        """Bytes of the frame that is being taken in."""
+        self.used, self.size = 0.0, 0
+        """When it was called on last; bytes of the frame that is being taken in."""
         self.is_calling = self.is_sending = False
         """Whether what is being sent is a call, whose arguments may be functions; and whether a
         frame is being sent, into the middle of which nothing may be."""

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import os
 import random
 from collections.abc import Awaitable, Callable
 
@@ -131,6 +132,83 @@ class TestCall:
             assert asyncio.get_running_loop().time() - began < PATIENCE_S / 4
             number = (await heard(wire))[0]
             assert await heard(wire) == [number, 4]
+
+        run(work)
+
+    def test_each_call_has_its_own_time(self, math: Dynamic, wire: Wire) -> None:
+        """
+        One that has less time than those before it is given up first, and they later.
+        """
+
+        async def work() -> None:
+            order: list[float] = []
+
+            async def give_up(time_s: float) -> None:
+                with pytest.raises(DeadlineExceeded):
+                    await math.aio.add(timeout=time_s)
+                order.append(time_s)
+
+            patient = asyncio.ensure_future(_get(math.aio.add(timeout=PATIENCE_S)))
+            number = (await heard(wire))[0]
+            await asyncio.gather(*map(give_up, (0.3, 0.1, 0.2)))
+            wire.peer.say(number, 0, "at last")
+            assert await patient == "at last"
+            assert order == [0.1, 0.2, 0.3]
+
+        run(work)
+
+    def test_calls_of_one_turn_of_the_loop_leave_together(
+        self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The first leaves at once, and the others before the loop has turned once more.
+        """
+        writes: list[int] = []
+        real = os.write
+
+        def write(fd: int, frames: bytes) -> int:
+            writes.append(fd)
+            return real(fd, frames)
+
+        async def work() -> None:
+            task = asyncio.ensure_future(_get(math.aio.add()))
+            wire.peer.say((await heard(wire))[0], 0, None)
+            await task
+            monkeypatch.setattr(os, "write", write)
+            tasks = [asyncio.ensure_future(_get(math.aio.add(n))) for n in range(10)]
+            await asyncio.sleep(0)
+            assert writes == [wire.line.lane.fd]
+            await asyncio.sleep(0)
+            assert writes == [wire.line.lane.fd] * 2
+            calls = wire.peer.hear_all()
+            assert [call[3] for call in calls] == [[n] for n in range(10)]
+            for call in calls:
+                wire.peer.say(call[0], 0, None)
+            await asyncio.gather(*tasks)
+
+        run(work)
+
+    def test_calls_that_could_not_leave_are_made_again(
+        self, scripted: Scripted, math: Dynamic, wire: Wire
+    ) -> None:
+        """
+        When the callee is gone, the one that had left is lost, and those behind it never ran.
+        """
+        successor = scripted.wire()
+
+        async def work() -> None:
+            task = asyncio.ensure_future(_get(math.aio.add()))
+            wire.peer.say((await heard(wire))[0], 0, None)
+            await task
+            tasks = [asyncio.ensure_future(_get(math.aio.add(n))) for n in range(3)]
+            asyncio.get_running_loop().call_soon(wire.peer.lane.close)  # behind the first turn
+            calls = [await heard(successor) for _ in range(2)]
+            assert [call[3] for call in calls] == [[1], [2]]
+            for call in calls:
+                successor.peer.say(call[0], 0, "again")
+            with pytest.raises(WorkerLost):
+                await tasks[0]
+            assert await asyncio.gather(*tasks[1:]) == ["again"] * 2
 
         run(work)
 
