@@ -123,6 +123,10 @@ class Desk:
         """The umbilical's descriptor, to be polled."""
         return self._umbilical.fd
 
+    def close(self) -> None:
+        """Hang up."""
+        self._umbilical.close()
+
     # --- sending ----------------------------------------------------------------------------------
 
     def send(self, kind: Kind, body: bytes) -> None:

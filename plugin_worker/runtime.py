@@ -173,14 +173,24 @@ class Runtime:
         self._reactor.meanwhile = self._meanwhile
         self._reactor.watch(self._desk.fd, self._desk.read)
         self._reactor.watch(self._wake, self._woken)
-        details = WorkerDetails(tuple(self._spec["layers"]))
-        self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
+        self.greet()
         REFUSALS.on_refusal = self._denials.note  # not before: the greeting comes first
         if failpoints.ARMED:
             failpoints.hit("hello.after")
         self._reactor.run(self._step)
         self._publisher.flush()
         return 0
+
+    def greet(self) -> None:
+        """Say hello to the node."""
+        details = WorkerDetails(tuple(self._spec["layers"]))
+        self._desk.send(Kind.NODE, greeting("worker", FROM_ENDPOINT, details))
+
+    def close(self) -> None:
+        """Let go of every descriptor."""
+        self._reactor.close()
+        self._desk.close()
+        os.close(self._wake)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
@@ -259,7 +269,7 @@ class Runtime:
         elif isinstance(order, DescribePlugin):
             self._describe(order.source)
         elif isinstance(order, LoadPlugin):
-            self._load(order)
+            self.load(order)
 
     def _describe(self, source: PluginSource) -> None:
         with self._reported("import") as stage:
@@ -270,7 +280,8 @@ class Runtime:
             self._desk.tell_daemon(Described(metadata.to_wire()))
         self._is_leaving = True
 
-    def _load(self, order: LoadPlugin) -> None:
+    def load(self, order: LoadPlugin) -> None:
+        """Import the plugin and have it begin; what it raises is told to the daemon."""
         with self._reported("import") as stage:
             if failpoints.ARMED:
                 failpoints.hit("load.before")

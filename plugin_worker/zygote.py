@@ -8,8 +8,11 @@ process is started with stays in its memory, and in that of every worker forked 
              a seccomp filter, kept for workers with these permissions (sandbox/policy.CHANGES)
     node --> {"kind": "spawn", "incarnation", "confinement", "environment", "spec"}
              with four descriptors: umbilical, where output goes, flight page, interest page
+    node --> {"kind": "spare"}
+             fork in advance what is to be the next worker (spare.py)
          <-- {"ready": 1, "pid", "protocol"}                    once
          <-- {"incarnation", "pid"} or {"incarnation", "error"} for each spawn
+         <-- {"spare": pid}, or 0 if there can be none          for each spare
          <-- {"error"}, with "incarnation" where there was one, for a frame that is none of these
 
 The node, not the zygote, is the parent of the workers: they outlive it, and end with the node.
@@ -37,6 +40,7 @@ from plugin_worker.refusals import REFUSALS
 from plugin_worker.sandbox import kernel
 from plugin_worker.sandbox.errors import EXIT_UNCONFINED, ConfinementError
 from plugin_worker.sandbox.policy import CHANGES
+from plugin_worker.spare import Spare
 from protocol import failpoints
 from protocol.version import VERSION
 
@@ -86,10 +90,11 @@ def main(lib: str, fd: int, run: Run | None = None, *, is_alone: bool = False) -
     sys.dont_write_bytecode = True
     failpoints.arm("zygote")
     node = socket.socket(fileno=fd)
-    zygote = _Zygote(node, run or _runtime(), folders(lib), is_alone=is_alone)
+    zygote = _Zygote(node, run, folders(lib), is_alone=is_alone)
     gc.collect()
     gc.freeze()
     with suppress(ConnectionError):
+        zygote.ready()
         zygote.serve()
 
 
@@ -97,17 +102,17 @@ class _Zygote:
     """The loop, and what it keeps between two frames: the filter programs."""
 
     def __init__(
-        self, node: socket.socket, run: Run, lib: tuple[str, ...], *, is_alone: bool
+        self, node: socket.socket, run: Run | None, lib: tuple[str, ...], *, is_alone: bool
     ) -> None:
         self._node = node
-        self._run = run
+        self._run, self._rehearse = _runtime() if run is None else (run, _nothing)
         self._lib = lib
-        self._is_alone = is_alone
+        self._obey: Callable[[_Spawn, bytes], object] = self._become if is_alone else self._start
         self._programs: dict[frozenset[str], bytes] = {}
+        self._spare: Spare | None = None
 
     def serve(self) -> None:
-        """Answer frames until end of file; a child leaves from inside and never returns here."""
-        self._answer({"ready": 1, "pid": os.getpid(), "protocol": VERSION})
+        """Obey frames until end of file; a worker leaves from inside and never returns here."""
         while True:
             packet, descriptors, flags, _ = socket.recv_fds(
                 self._node, MAX_PACKET, 8, socket.MSG_CMSG_CLOEXEC
@@ -120,33 +125,39 @@ class _Zygote:
                 for descriptor in descriptors:
                     os.close(descriptor)
 
+    def ready(self) -> None:
+        """Say that it can be told what to do."""
+        self._answer({"ready": 1, "pid": os.getpid(), "protocol": VERSION})
+
     def _handle(self, packet: bytes, descriptors: list[int], *, whole: bool) -> None:
         frame: dict[str, object] = {}
         try:
             frame = _frame(packet, whole=whole)
-            if frame["kind"] == "program":
+            if frame["kind"] == "spare":
+                self._make_spare()
+            elif frame["kind"] == "program":
                 self._programs[_variant(frame)] = _typed(frame, "program", bytes)
-                return
-            spawn = _spawn(frame, descriptors)
+                if self._spare is not None:
+                    self._spare.hear(packet)
+            else:
+                self._obey(_spawn(frame, descriptors), packet)
         except ValueError as error:
             whose = {name: frame[name] for name in ("incarnation",) if name in frame}
             self._answer({**whose, "error": str(error)})
-        else:
-            self._become(spawn) if self._is_alone else self._fork(spawn)
 
-    def _become(self, spawn: _Spawn) -> NoReturn:
+    # --- what becomes of an order -----------------------------------------------------------------
+
+    def _become(self, spawn: _Spawn, _: bytes) -> NoReturn:
+        """Be that worker, as what was started for it alone."""
         self._answer({"incarnation": spawn.incarnation, "pid": os.getpid()})
         self._become_worker(spawn)
 
-    def _become_worker(self, spawn: _Spawn) -> NoReturn:
-        program = self._programs.get(spawn.confinement.variant, b"")
-        _become_worker(spawn, program, self._lib, self._run)
-
-    def _fork(self, spawn: _Spawn) -> None:
+    def _start(self, spawn: _Spawn, packet: bytes) -> None:
+        """Have the spare be that worker, or a process that is forked now."""
         try:
             if failpoints.ARMED:
                 failpoints.hit("fork.before")
-            pid = clone_sibling()
+            pid = self._hand_over(spawn, packet) or clone_sibling()
         except OSError as error:
             self._answer({"incarnation": spawn.incarnation, "error": f"clone: {error}"})
             return
@@ -155,6 +166,57 @@ class _Zygote:
         if failpoints.ARMED:
             failpoints.hit("fork.after")
         self._answer({"incarnation": spawn.incarnation, "pid": pid})
+
+    def _hand_over(self, spawn: _Spawn, packet: bytes) -> int:
+        """Give the order to the spare; give its pid, or 0 if there is none, or none any more."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return 0
+        pages = (spawn.flight, spawn.interest)
+        has_heard = spare.hear(packet, (spawn.umbilical, spawn.output, *pages))
+        spare.close()
+        return spare.pid if has_heard else 0
+
+    def _become_worker(self, spawn: _Spawn, _: bytes = b"") -> NoReturn:
+        program = self._programs.get(spawn.confinement.variant, b"")
+        _become_worker(spawn, program, self._lib, self._run)
+
+    # --- the spare --------------------------------------------------------------------------------
+
+    def _make_spare(self) -> None:
+        """Fork what is to be the next worker, in place of the one that is there, if any."""
+        if self._spare is not None:
+            self._spare.close()
+        self._spare = None
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                with theirs:
+                    pid = clone_sibling()
+                    if pid == 0:
+                        ours.close()
+                        self._be_spare(theirs)
+            except OSError:
+                ours.close()
+                raise
+            self._spare = Spare(pid, ours)
+        except OSError:  # too many processes, or descriptors: a worker may find more
+            self._answer({"spare": 0})
+        else:
+            self._answer({"spare": pid})
+
+    def _be_spare(self, ears: socket.socket) -> NoReturn:
+        """Runs in the fork, until it becomes a worker or the zygote is gone."""
+        try:
+            self._node.close()
+            self._node, self._obey = ears, self._become_worker
+            self._rehearse()
+            with suppress(ConnectionError):
+                self.serve()
+        except BaseException:  # noqa: BLE001 - whatever it was, this process must not serve the node
+            traceback.print_exc()
+        finally:
+            os._exit(EXIT_RAISED)
 
     def _answer(self, answer: dict[str, object]) -> None:
         self._node.send(msgpack.packb(answer))
@@ -216,7 +278,7 @@ def _frame(packet: bytes, *, whole: bool) -> dict[str, object]:
     except Exception as error:
         message = f"a frame that is no msgpack: {error}"
         raise ValueError(message) from error
-    if isinstance(frame, dict) and frame.get("kind") in ("program", "spawn"):
+    if isinstance(frame, dict) and frame.get("kind") in ("program", "spare", "spawn"):
         return frame
     message = "a frame of unknown kind"
     raise ValueError(message)
@@ -286,7 +348,12 @@ def folders(lib: str) -> tuple[str, ...]:
     return (lib, *(os.path.realpath(entry.path) for entry in os.scandir(lib)))
 
 
-def _runtime() -> Run:
-    from plugin_worker.runtime import run  # noqa: PLC0415 - a test brings its own
+def _runtime() -> tuple[Run, Callable[[], None]]:
+    from plugin_worker.rehearsal import rehearse  # noqa: PLC0415 - a test brings its own
+    from plugin_worker.runtime import run  # noqa: PLC0415
 
-    return run
+    return run, rehearse
+
+
+def _nothing() -> None:
+    """Rehearse nothing: what a test has brought is not known."""

@@ -18,7 +18,7 @@ An operator's table says the most that any plugin gets; a plugin gets the lesser
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from protocol.errors import UsageError
@@ -55,7 +55,7 @@ class Limits:
 
     def to_wire(self) -> dict[str, Any]:
         """Give plain values; what has no limit is left out."""
-        return {name: value for name, value in asdict(self).items() if value != math.inf}
+        return {word: value for word, value in _values(self).items() if value != math.inf}
 
 
 WORDS: Final = tuple(field.name for field in fields(Limits))
@@ -77,9 +77,14 @@ def parse_limits(table: object, otherwise: Limits = DEFAULTS) -> Limits:
         raise UsageError(f"{shown(table)} is no table")
     if unknown := sorted(map(shown, set(table) - set(WORDS))):
         raise UsageError(f"unknown limit {unknown[0]}; known: {', '.join(WORDS)}")
-    values = asdict(otherwise)
+    values = _values(otherwise)
     values |= {word: _PARSERS[word](word, value) for word, value in table.items()}
     return Limits(**values)
+
+
+def _values(limits: Limits) -> dict[str, Any]:
+    """Give them by name; `dataclasses.asdict` would copy each of them deeply."""
+    return {word: getattr(limits, word) for word in WORDS}
 
 
 def capped(limits: Limits, caps: Limits) -> Limits:

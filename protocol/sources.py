@@ -32,7 +32,6 @@ class _Folders:
     def __init__(self) -> None:
         self.root = ""
         self.short: dict[str, str] = {}
-        self.private: re.Pattern[str] | None = None
 
 
 _FOLDERS: Final = _Folders()
@@ -41,13 +40,8 @@ _FOLDERS: Final = _Folders()
 def set_root(root: str) -> None:
     """Name the plugin's folder, absolute or empty; its files are shown relative to it."""
     short = dict.fromkeys(_ways_to(_home()), "~") | dict.fromkeys(_ways_to(root), ".")
-    longest_first = sorted(short, key=len, reverse=True)
-    either = "|".join(re.escape(folder) for folder in longest_first)
     _FOLDERS.root = f"{root.rstrip('/')}/" if root else ""
     _FOLDERS.short = short
-    # Whole names only: /srv/a is neither in /srv/ab nor in /srv/a.old.
-    pattern = rf"(?<![\w.-])(?:{either})(?![\w-]|\.\w)"
-    _FOLDERS.private = re.compile(pattern) if either else None
     shown_file.cache_clear()
 
 
@@ -69,9 +63,18 @@ def without_folders(text: str) -> str:
     """Shorten the private folders that stand in a text."""
     if "-packages/" in text:
         text = _TO_LIBRARY.sub("", text)
-    if _FOLDERS.private is not None:
-        text = _FOLDERS.private.sub(lambda found: _FOLDERS.short[found[0]], text)
+    if _FOLDERS.short:
+        private = _finding(tuple(_FOLDERS.short))
+        text = private.sub(lambda found: _FOLDERS.short[found[0]], text)
     return text
+
+
+@lru_cache(maxsize=1)
+def _finding(folders: tuple[str, ...]) -> re.Pattern[str]:
+    """Give what finds folders in a text. Made for the first text, not for each worker's start."""
+    either = "|".join(map(re.escape, sorted(folders, key=len, reverse=True)))
+    # Whole names only: /srv/a is neither in /srv/ab nor in /srv/a.old.
+    return re.compile(rf"(?<![\w.-])(?:{either})(?![\w-]|\.\w)")
 
 
 @lru_cache(maxsize=1024)

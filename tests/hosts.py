@@ -78,6 +78,17 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     assert watch.has_ended()
 
 
+def zygote_of(host: Host) -> int:
+    """Find what forks the node's workers: the eldest of its children that are none.
+
+    There may be a spare as well, which the zygote has forked.
+    """
+    workers = {plugin.pid for plugin in host.list_plugins()}
+    children = psutil.Process(host.status()["node_pid"]).children()
+    others = [child for child in children if child.pid not in workers]
+    return min(others, key=lambda child: (child.create_time(), child.pid)).pid
+
+
 class Run:
     """One run directory and whatever runs on it."""
 

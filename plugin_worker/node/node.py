@@ -314,7 +314,7 @@ class Node:
         if self._zygote.is_forking:
             return None
         workers = (worker.pid for worker in self._workers.living.values())
-        return {self._zygote.pid, *self._bubblewrap.pids, *workers}
+        return {*self._zygote.pids, *self._bubblewrap.pids, *workers}
 
     # --- endpoints --------------------------------------------------------------------------------
 

@@ -1,10 +1,14 @@
 """Start the zygote and have it fork: the node's end of the pipe that zygote.py serves.
 
 A zygote that dies takes nothing with it: its workers live on, and the next spawn starts another.
+
+When nobody has wanted a worker for a moment it is asked for a spare: the next worker, forked in
+advance. A spare is the node's child as all workers are, and is reaped here if it never becomes one.
 """
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,10 +23,16 @@ from plugin_worker.node.launcher import Order, Started, program_frame
 from plugin_worker.sandbox.confinement import Confinement
 from plugin_worker.zygote import BOOT, MAX_PACKET
 from protocol import failpoints
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, Timer
 from protocol.version import VERSION
 
+_SPARE: Final = msgpack.packb({"kind": "spare"})
+
 _PACKAGES: Final = ("protocol", "plugin_worker", "msgpack")
+
+CALM_S: Final = 0.05
+"""How long nobody wants a worker before a spare is made, seconds: a hundred plugins that start one
+after the other are not held up by it."""
 
 _DEAD: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 """What sending fails with when nobody is there to receive; anything else is not the zygote's."""
@@ -43,19 +53,25 @@ class ZygoteLink:
         self._asked: dict[int, Order] = {}
         self._has_served = False
         """Whether the living zygote was there when it was sent an order."""
+        self._calm = Timer(0.0, None)
+        self._is_sparing = False
+        """Whether it has been asked for a spare and has not answered."""
+        self._spares: dict[int, int] = {}
+        """Those that live, or have died while they may just become a worker: pidfds by pid."""
 
     @property
     def is_forking(self) -> bool:
-        """Whether there may be a worker whose pid nobody knows yet."""
-        return bool(self._asked)
+        """Whether there may be a child whose pid nobody knows yet."""
+        return bool(self._asked) or self._is_sparing
 
     @property
-    def pid(self) -> int:
-        """The process that forks, or 0."""
-        return 0 if self._process is None else self._process.pid
+    def pids(self) -> set[int]:
+        """The process that forks, and what it has forked that is no worker: the node's children."""
+        return {*self._spares} if self._process is None else {self._process.pid, *self._spares}
 
     def launch(self, order: Order) -> None:
         """Have a worker forked, starting a zygote first if there is none."""
+        self._calm.cancel()
         self._orders.append(order)
         if self._socket is None:
             self._start()
@@ -63,6 +79,8 @@ class ZygoteLink:
 
     def close(self) -> None:
         """Hang up; the zygote leaves."""
+        self._calm.cancel()
+        self._is_sparing = False
         if self._socket is not None:
             self._reactor.forget(self._socket.fileno())
             self._socket.close()
@@ -73,6 +91,9 @@ class ZygoteLink:
             self._process.kill()
             self._process.wait()
             self._process = None
+        for pid in tuple(self._spares):
+            signal.pidfd_send_signal(self._spares[pid], signal.SIGKILL)
+            self._bury(pid)
 
     def _start(self) -> None:
         try:
@@ -156,13 +177,56 @@ class ZygoteLink:
                 f"the zygote speaks protocol {theirs}, the node {VERSION}; restart the host"
             )
             return
+        if "spare" in answer:
+            self._is_sparing = False
+            self._keep(answer["spare"])
+            return
         order = self._asked.pop(answer.get("incarnation", -1), None)
         if order is None:
             return
         if "error" in answer:
             order.failed(answer["error"])
         else:
+            self._let_go(answer["pid"])
             order.started(Started(pid=answer["pid"]))
+        if not self._asked and not self._orders:
+            self._calm = self._reactor.call_later(CALM_S, self._ask_spare)
+
+    # --- the spare --------------------------------------------------------------------------------
+
+    def _ask_spare(self) -> None:
+        if self._socket is None or self._spares:
+            return
+        try:
+            self._socket.send(_SPARE)
+        except OSError:  # it is gone, which reading tells; or it has much to do
+            return
+        self._is_sparing = True
+
+    def _keep(self, pid: int) -> None:
+        """Hold a spare by what can only be it; 0 is none."""
+        if not pid:
+            return
+        try:
+            self._spares[pid] = pidfd = os.pidfd_open(pid)
+        except OSError:
+            return  # no descriptor left: it ends as an orphan
+        self._reactor.watch(pidfd, lambda: self._spare_ended(pid))
+
+    def _let_go(self, pid: int) -> None:
+        """It is a worker now, if it was a spare, and reaped by who holds that."""
+        pidfd = self._spares.pop(pid, -1)
+        if pidfd >= 0:
+            self._reactor.forget(pidfd)
+            os.close(pidfd)
+
+    def _spare_ended(self, pid: int) -> None:
+        if not self._asked:  # or it may have died as a worker, whose end is told elsewhere
+            self._bury(pid)
+
+    def _bury(self, pid: int) -> None:
+        os.waitid(os.P_PIDFD, self._spares[pid], os.WEXITED)
+        self._let_go(pid)
 
     def _refuse(self, why: str) -> None:
         self.close()

@@ -66,9 +66,9 @@ def test_a_daemon_killed_between_an_order_to_spawn_and_its_news(run: Run, tmp_pa
     run.start_daemon()
     (result,) = loading.outcome()
     assert result.ok, result
-    workers = [child.pid for child in children(node_of(host))]
-    assert len(workers) == 2, "the zygote and one worker"
-    assert host.get("gated").pid in workers
+    forked = {child.pid for child in children(node_of(host))}
+    assert len(forked) <= 3, "the zygote, one worker and a spare"
+    assert host.get("gated").pid in forked
     assert (gated.lives, host.get("gated").restarts) == (1, 0)
 
 
@@ -104,6 +104,7 @@ def test_adoption_restarts_nothing(run: Run, tmp_path: Path) -> None:
     assert all_ready(host.load([one.path for one in crowd]))
     before = lives(host)
     node = psutil.Process(node_of(host))
+    eventually(lambda: len(node.children()) == 12)  # with the zygote and a spare
     family = {child.pid for child in node.children()}
     run.kill_daemon()
     run.start_daemon()

@@ -15,7 +15,7 @@ import pytest
 
 from protocol.process import start_time_of
 from spiral_host import Host
-from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
+from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin, zygote_of
 from tests.immunity.parts import Gated, children, node_of
 
 ROOT = Path(__file__).parents[2]
@@ -212,7 +212,6 @@ def test_the_parent_of_a_worker_is_no_thread_that_can_end(run: Run) -> None:
     """
     host = run.embed("polite")
     stub, worker = host.get_service("polite"), host.get("polite").pid
-    (zygote,) = {child.pid for child in children(node_of(host))} - {worker}
-    kill(zygote)
+    kill(zygote_of(host))
     assert stub.pid() == worker
     assert host.restart("polite").ok

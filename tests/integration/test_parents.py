@@ -18,20 +18,13 @@ from tests.hosts import (
     eventually,
     kill,
     plugin,
+    zygote_of,
 )
 
 
 def node_pid(host: Host) -> int:
     pid: int = host.status()["node_pid"]
     return pid
-
-
-def zygote_of(host: Host) -> int:
-    """Find the node's one child that is no worker."""
-    workers = {plugin.pid for plugin in host.list_plugins()}
-    children = {child.pid for child in psutil.Process(node_pid(host)).children()}
-    (zygote,) = children - workers
-    return zygote
 
 
 def test_the_node_is_the_real_parent(run: Run) -> None:

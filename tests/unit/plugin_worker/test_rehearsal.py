@@ -1,0 +1,27 @@
+import sys
+import threading
+from pathlib import Path
+
+from plugin_worker.rehearsal import rehearse
+
+
+def test_it_leaves_nothing() -> None:
+    """
+    Neither a descriptor, which would be closed when it is another's, nor a thread, nor a path.
+    """
+    rehearse()  # what is made once and kept
+    before = _descriptors(), threading.active_count(), list(sys.path), len(sys.modules)
+    rehearse()
+    after = _descriptors(), threading.active_count(), list(sys.path), len(sys.modules)
+    assert after == before
+
+
+def _descriptors() -> dict[int, str]:
+    return {fd: link for fd in range(256) if (link := _link(fd))}
+
+
+def _link(fd: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+    except FileNotFoundError:
+        return ""
