@@ -86,7 +86,7 @@ class Lane:
     def release(self) -> bool:
         """Send what was gathered, and gather no more; as `send` otherwise."""
         gathered, self._gathered = self._gathered, None
-        return self._leave(gathered) if gathered else True
+        return self._write(gathered) if gathered else True
 
     def _write(self, frames: bytes | bytearray) -> bool:
         if self._gathered is not None:
@@ -94,9 +94,6 @@ class Lane:
             if len(self._gathered) < _CHUNK:
                 return True
             frames, self._gathered = self._gathered, None
-        return self._leave(frames)
-
-    def _leave(self, frames: bytes | bytearray) -> bool:
         if self._out:
             return self._keep(frames)
         try:
@@ -168,20 +165,23 @@ class Lane:
         Raises:
             RemoteProtocolError: The peer announces a frame that is too long.
         """
-        here, start = self._in, self._at + _HEAD
-        if start > len(here):
+        here, at = self._in, self._at
+        known = len(here)
+        start = at + _HEAD
+        if start > known:
             return None
-        (length,) = _unpack_length(here, self._at)
-        if length > MAX_MESSAGE:
-            raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
+        (length,) = _unpack_length(here, at)
         end = start + length
-        if end < len(here):
+        if end < known:  # then it cannot be too long: no more is read than the rest of a frame
             self._at = end
-        elif end == len(here):
+        elif length > MAX_MESSAGE:
+            raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
+        elif end == known:
             self._in, self._at = b"", 0
         else:
             return None
-        return bytes(here[start:end])
+        frame = here[start:end]
+        return frame if type(frame) is bytes else bytes(frame)
 
     def _add(self, chunk: bytes) -> None:
         if not self._in:
