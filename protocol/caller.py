@@ -132,6 +132,7 @@ class Caller:
     ) -> Future:
         """Make one call without waiting for its outcome.
 
+        It leaves at once: what was gathered nobody would send, should this thread go off computing.
         Waits only while this thread has `CREDITS` calls under way to the same callee.
 
         Raises:

@@ -127,6 +127,54 @@ class TestLane:
         assert received == [b"a" * MAX_MESSAGE, b"b"]
         assert one.flush()
 
+    def test_what_is_gathered_leaves_together(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        Nothing leaves before it is released, and then all of it in its order.
+        """
+        one, other = pair
+        one.gather()
+        assert one.send(b"first")
+        one.gather()
+        assert one.send(b"second")
+        assert (other.receive(), one.is_gathering) == (None, True)
+
+        assert one.release()
+        assert [other.receive(), other.receive(), other.receive()] == [b"first", b"second", None]
+        assert one.send(b"third")
+        assert (other.receive(), one.is_gathering) == (b"third", False)
+
+    def test_what_is_gathered_is_bounded(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        Much of it leaves by itself, and what follows does not overtake what there was no room for.
+        """
+        one, other = pair
+        one.gather()
+        one.send(b"a" * MAX_MESSAGE)
+        assert (one.is_gathering, one.has_unsent) == (False, True)
+        one.gather()
+        one.send(b"b")
+        assert not one.release()
+        received: list[bytes] = []
+        while len(received) < 2:
+            one.flush()
+            if (body := other.receive()) is not None:
+                received.append(body)
+
+        assert received == [b"a" * MAX_MESSAGE, b"b"]
+
+    def test_nothing_gathered_is_sent_to_a_peer_that_is_gone(self, pair: tuple[Lane, Lane]) -> None:
+        """
+        Whoever releases it is told, and it is told once.
+        """
+        one, other = pair
+        one.gather()
+        one.send(b"first")
+        other.close()
+
+        with pytest.raises(BrokenPipeError):
+            one.release()
+        assert one.release()
+
     def test_a_peer_that_does_not_read_is_given_up(self, pair: tuple[Lane, Lane]) -> None:
         """
         What waits for a peer is bounded.
