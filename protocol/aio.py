@@ -27,7 +27,7 @@ from protocol.exchange import CalleeGone, begin, release, take_exported
 from protocol.future import Inbox, Made, What
 from protocol.line import Line, Pending
 from protocol.running import until_told
-from protocol.turn import CURRENT
+from protocol.turn import CURRENT, TURN
 
 if TYPE_CHECKING:
     from protocol.caller import Caller
@@ -165,8 +165,12 @@ class Awaited:
         self._sent = next(reversed(line.pending))
         line.lane.gather()
         self._loop.call_soon(self._release, line)
+        if TURN.reactor is not None:
+            TURN.reactor.unsent[self] = partial(self._release, line)
 
     def _release(self, line: Line) -> None:
+        if TURN.reactor is not None:
+            TURN.reactor.unsent.pop(self, None)
         if line.is_lost or not line.lane.is_gathering:
             return
         try:

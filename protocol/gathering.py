@@ -38,13 +38,13 @@ class Gathering:
         self.line = line
         self._since = self._last = monotonic()
         line.lane.gather()
-        self._reactor.before_wait = self.release
+        self._reactor.unsent[self] = self.release
 
     def release(self) -> None:
         """Send what was gathered, if anything is, and gather no more."""
         line, self.line = self.line, None
         if line is not None:
-            self._reactor.before_wait = None
+            self._reactor.unsent.pop(self, None)
             line.release()
 
     def run(self, line: "Line", call: "Call", target: Target) -> None:

@@ -74,8 +74,9 @@ class Reactor:
         """Whether `run` is to go on inside an asyncio loop; there is no way back."""
         self.meanwhile: Callable[[], bool] | None = None
         """Does what must not wait until `wait_for` returns; says whether there was any of it."""
-        self.before_wait: Callable[[], object] | None = None
-        """Sends what must not wait until `wait_for` returns."""
+        self.unsent: dict[object, Callable[[], object]] = {}
+        """What sends what was gathered, by who has gathered it: nobody waits while it is kept, and
+        nothing is called back for that may take long and has nothing to do with it."""
         self.loop: AbstractEventLoop | None = None
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -155,8 +156,8 @@ class Reactor:
         Returns:
             Whether anything has happened; False when `time.monotonic()` has reached `deadline`.
         """
-        if self.before_wait is not None:
-            self.before_wait()
+        if self.unsent:
+            self._send_unsent()
         if self.meanwhile is not None and self.meanwhile():
             return True
         left = deadline - time.monotonic()
@@ -216,6 +217,8 @@ class Reactor:
 
         def turn_once() -> None:
             nonlocal timer
+            if self.unsent:  # by tasks; a callback may keep the thread
+                self._send_unsent()
             self.turn(0)
             if self._is_nudged:
                 self._is_nudged = False
@@ -244,6 +247,10 @@ class Reactor:
     def close(self) -> None:
         """Let go of the kernel's side; watched descriptors stay open."""
         self._epoll.close()
+
+    def _send_unsent(self) -> None:
+        while self.unsent:
+            self.unsent.popitem()[1]()
 
     def _update(self, fd: int) -> None:
         events = select.EPOLLIN if fd in self._readers else 0

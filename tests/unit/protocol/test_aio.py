@@ -16,6 +16,7 @@ from protocol.errors import (
     UsageError,
     WorkerLost,
 )
+from protocol.reactor import Reactor
 from protocol.turn import TURN
 from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
@@ -187,6 +188,29 @@ class TestCall:
             await asyncio.gather(*tasks)
 
         run(work)
+
+    def test_they_leave_before_a_handler_of_the_thread_runs(
+        self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Its reactor knows what is unsent, for as long as it is.
+        """
+        reactor = Reactor()
+        monkeypatch.setattr(TURN, "reactor", reactor)
+
+        async def work() -> None:
+            tasks = [asyncio.ensure_future(_get(math.aio.add(n))) for n in range(3)]
+            await until(lambda: reactor.unsent)
+            (send,) = reactor.unsent.values()
+            send()
+            calls = wire.peer.hear_all()
+            assert (len(calls), reactor.unsent) == (3, {})
+            for call in calls:
+                wire.peer.say(call[0], 0, None)
+            await asyncio.gather(*tasks)
+
+        run(work)
+        reactor.close()
 
     def test_calls_that_could_not_leave_are_made_again(
         self, scripted: Scripted, math: Dynamic, wire: Wire

@@ -87,8 +87,8 @@ def math(process: Process, callee: Callee, service: Service, monkeypatch: Dynami
 
         def wait(deadline: float) -> bool:
             """Let the caller act; the callee waits."""
-            if callee.reactor.before_wait is not None:
-                callee.reactor.before_wait()
+            for send in tuple(callee.reactor.unsent.values()):
+                send()
             with callee.is_left():
                 if (frame := line.lane.receive()) is not None:
                     line.take(frame)

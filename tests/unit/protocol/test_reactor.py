@@ -309,6 +309,42 @@ class TestRun:
         with pytest.raises(EOFError):
             reactor.run(lambda: False)
 
+    def test_what_tasks_have_gathered_leaves_before_anything_is_called_back(
+        self, reactor: Reactor, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        """
+        A callback may keep the thread, and what is unsent would wait for it.
+        """
+        one, other = pair
+        seen: list[str] = []
+
+        def readable() -> None:
+            seen.append("read")
+            reactor.nudge()
+
+        def step() -> bool | None:
+            if reactor.loop is None:
+                reactor.needs_asyncio = True
+                reactor.watch(one.fileno(), readable)
+                reactor.unsent["tasks"] = lambda: seen.append("sent")
+                other.send(b"x")
+            return None if "read" in seen else False
+
+        reactor.run(step)
+
+        assert seen[:2] == ["sent", "read"]
+
+    def test_who_waits_sends_what_was_gathered(self, reactor: Reactor) -> None:
+        """
+        Also when there is no time left to wait.
+        """
+        seen: list[str] = []
+        reactor.unsent["answers"] = lambda: seen.append("sent")
+
+        assert not reactor.wait_for(-1, 0.0)
+        assert not reactor.wait_for(-1, 0.0)
+        assert seen == ["sent"]
+
     def test_tasks_that_are_left_run_their_finally(self, reactor: Reactor) -> None:
         """
         When all is over, nothing is left hanging, and the loop is closed.
