@@ -12,6 +12,7 @@ import pytest
 
 from protocol.messages import (
     AllTold,
+    Denied,
     EndWorker,
     ExitSeen,
     Heard,
@@ -194,7 +195,8 @@ class TestSilence:
 class TestFigures:
     def test_descriptors_are_counted_by_the_worker(self, node: NodeRun) -> None:
         """
-        It says how many it has when it is asked for a sign of life; before, nobody knows.
+        It says how many it has when it is asked for a sign of life; before, nobody knows. Nothing
+        is refused to it for that.
         """
         one = patient(node)
         assert self.sample(node).descriptors is None
@@ -203,6 +205,7 @@ class TestFigures:
             assert time.monotonic() < until
             node.daemon.listen(0.2)
         assert said == psutil.Process(one.worker.pid).num_fds()
+        assert not [word for word in node.daemon.heard if isinstance(word, Denied)]
 
     def sample(self, node: NodeRun) -> Sample:
         known = sum(isinstance(message, Samples) for message in node.daemon.heard)

@@ -1,5 +1,7 @@
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from plugin_worker.presence import Presence, open_descriptors
 from plugin_worker.sandbox import kernel
 from protocol.messages import Ping, Pong
+from tests.zygote_pair import ROOT
 
 
 def is_open(fd: int) -> bool:
@@ -54,17 +57,23 @@ class TestPresence:
 
 
 class TestDescriptors:
-    @pytest.mark.parametrize("sees_proc", [True, False])
-    def test_each_one_counts(self, monkeypatch: pytest.MonkeyPatch, *, sees_proc: bool) -> None:
+    @pytest.mark.parametrize("told", [None, 0, "nothing"])
+    def test_each_one_counts(self, monkeypatch: pytest.MonkeyPatch, told: object) -> None:
         """
-        Also where /proc is out of reach, and whatever may be done with them.
+        Also where /proc is out of reach or does not tell, and whatever may be done with them.
         """
-        if not sees_proc:
 
-            def refuse(_: str) -> list[str]:
+        def tell(_: str) -> os.stat_result:
+            if told:
                 raise PermissionError
+            return os.stat_result((0,) * 10)
 
-            monkeypatch.setattr(os, "listdir", refuse)
+        with monkeypatch.context() as patched:
+            if told is not None:
+                patched.setattr(os, "stat", tell)
+            self.count()
+
+    def count(self) -> None:
         before = open_descriptors()
         ends = [*os.pipe(), os.open("/dev/null", os.O_WRONLY)]
         os.close(ends.pop(0))  # the other end of a broken pipe is one all the same
@@ -72,6 +81,19 @@ class TestDescriptors:
         for fd in ends:
             os.close(fd)
         assert open_descriptors() == before
+
+    def test_no_file_is_tried_for_it(self) -> None:
+        """
+        What a confined worker is refused is told of its plugin, which has tried nothing.
+        """
+        program = (
+            "import sys; from plugin_worker.presence import open_descriptors; open_descriptors();"
+            "sys.addaudithook(lambda event, _: print(event)); open_descriptors()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert not {"open", "os.listdir", "os.scandir"} & set(done.stdout.split())
 
     def test_only_those_below_the_bound_are_seen(self) -> None:
         """
