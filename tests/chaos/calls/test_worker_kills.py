@@ -41,7 +41,7 @@ def test_every_call_has_one_outcome(run: Run, tmp_path: Path, scale: Scale, tell
     )
     assert account.wrong == []
     assert zombies == 0
-    assert account.outcomes["WorkerLost"], "no kill fell into a call"
+    assert any("WorkerLost" in outcome for outcome in account.outcomes), "no kill fell into a call"
 
 
 def test_a_fault_would_be_found(run: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ threads and memory those of the daemon and the node: workers come and go, and ta
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,6 +18,7 @@ from typing import Final
 import psutil
 
 _NUMBER: Final = re.compile(r"\d+")
+_OF_A_NODE: Final = re.compile(r"/spiral-host/(\d+)\.")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
@@ -58,9 +59,9 @@ def take(lasting: dict[str, int], folder: Path, *kept: str) -> Census:
         for child in process.children():
             if child.pid not in lasting.values():
                 counts[f"{part}: {_state(child)}"] += 1
-        for group in _cgroups(pid):
+        for group in _cgroups(pid, lasting.values()):
             counts[f"cgroup {group}"] += 1
-    for path in (it.relative_to(folder) for it in folder.rglob("*")):
+    for path in (it.relative_to(folder) for it in _below(folder)):
         if path.parts[0] not in kept:
             counts[f"file {_NUMBER.sub('#', str(path))}"] += 1
     return Census(counts, memory)
@@ -96,12 +97,20 @@ def _state(process: psutil.Process) -> str:
     return "zombies"
 
 
-def _cgroups(pid: int) -> Iterator[str]:
-    """Name the groups below a process's own."""
+def _cgroups(pid: int, ours: Collection[int]) -> Iterator[str]:
+    """Name the groups below a process's own, but for those that another host's node has made."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         own = _CGROUPS / controllers / path.lstrip("/")
         if path != "/":  # those below the root are everybody's
-            yield from (
-                _NUMBER.sub("#", str(below)) for below in own.glob("**/*") if below.is_dir()
-            )
+            for below in _below(own):
+                node = _OF_A_NODE.search(str(below))
+                if below.is_dir() and (node is None or int(node[1]) in ours):
+                    yield _NUMBER.sub("#", str(below))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Give what lies in a folder; what is removed just then is passed over."""
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(where, name)
