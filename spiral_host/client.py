@@ -407,7 +407,13 @@ class Connection:
         """Open a line for the calling thread."""
         left = max(0.0, deadline - time.monotonic())
         wait_s = left if wait else 0.0
-        opened = self._resolve(service, wait_s, min(wait_s + GRACE_S, left + LATE_S))
+        try:
+            opened = self._resolve(service, wait_s, min(wait_s + GRACE_S, left + LATE_S))
+        except NoDaemon:
+            if self._gone or self._is_over or time.monotonic() < deadline:
+                raise
+            # Nothing is known of a daemon but that it had no time to answer.
+            raise ServiceUnavailable(service, "nobody has said in time who offers it") from None
         if opened is None:
             raise ServiceUnavailable(service, "nobody offers it; see: spiral-host services")
         return opened

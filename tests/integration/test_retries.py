@@ -11,7 +11,9 @@ import pytest
 
 from protocol.throttle import ATTEMPTS
 from spiral_host import Host, RemoteError, ServiceUnavailable, WorkerLost
-from tests.hosts import DEADLINE, all_ready, eventually, kill, plugin
+from tests.actors import Aside
+from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
+from tests.immunity.parts import stopped
 
 AT_ONCE_S = 2.0
 """Far less than the deadline of a call, on a machine that is busy with other tests."""
@@ -161,6 +163,20 @@ class TestWhileNobodyOffersIt:
         down.unlink()
         assert mortal.add(1, 2) == 3
         assert mortal.begun() == 1
+
+
+class TestWhileTheDaemonIsBusy:
+    def test_a_call_waits_no_longer_than_it_may(self, run: Run) -> None:
+        """A daemon that has no time to say who offers a service is not said to be gone."""
+        host = run.start("mortal")
+        stub = host.get_service("mortal")
+        assert stub.add(1, 2) == 3
+        with stopped(run.daemon.pid):
+            in_a_thread = Aside(lambda: stub.add(1, 2, timeout=0.2))  # each has a lane of its own
+            error = in_a_thread.outcome()
+        assert isinstance(error, ServiceUnavailable), error
+        assert Aside(lambda: stub.add(1, 2)).outcome() == 3
+        assert stub.begun() == 2
 
 
 class TestAfterUnload:
