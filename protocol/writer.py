@@ -75,6 +75,8 @@ class Writer:
         self._is_busy = True
         token = CURRENT.set(self._current)
         try:
+            if self._line.lane.is_gathering:
+                self._line.release()  # nobody knows when the next item is
             self._write_on()
         finally:
             CURRENT.reset(token)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from protocol import failpoints
+from protocol.calls import CREDIT, WINDOW
 from protocol.gathering import HOLD_S, QUICK_S
 from protocol.running import DOUBT, is_cancelled
 from tests.clock import Clock
@@ -23,6 +24,20 @@ class Steps:
         self.plan.get(number, int)()
         self.told += [number for number, _ in self.peer.outcomes()]
         return number
+
+
+class _Stream:
+    """A service of one stream, which notes what has been heard of it before each item."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.heard: list[list[object]] = []
+
+    def rows(self) -> Iterator[int]:
+        for number in range(WINDOW + 3):
+            if number > WINDOW:
+                self.heard.append([parts[2] for parts in self.peer.hear_all()])
+            yield number
 
 
 @pytest.fixture
@@ -143,6 +158,23 @@ class TestGathering:
 
         assert together(callee, peer, 100, 101) == [101]
         assert steps.told == [100]
+
+    def test_no_item_waits_for_the_next(self, callee: Callee, peer: Peer, steps: Steps) -> None:
+        """
+        A stream that goes on among calls says each item as it comes: nobody knows when the next is.
+        """
+        stream = _Stream(peer)
+        callee.servant.offer("rows", stream)
+        peer.call(100, "rows", service="rows")
+        callee.turn()
+        peer.hear_all()
+        peer.say(100, CREDIT, 3)
+        peer.call(101, "step", 101)
+        callee.turn()
+
+        assert stream.heard == [[WINDOW], [WINDOW + 1]]
+        assert steps.told == [100]
+        assert peer.outcomes() == [(101, 101)]
 
     def test_a_caller_that_is_gone_ends_its_lane(
         self, callee: Callee, peer: Peer, steps: Steps
