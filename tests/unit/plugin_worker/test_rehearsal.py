@@ -2,7 +2,10 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from plugin_worker.rehearsal import rehearse
+from protocol import failpoints
 
 
 def test_it_leaves_nothing() -> None:
@@ -14,6 +17,17 @@ def test_it_leaves_nothing() -> None:
     rehearse()
     after = _descriptors(), threading.active_count(), list(sys.path), len(sys.modules)
     assert after == before
+
+
+def test_it_passes_no_failpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    They are the worker's that it becomes; a rehearsal that hits one ends early, or is one too many.
+    """
+    passed: list[str] = []
+    monkeypatch.setattr(failpoints, "ARMED", True)
+    monkeypatch.setattr(failpoints, "hit", passed.append)
+    rehearse()
+    assert (passed, failpoints.ARMED) == ([], True)
 
 
 def _descriptors() -> dict[int, str]:
