@@ -189,8 +189,11 @@ class ZygoteLink:
         else:
             self._let_go(answer["pid"])
             order.started(Started(pid=answer["pid"]))
-        if not self._asked and not self._orders:
-            self._calm = self._reactor.call_later(CALM_S, self._ask_spare)
+        if not self._asked:
+            for pid in self._spares:  # those that have died were not any worker
+                self._watch(pid)
+            if not self._orders:
+                self._calm = self._reactor.call_later(CALM_S, self._ask_spare)
 
     # --- the spare --------------------------------------------------------------------------------
 
@@ -208,10 +211,13 @@ class ZygoteLink:
         if not pid:
             return
         try:
-            self._spares[pid] = pidfd = os.pidfd_open(pid)
+            self._spares[pid] = os.pidfd_open(pid)
         except OSError:
             return  # no descriptor left: it ends as an orphan
-        self._reactor.watch(pidfd, lambda: self._spare_ended(pid))
+        self._watch(pid)
+
+    def _watch(self, pid: int) -> None:
+        self._reactor.watch(self._spares[pid], lambda: self._spare_ended(pid))
 
     def _let_go(self, pid: int) -> None:
         """It is a worker now, if it was a spare, and reaped by who holds that."""
@@ -221,7 +227,9 @@ class ZygoteLink:
             os.close(pidfd)
 
     def _spare_ended(self, pid: int) -> None:
-        if not self._asked:  # or it may have died as a worker, whose end is told elsewhere
+        if self._asked:  # it may have died as a worker, whose end is told elsewhere
+            self._reactor.forget(self._spares[pid])  # or we would be told that all the time
+        else:
             self._bury(pid)
 
     def _bury(self, pid: int) -> None:

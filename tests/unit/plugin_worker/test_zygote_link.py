@@ -202,6 +202,24 @@ def test_a_spare_that_dies_when_it_may_be_a_worker(process: int, link: Link) -> 
     assert os.waitpid(process, 0) == (process, signal.SIGKILL)
 
 
+def test_a_spare_that_dies_while_the_zygote_forks_another(process: int, link: Link) -> None:
+    """
+    It is heard of once, however long the zygote takes; then it is reaped.
+    """
+    spare(link, process)
+    link.order(2)
+    os.kill(process, signal.SIGKILL)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    link.reactor.turn(0)
+    began = time.monotonic()
+    link.reactor.turn(0.1)
+    assert time.monotonic() - began >= 0.1
+    link.answer(incarnation=2, pid=8)
+    link.turn_until(lambda: process not in link.pids)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process, 0)
+
+
 def test_a_spare_ends_with_the_link(process: int, link: Link) -> None:
     """
     Nothing is left of it when the node leaves.
