@@ -198,8 +198,9 @@ class Connection:
             return
         self._flush()
         self.caller.close()
-        self._is_over = True
-        os.eventfd_write(self._wake, 1)
+        with self._waking:  # the thread may see that it is over before it is woken, and leave
+            self._is_over = True
+            os.eventfd_write(self._wake, 1)
         if self._thread is not threading.current_thread():
             self._thread.join()
         self.attendant.close()

@@ -1,6 +1,9 @@
 """A node or a daemon that reaches its limit of descriptors refuses, says so, and goes on."""
 
+import os
 import resource
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -27,6 +30,28 @@ def limited(pid: int, spare: int) -> Iterator[int]:
         yield limit
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+class TestApplication:
+    def test_a_connection_that_is_closed_wakes_nothing_that_it_has_closed(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Its thread may see that all is over before it is woken; it leaves when it has been.
+        """
+        host = run.start()
+        (thread,) = (it for it in threading.enumerate() if it.name == "spiral-host")
+        wake = os.eventfd_write
+
+        def wake_early(fd: int, value: int) -> None:
+            wake(fd, value)
+            if sys._getframe(1).f_code.co_name == "close":
+                thread.join(0.2)  # it would be through with leaving
+                wake(fd, value)
+
+        monkeypatch.setattr(os, "eventfd_write", wake_early)
+        host.close()
+        assert not thread.is_alive()
 
 
 class TestNode:
