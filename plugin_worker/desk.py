@@ -17,6 +17,7 @@ from typing import Any, Final
 from protocol.arena import Arena
 from protocol.deaths import CAUSE_S, Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
+from protocol.gathering import release_gathered
 from protocol.messages import (
     FROM_ENDPOINT,
     FROM_WORKER,
@@ -207,6 +208,7 @@ class Desk:
         return self._wait(_Slot(b""), name, say, timeout)
 
     def _wait(self, slot: _Slot, name: str, say: Callable[[], object], timeout: float) -> Any:  # noqa: ANN401
+        release_gathered()
         self._slots[name] = slot
         try:
             say()

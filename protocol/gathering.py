@@ -3,13 +3,14 @@
 Nobody knows beforehand how long a handler will take. So answers that are ready wait for the next
 one only if its method was quick the last few times, and only until the oldest is `HOLD_S` old.
 A method that was always quick and once is not holds them up once. A thread that waits, or asks
-whether its call was cancelled, sends them first.
+whether its call was cancelled, sends them first: what it waits for may need them.
 """
 
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from protocol.running import DOUBT, Target, run
+from protocol.turn import TURN
 
 if TYPE_CHECKING:
     from protocol.calls import Call
@@ -21,6 +22,13 @@ QUICK_S: Final = 0.0002
 
 HOLD_S: Final = 0.0005
 """How old an answer may be when the next handler begins, seconds."""
+
+
+def release_gathered() -> None:
+    """Send what this thread has gathered, before it waits for something that is no call."""
+    reactor = TURN.reactor
+    if reactor is not None and reactor.before_wait is not None:
+        reactor.before_wait()
 
 
 class Gathering:

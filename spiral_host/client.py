@@ -32,6 +32,7 @@ from protocol.errors import (
     from_wire,
 )
 from protocol.eventbus import EventBus
+from protocol.gathering import release_gathered
 from protocol.line import Line, line_of
 from protocol.link import DaemonLink
 from protocol.messages import (
@@ -333,6 +334,7 @@ class Connection:
 
         if self._is_over:
             raise NoDaemon(str(self.run_dir), "the connection was closed")
+        release_gathered()
         self.do(send)
         try:
             return future.result(timeout)

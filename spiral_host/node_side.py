@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from protocol.arena import Arena
 from protocol.deaths import CAUSE_S, Deaths
 from protocol.errors import NoDaemon, ProtocolError, from_wire
+from protocol.gathering import release_gathered
 from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
@@ -190,6 +191,7 @@ class NodeSide:
             self._asked[name] = future
             self.send(message)
 
+        release_gathered()
         self._thread.do(send)
         try:
             return future.result(timeout)

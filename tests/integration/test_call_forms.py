@@ -3,12 +3,15 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from protocol.calls import CREDITS, WINDOW
 from protocol.errors import LocalProtocolError, UsageError
+from protocol.reactor import Reactor
+from protocol.turn import TURN
 from spiral_host import Host, RemoteError
 from tests.hosts import DEADLINE, all_ready, eventually, plugin
 
@@ -166,6 +169,18 @@ class TestFromAnApplication:
         for thread in threads:
             thread.join(DEADLINE)
         assert right == [200] * 8
+
+
+def test_what_an_application_has_ready_leaves_before_it_asks(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers to calls that came together do not wait for the daemon's answer."""
+    left: list[bool] = []
+    with closing(Reactor()) as reactor:
+        reactor.before_wait = lambda: left.append(True)
+        monkeypatch.setattr(TURN, "reactor", reactor)
+        host.list_services()
+        assert left
 
 
 class TestFromAWorker:

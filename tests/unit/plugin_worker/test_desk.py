@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from unittest.mock import patch
 
 import psutil
@@ -41,7 +42,9 @@ from protocol.messages import (
     Unsubscribe,
 )
 from protocol.packets import Kind
+from protocol.reactor import Reactor
 from protocol.segments import SEALS
+from protocol.turn import TURN
 from protocol.umbilical import Umbilical
 
 MINUTE = 60.0
@@ -114,6 +117,19 @@ class TestAsking:
         node.relay(Answer("2", ["late"]))
         assert node.desk.ask(ListServices, MINUTE) == ["late"]
         assert node.frames() == [ListServices("1"), ListServices("2")]
+
+    def test_what_is_ready_leaves_first(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The answers to calls that came together do not wait for the answer to a question.
+        """
+        said: list[list[FromWorker]] = []
+        with closing(Reactor()) as reactor:
+            reactor.before_wait = lambda: said.append(node.frames())
+            monkeypatch.setattr(TURN, "reactor", reactor)
+            node.relay(Answer("1", []))
+            node.desk.ask(ListServices, MINUTE)
+
+        assert said == [[]]
 
     def test_a_refusal_is_raised(self, node: Node) -> None:
         """

@@ -1,12 +1,16 @@
 """A client's connection to its node: opened with a ticket, and given up when the node has gone."""
 
 import socket
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from protocol.messages import ClientWelcome
+from protocol.errors import NoDaemon
+from protocol.messages import ClientWelcome, Subscribe
 from protocol.reactor import Reactor
+from protocol.turn import TURN
 from spiral_host import node_side
 from spiral_host.node_side import NodeSide
 from tests.actors import Aside
@@ -48,6 +52,35 @@ def test_nobody_waits_for_the_word_of_a_node_that_has_gone(
         side.look()
         assert asking.outcome() == "unknown cause"
         assert side.cause_of_death(9) == "unknown cause"
+
+
+def test_what_is_ready_leaves_before_anybody_waits_for_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answers to calls that came together do not wait for the answer to a question."""
+    said: list[str] = []
+    with closing(Reactor()) as reactor:
+        reactor.before_wait = lambda: said.append("what is ready")
+        monkeypatch.setattr(TURN, "reactor", reactor)
+        side = NodeSide(reactor, OneThread(said), "run", lambda *_: None)
+        with pytest.raises(NoDaemon):
+            side.ask_node(lambda name: Subscribe(name, "Loss", 0, 0.0), DEADLINE)
+    assert said == ["what is ready", "the question"]
+
+
+class OneThread:
+    """Does at once what it is told."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def do(self, job: Callable[[], None]) -> None:
+        self._said.append("the question")
+        job()
+
+    def do_soon(self, job: object) -> None:
+        """Not called."""
+        raise AssertionError
 
 
 class NoThread:
