@@ -55,11 +55,13 @@ CREDIT: Final = int(Code.CREDIT)
 FREE: Final = int(Code.FREE)
 """The same as plain integers, for comparing a hundred thousand times a second."""
 
+CALL_PARTS: Final = 7
+"""Parts of a call as it was packed."""
+
 BEGIN: Final = 2
 """Parts of the word that a stream has begun; what comes of it too early is kept behind them."""
 
 _LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3, FREE: 3}
-_CALL_PARTS: Final = 7
 _LINK_PARTS: Final = 3
 _VALUE_PARTS: Final = 3
 
@@ -94,21 +96,23 @@ def is_call(parts: Any) -> bool:  # noqa: ANN401 - it is whatever the other side
     Raises:
         RemoteProtocolError: It is neither.
     """
-    if type(parts) is list and len(parts) > 1 and type(parts[0]) is int:
-        what = parts[1]
-        if type(what) is int and _LENGTHS.get(what) == len(parts):
-            return False
-        if len(parts) == _CALL_PARTS:
-            _, _, method, arguments, keywords, deadline, chain = parts
+    if type(parts) is list:
+        if len(parts) == CALL_PARTS:
+            number, service, method, arguments, keywords, deadline, chain = parts
             if (
-                type(what) is type(method) is str
+                type(service) is type(method) is str
                 and type(arguments) is list
-                and (keywords is None or type(keywords) is dict)
+                and type(number) is int
                 and type(deadline) is float
                 and -MAX_CLOCK < deadline < MAX_CLOCK  # not so: infinity, and what is no number
+                and (keywords is None or type(keywords) is dict)
                 and (chain is None or _is_chain(chain))
             ):
                 return True
+        elif len(parts) > 1 and type(parts[0]) is int:
+            code = parts[1]
+            if type(code) is int and _LENGTHS.get(code) == len(parts):
+                return False
     raise RemoteProtocolError("a frame that is neither a call nor a word about one")
 
 

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from protocol import failpoints
-from protocol.calls import CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
+from protocol.calls import CALL_PARTS, CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
 from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded, SpiralHostError
 from protocol.flight import label_of
 from protocol.places import explain_result
@@ -80,17 +80,17 @@ _LONGER: Final = {types.GeneratorType, types.CoroutineType, types.AsyncGenerator
 
 def run(line: "Line", call: Call, target: Target) -> None:
     """Carry out a call, or begin to; whatever it raises goes to its caller."""
-    number, _, _, arguments, keywords, deadline, chain, *functions = call
+    number, arguments, keywords, deadline = call[0], call[3], call[4], call[5]
     if deadline < monotonic():
         _refuse(line, number, target, DeadlineExceeded(target.name, 0.0))
         return
-    if len(line.running) >= CREDITS:  # an honest caller waits before
+    running = line.running
+    if len(running) >= CREDITS:  # an honest caller waits before
         _refuse(line, number, target, Overloaded(target.name, 0.1))
         return
-    current = Current((*(chain or ()), [line.peer, number, line.peer_name]), deadline, line, number)
-    if functions:
-        current.callbacks = functions[0]
-    line.running[number] = current
+    running[number] = current = Current(call[6], deadline, line, number)
+    if len(call) > CALL_PARTS:
+        current.callbacks = call[CALL_PARTS]
     current.slot = target.counter.enter(line.peer, number, deadline, target.label)
     token = CURRENT.set(current)
     try:

@@ -9,6 +9,7 @@ what `asyncio.to_thread` runs for it, has its own.
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -35,9 +36,9 @@ class Current:
     """One call while it is being served.
 
     Attributes:
-        chain: The calls that led here, outermost first, this one last.
         deadline: When its caller stops waiting, `time.monotonic()` seconds.
         line: Where it came from, and `number` its number there.
+        led: The calls that led to it, outermost first.
     """
 
     is_cancelled = False
@@ -52,12 +53,20 @@ class Current:
     """The functions that came as its arguments; they hold as long as it runs."""
 
     def __init__(
-        self, chain: tuple[Link, ...], deadline: float, line: "Line | None", number: int
+        self, led: Sequence[Link] | None, deadline: float, line: "Line | None", number: int
     ) -> None:
-        self.chain = chain
+        self.led = led
         self.deadline = deadline
         self.line = line
         self.number = number
+
+    @cached_property
+    def chain(self) -> tuple[Link, ...]:
+        """The calls that lead to whatever it calls: itself last. Most calls make no others."""
+        line, led = self.line, self.led or ()
+        if line is None:
+            return tuple(led)
+        return *led, [line.peer, self.number, line.peer_name]
 
     def cancel(self) -> None:
         """Note that nobody wants the answer; harmless when said again."""
