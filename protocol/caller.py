@@ -102,7 +102,8 @@ class Caller:
         if self.rate is not None:
             self.rate.take(str(method))
         current = CURRENT.get()
-        deadline = min(monotonic() + method.timeout, current.deadline)
+        deadline = monotonic() + method.timeout
+        deadline = min(deadline, current.deadline)
         attempts = 0
         while True:
             line = self.lines.by_service.get(method.service) or self._open(method, deadline)

@@ -29,6 +29,8 @@ _KEPT_BUFFER: Final = 4 * MAX_MESSAGE
 """A packer keeps the memory of the largest value it has packed; beyond this it is made anew."""
 
 
+_unpack: Final = msgpack.unpackb
+
 FUNCTION: Final = 3
 """msgpack's extension type of a function that came as an argument: msgpack of its number."""
 
@@ -94,7 +96,6 @@ class Carrier:
         if functions is not None:
             self._turn = partial(_turn, functions, self._turn)
             self._extension = partial(_extend, functions, self._extension)
-        self._new_unpacker()
         self._packer = new_packer(self._turn)
 
     # --- to the peer ------------------------------------------------------------------------------
@@ -162,30 +163,11 @@ class Carrier:
             RemoteProtocolError: It is no value, or names shared memory that is not there.
         """
         try:
-            if len(frame) > LARGE:
-                return msgpack.unpackb(frame, ext_hook=self._extension, strict_map_key=False)
-            self._feed(frame)
-            value = self._next()
-            self._fed += len(frame)
-            if self._tell() != self._fed:
-                raise RemoteProtocolError("not a message: more than one value")
-        except Exception as error:
-            self._new_unpacker()
-            if isinstance(error, RemoteProtocolError):
-                raise
+            return _unpack(frame, ext_hook=self._extension, strict_map_key=False)
+        except RemoteProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - msgpack has five kinds for bad input
             raise RemoteProtocolError(f"not a message: {type(error).__name__}: {error}") from None
-        return value
-
-    def _new_unpacker(self) -> None:
-        # One that is kept takes half the time of one made for each frame.
-        unpacker = msgpack.Unpacker(
-            ext_hook=self._extension,
-            strict_map_key=False,
-            read_size=LARGE,
-            max_buffer_size=2 * LARGE,
-        )
-        self._feed, self._next, self._tell = unpacker.feed, unpacker.unpack, unpacker.tell
-        self._fed = 0
 
     def returned(self, leases: object) -> None:
         """Use again what the peer looks at no more.

@@ -51,8 +51,9 @@ def begin(
     try:
         if failpoints.ARMED:
             failpoints.hit("call.before")
-        call = call_parts(number, service, method, arguments, keywords, deadline, chain)
-        has_left = line.send(call)
+        has_left = line.send(
+            call_parts(number, service, method, arguments, keywords, deadline, chain)
+        )
         if failpoints.ARMED:
             failpoints.hit("call.sent")
     except OSError:
@@ -100,7 +101,8 @@ def exchange(
         if not has_left:
             _finish(line, number, what, deadline)
         # Nearly always the next thing that comes is the answer, and soon.
-        word = next_word(line, number, min(line.used + PATIENCE_S, deadline))
+        soon = line.used + PATIENCE_S
+        word = next_word(line, number, min(deadline, soon))
         if word is not None and word[1] == VALUE and what[3] is None:
             return word[2]
         made = Made(line, number, what, deadline)

@@ -60,7 +60,8 @@ class Lane:
         """
         if len(body) > MAX_MESSAGE:
             raise LocalProtocolError(f"a frame of {len(body)} bytes; the limit is {MAX_MESSAGE}")
-        return self._write(_pack_length(len(body)) + body)
+        frame = _pack_length(len(body)) + body
+        return self._leave(frame) if self._gathered is None else self._write(frame)
 
     def send_both(self, first: bytes, second: bytes) -> bool:
         """Send two frames at once, as `send` does each; the first is known to be short enough."""

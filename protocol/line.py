@@ -125,7 +125,6 @@ class Line:
         "lost",
         "number",
         "owner",
-        "patient",
         "peer",
         "peer_name",
         "pending",
@@ -190,8 +189,6 @@ class Line:
         """What waits until the peer has room again."""
         self.idempotent: set[tuple[str, str]] = set()
         """Methods, each with its service, that may be called again when a call was lost."""
-        self.patient = 0
-        """For how many calls the answer is not looked for before it is waited for."""
         self.used, self.size = 0.0, 0
         """When it was called on last; bytes of the frame that is being taken in."""
         self.is_calling = self.is_sending = False

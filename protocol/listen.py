@@ -5,20 +5,15 @@ What comes is taken in as it would be by a loop: other answers are kept, calls a
 
 import select
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from protocol.calls import VALUE
+from protocol.calls import is_value
 from protocol.errors import Cancelled, RemoteProtocolError
 from protocol.lane import PeerGone
 from protocol.turn import Current
 
 if TYPE_CHECKING:
     from protocol.line import Line
-
-_PATIENT: Final = 16
-"""Calls; to look in vain costs a tenth of a call."""
-
-_VALUE_PARTS: Final = 3
 
 
 def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
@@ -29,14 +24,17 @@ def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
     Raises:
         PeerGone, RemoteProtocolError: As `read`.
     """
+    lane = line.lane
     if line.is_lost or line.early:
         return None
+    if not (lane.has_more() or line.wait(until)) or line.is_lost:
+        return None
     try:
-        frame = _next_frame(line, until)
+        frame = lane.receive()
         if frame is None:
             return None
         parts = line.unpack(frame)
-        if _is_value(parts, number) and not line.adopted:
+        if is_value(parts) and parts[0] == number and not line.adopted:
             word: list[Any] = parts
             return word
         line.sort(parts, len(frame))
@@ -47,22 +45,6 @@ def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
         line.lose()
         raise
     return line.early.pop(number, None)
-
-
-def _next_frame(line: "Line", until: float) -> bytes | None:
-    # On a busy core the callee has answered before this thread runs again: then there is
-    # nothing to wait for. Where that fails it is not tried again for a while.
-    lane = line.lane
-    if line.patient:
-        line.patient -= 1
-    else:
-        frame = lane.receive()
-        if frame is not None:
-            return frame
-        line.patient = _PATIENT
-    if not lane.has_more() and not line.wait(until):
-        return None
-    return None if line.is_lost else lane.receive()
 
 
 def read(line: "Line", deadline: float, current: Current) -> None:
@@ -135,10 +117,3 @@ def finish(line: "Line", deadline: float) -> None:
         line.lose()
         raise
     raise TimeoutError
-
-
-def _is_value(parts: Any, number: int) -> bool:  # noqa: ANN401 - whatever the peer said
-    """Say whether it is the word that a call has given a value; nearly every answer is."""
-    if type(parts) is not list or len(parts) != _VALUE_PARTS:
-        return False
-    return parts[0] == number and type(parts[1]) is int and parts[1] == VALUE

@@ -135,14 +135,14 @@ class Reactor:
         elif self._timers:
             longest_s = self._wait_s(longest_s)
         for fd, happened in self._wait(longest_s):
-            if fd in self._zmq:
-                ready = ready | {fd}
-                continue
+            # Looked up now: an earlier callback of this turn may have forgotten it.
             if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
-            # Looked up now: an earlier callback of this turn may have forgotten it.
-            if happened & _ANYTHING_ELSE and (callback := self._readers.get(fd)):
-                callback()
+            if happened & _ANYTHING_ELSE:
+                if callback := self._readers.get(fd):
+                    callback()
+                elif fd in self._zmq:
+                    ready = ready | {fd}
         if ready:
             self._call_zmq(ready)
         if self._timers:
@@ -163,7 +163,7 @@ class Reactor:
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        happenings = self._wait(min(left, _LONGEST_S))
+        happenings = self._wait(min(_LONGEST_S, left))
         for ready, happened in happenings:
             if ready != fd and (
                 (happened & _WRITABLE and (callback := self._writers.get(ready)))
