@@ -27,8 +27,8 @@ HOLD_S: Final = 0.0005
 def release_gathered() -> None:
     """Send what this thread has gathered, before it waits for something that is no call."""
     reactor = TURN.reactor
-    if reactor is not None and reactor.before_wait is not None:
-        reactor.before_wait()
+    if reactor is not None:
+        reactor.send_unsent()
 
 
 class Gathering:

@@ -60,8 +60,7 @@ class Lane:
         """
         if len(body) > MAX_MESSAGE:
             raise LocalProtocolError(f"a frame of {len(body)} bytes; the limit is {MAX_MESSAGE}")
-        frame = _pack_length(len(body)) + body
-        return self._leave(frame) if self._gathered is None else self._write(frame)
+        return self._write(_pack_length(len(body)) + body)
 
     def send_both(self, first: bytes, second: bytes) -> bool:
         """Send two frames at once, as `send` does each; the first is known to be short enough."""

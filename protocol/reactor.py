@@ -157,7 +157,7 @@ class Reactor:
             Whether anything has happened; False when `time.monotonic()` has reached `deadline`.
         """
         if self.unsent:
-            self._send_unsent()
+            self.send_unsent()
         if self.meanwhile is not None and self.meanwhile():
             return True
         left = deadline - time.monotonic()
@@ -218,7 +218,7 @@ class Reactor:
         def turn_once() -> None:
             nonlocal timer
             if self.unsent:  # by tasks; a callback may keep the thread
-                self._send_unsent()
+                self.send_unsent()
             self.turn(0)
             if self._is_nudged:
                 self._is_nudged = False
@@ -248,7 +248,8 @@ class Reactor:
         """Let go of the kernel's side; watched descriptors stay open."""
         self._epoll.close()
 
-    def _send_unsent(self) -> None:
+    def send_unsent(self) -> None:
+        """Send all that was gathered, before this thread waits or runs what may take long."""
         while self.unsent:
             self.unsent.popitem()[1]()
 

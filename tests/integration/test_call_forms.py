@@ -177,7 +177,7 @@ def test_what_an_application_has_ready_leaves_before_it_asks(
     """The answers to calls that came together do not wait for the daemon's answer."""
     left: list[bool] = []
     with closing(Reactor()) as reactor:
-        reactor.before_wait = lambda: left.append(True)
+        reactor.unsent[reactor] = lambda: left.append(True)
         monkeypatch.setattr(TURN, "reactor", reactor)
         host.list_services()
         assert left

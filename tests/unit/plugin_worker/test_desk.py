@@ -124,7 +124,7 @@ class TestAsking:
         """
         said: list[list[FromWorker]] = []
         with closing(Reactor()) as reactor:
-            reactor.before_wait = lambda: said.append(node.frames())
+            reactor.unsent[reactor] = lambda: said.append(node.frames())
             monkeypatch.setattr(TURN, "reactor", reactor)
             node.relay(Answer("1", []))
             node.desk.ask(ListServices, MINUTE)

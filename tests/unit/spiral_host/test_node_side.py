@@ -60,7 +60,7 @@ def test_what_is_ready_leaves_before_anybody_waits_for_the_node(
     """The answers to calls that came together do not wait for the answer to a question."""
     said: list[str] = []
     with closing(Reactor()) as reactor:
-        reactor.before_wait = lambda: said.append("what is ready")
+        reactor.unsent[reactor] = lambda: said.append("what is ready")
         monkeypatch.setattr(TURN, "reactor", reactor)
         side = NodeSide(reactor, OneThread(said), "run", lambda *_: None)
         with pytest.raises(NoDaemon):
