@@ -208,6 +208,7 @@ class _Zygote:
     def _be_spare(self, ears: socket.socket) -> NoReturn:
         """Runs in the fork, until it becomes a worker or the zygote is gone."""
         try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # stopped, it would hear nothing
             self._node.close()
             self._node, self._obey = ears, self._become_worker
             self._rehearse()

@@ -155,6 +155,19 @@ class TestHost:
         assert last.has_ended()
 
 
+    def test_it_ends_with_the_node(self, run: Run) -> None:
+        """
+        Even one that is stopped, and does not see that its zygote is gone.
+        """
+        host = run.embed("polite")
+        spare = spare_at(host)
+        last = Watch(spare)
+        os.kill(spare, signal.SIGSTOP)
+        eventually(lambda: psutil.Process(spare).status() == psutil.STATUS_STOPPED)
+        kill(host.status()["node_pid"])
+        assert last.has_ended()
+
+
 def spare_at(host: Host) -> int:
     """Wait for the child of the node that is neither a worker nor the zygote."""
     node = psutil.Process(host.status()["node_pid"])
