@@ -436,10 +436,12 @@ class Line:
 
     def look(self) -> None:
         """Take in what is here already without waiting; calls are held."""
-        if self.is_lost or threading.get_ident() != self.owner:
+        if threading.get_ident() != self.owner:
             return
         if self.lane.is_gathering:
             self.release()  # who asks has a reason to: it may be a while
+        if self.is_lost:
+            return
         self.is_looking = True
         try:
             while not self.is_full and (frame := self.lane.receive()) is not None:

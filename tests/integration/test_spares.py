@@ -154,7 +154,6 @@ class TestHost:
         host.shutdown()
         assert last.has_ended()
 
-
     def test_it_ends_with_the_node(self, run: Run) -> None:
         """
         Even one that is stopped, and does not see that its zygote is gone.

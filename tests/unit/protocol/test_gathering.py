@@ -192,6 +192,28 @@ class TestGathering:
         assert callee.closed == [1]
         steps.peer.lane.close()
 
+    def test_a_handler_that_looks_when_its_caller_is_gone(
+        self, callee: Callee, peer: Peer, steps: Steps
+    ) -> None:
+        """
+        It is told that nobody waits, and nothing else: that is what it has asked.
+        """
+        found: list[bool] = []
+
+        def look() -> None:
+            peer.lane.close()
+            found.append(is_cancelled())
+
+        steps.plan[101] = look
+        for number in (100, 101):
+            peer.call(number, "step", number)
+        steps.peer = callee.peer()
+
+        callee.turn()
+
+        assert found == [True]
+        steps.peer.lane.close()
+
     def test_nothing_is_gathered_while_failpoints_are_armed(
         self, callee: Callee, peer: Peer, steps: Steps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
