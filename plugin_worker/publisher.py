@@ -128,12 +128,15 @@ class Publisher:
         """Begin a batch, if it is wanted still: those before it are complete."""
         if self._batches:
             self._flush()
-        if not self._interest.wants(topic):
+        is_sticky = topic in self._sticky  # by now: another thread may have made it so
+        if not (is_sticky or self._interest.wants(topic)):
             return
-        if self._has_room():
-            self._batches.begin(topic, payload)
-        else:
+        if not self._has_room():
             self._batches.skip(topic)
+        elif is_sticky:
+            self._batches.add_alone(Publication(topic, pack_body([payload]), 1, sticky=True))
+        else:
+            self._batches.begin(topic, payload)
 
     def _send_alone(self, said: Publication) -> None:
         with self._order:

@@ -12,7 +12,7 @@ from protocol.interest import InterestReader, InterestWriter
 from protocol.messages import FROM_ENDPOINT, Dropped, Published, Reported
 from protocol.names import EVERYTHING
 from protocol.packets import Kind
-from protocol.payloads import decode_run
+from protocol.payloads import decode_run, encode_event
 from protocol.publishing import PublishFailure, PublishReport
 from protocol.runs import MAX_RUN, Head, Publication, pack_run, unpack_publication
 from protocol.window import WINDOW_EVENTS
@@ -208,6 +208,28 @@ class TestLeaving:
 
         said = [one for one in station.publications() if isinstance(one, Publication)]
         assert [(one.events, one.sticky) for one in said] == [(1, False), (2, False), (1, True)]
+
+    def test_a_type_that_becomes_sticky_while_it_is_published(
+        self, station: Station, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        By another thread: no batch is begun of it that later ones could join.
+        """
+
+        def encode_late(event: PluginEvent) -> bytes:
+            station.publisher.make_sticky("Mine")
+            return encode_event(event)
+
+        station.publish(2)
+        with monkeypatch.context() as patched:
+            patched.setattr(publisher_module, "encode_event", encode_late)
+            station.publish()
+        station.publish(2)
+        station.publisher.flush()
+
+        said = [one for one in station.publications() if isinstance(one, Publication)]
+        assert [one.sticky for one in said[-3:]] == [True] * 3
+        assert sum(one.events for one in said) == 5
 
     def test_what_cannot_be_published_is_refused(self, station: Station) -> None:
         """
