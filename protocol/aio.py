@@ -128,7 +128,11 @@ async def exchange_async(
         awaited = line.awaited = Awaited(loop)
     if line.pending and not line.lane.is_gathering:
         awaited.gather(line)
-    number, has_left = begin(line, what, arguments, keywords, deadline, chain)
+    try:
+        number, has_left = begin(line, what, arguments, keywords, deadline, chain)
+    except CalleeGone:
+        awaited.give_up(line)  # it had them leave: they had become many
+        raise
     exported = take_exported(line) if line.exported else ()
     future: asyncio.Future[Any] = loop.create_future()
     answer = Answer(line, number, what, deadline, future, exported)
@@ -177,12 +181,15 @@ class Awaited:
             if not line.lane.release():
                 line.blocked(line)
         except BrokenPipeError:
-            # The callee was gone before these could leave, so nothing of them has run.
-            for number in [known for known in line.pending if known > self._sent]:
-                line.pending.pop(number).lose(CalleeGone())
+            self.give_up(line)
             line.lose()
         except (OSError, RemoteProtocolError):
             line.lose()
+
+    def give_up(self, line: Line) -> None:
+        """Say that the callee was gone before what is gathered could leave: nothing has run."""
+        for number in [known for known in line.pending if known > self._sent]:
+            line.pending.pop(number).lose(CalleeGone())
 
     def watch(self, line: Line, when: float) -> None:
         """Have calls given up in time: one timer for all, which looks for the next when it is due.

@@ -236,6 +236,31 @@ class TestCall:
 
         run(work)
 
+    def test_many_calls_that_could_not_leave_are_made_again(
+        self, scripted: Scripted, math: Dynamic, wire: Wire
+    ) -> None:
+        """
+        Also those that one of them would have had leave before the loop's next turn.
+        """
+        successor = scripted.wire()
+        large = bytes(15_000)
+        count = 64 * 1024 // len(large) + 2
+
+        async def work() -> None:
+            task = asyncio.ensure_future(_get(math.aio.add()))
+            wire.peer.say((await heard(wire))[0], 0, None)
+            await task
+            lost = asyncio.ensure_future(_get(math.aio.add()))
+            asyncio.get_running_loop().call_soon(wire.peer.lane.close)  # behind the first
+            tasks = [asyncio.ensure_future(_get(math.aio.add(large))) for _ in range(count)]
+            for _ in tasks:
+                successor.peer.say((await heard(successor))[0], 0, "again")
+            with pytest.raises(WorkerLost):
+                await lost
+            assert await asyncio.gather(*tasks) == ["again"] * count
+
+        run(work)
+
     def test_a_death_is_told_to_each_with_its_cause(self, math: Dynamic, wire: Wire) -> None:
         """
         Those under way are lost and not made again.
