@@ -212,8 +212,11 @@ class ZygoteLink:
             return
         try:
             self._spares[pid] = os.pidfd_open(pid)
-        except OSError:
-            return  # no descriptor left: it ends as an orphan
+        except OSError:  # no descriptor left
+            # It is our child, and not reaped: nobody else has its number.
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED)
+            return
         self._watch(pid)
 
     def _watch(self, pid: int) -> None:

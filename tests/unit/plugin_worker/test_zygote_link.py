@@ -220,6 +220,29 @@ def test_a_spare_that_dies_while_the_zygote_forks_another(process: int, link: Li
         os.waitpid(process, 0)
 
 
+def test_a_spare_that_cannot_be_held(
+    process: int, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    There is none, then: it ends, and orders go on.
+    """
+
+    def full(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    link.order(1)
+    assert link.hear() == b"order 1"
+    link.answer(incarnation=1, pid=7)
+    assert link.hear() == {"kind": "spare"}
+    monkeypatch.setattr(os, "pidfd_open", full)
+    link.answer(spare=process)
+    link.turn_until(lambda: not link.is_forking)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process, 0)
+    link.order(2)
+    assert link.hear() == b"order 2"
+
+
 def test_a_spare_ends_with_the_link(process: int, link: Link) -> None:
     """
     Nothing is left of it when the node leaves.
