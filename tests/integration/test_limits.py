@@ -13,7 +13,7 @@ import pytest
 
 from plugin_worker.node.trees import find_trees
 from spiral_host import CrashReport, Host, WorkerLost
-from tests.hosts import SANDBOX, Run, Watch, eventually, kill, new_run
+from tests.hosts import SANDBOX, Run, Watch, eventually, kill, new_run, plugin
 
 MiB: Final = 1 << 20
 LONG_S: Final = 60.0
@@ -138,7 +138,8 @@ class TestAGroupOrTheNode:
         given = "[everyone]\nsubprocess = true\nservices = ['*']\n"
         tables = given + "[limits]\nprocesses = 5\nthreads = 5\n"
         (run.config_dir / "spiral.toml").write_text(tables)
-        host = run.embed("snoop")
+        host = run.embed()
+        host.load(plugin("snoop"))
         if not grouped(host):
             assert "--sandbox strict" in host.get("snoop").reason
             return
