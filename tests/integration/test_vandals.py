@@ -75,7 +75,9 @@ class TestVandals:
         They are removed with all that is in them, however deep.
         """
         worker, _ = have(node, "nest", 3000)
-        assert str(node.end_of(worker)[1].cause) == "exit status 3"
+        cause = str(node.end_of(worker)[1].cause)
+        # On a busy machine the node's watch sees them before their maker is done with them.
+        assert cause == "exit status 3" or cause.startswith("SIGKILL (limit disk: folders more")
         assert eventually(lambda: not self.folder_of(node, worker).exists())
 
     def test_more_files_than_are_removed_in_a_moment(self, node: NodeRun) -> None:
