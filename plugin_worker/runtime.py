@@ -79,7 +79,7 @@ from protocol.packets import Kind
 from protocol.permissions import parse_permissions
 from protocol.plugin import PluginMetadata
 from protocol.reached import limits_reached, set_limits
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, hear
 from protocol.runs import Run, unpack_delivery
 from protocol.servant import Servant
 from protocol.serving import LaneServer
@@ -193,7 +193,7 @@ class Runtime:
         os.close(self._wake)
 
     def _woken(self) -> None:
-        os.eventfd_read(self._wake)
+        hear(self._wake)
         self._presence.answer()
         self._open_lanes()
         self._reactor.nudge()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from protocol.line import Home
 from protocol.messages import LaneOpened
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, hear
 from protocol.servant import Servant
 from protocol.serving import LaneServer
 from protocol.turn import TURN
@@ -111,5 +111,5 @@ class ServingThread:
             os.close(wake)
 
     def _woken(self) -> None:
-        os.eventfd_read(self._wake)
+        hear(self._wake)
         self._reactor.nudge()

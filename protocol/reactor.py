@@ -6,9 +6,11 @@ that and its waking nobody else touches it.
 """
 
 import heapq
+import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -294,6 +296,16 @@ class Reactor:
             if timer.callback is not None:
                 callback, timer.callback = timer.callback, None
                 callback()
+
+
+def hear(bell: int) -> None:
+    """Take in that an eventfd was written to, once or more often.
+
+    Harmless if it was not: of two descriptors that are ready together, what is called back for the
+    first may wait, and then the other has been heard already when its turn comes.
+    """
+    with suppress(BlockingIOError):
+        os.eventfd_read(bell)
 
 
 def _close_loop(loop: "AbstractEventLoop") -> None:

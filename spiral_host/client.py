@@ -56,7 +56,7 @@ from protocol.messages import (
 )
 from protocol.names import Topic
 from protocol.peer import BusPeer
-from protocol.reactor import Reactor, Timer
+from protocol.reactor import Reactor, Timer, hear
 from protocol.session import greeting
 from protocol.stub import Options
 from protocol.subscriptions import CONFIRM_S, EventCallback, Past, Subscription
@@ -133,6 +133,18 @@ class Connection:
     # --- the background thread --------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._open()
+        try:
+            while not self._is_over:
+                self._reactor.turn()
+        except BaseException as error:
+            # A bug of ours: whoever waits is told, and is not left to wait for ever.
+            self._gone = f"the connection's own thread has ended: {error!r}"
+            raise
+        finally:
+            self._leave()
+
+    def _open(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._reactor.watch(self._wake, self._woken)
         addresses = (self._address(EVENTS_IN), self._address(EVENTS_OUT))
@@ -145,9 +157,6 @@ class Connection:
             disconnected=self._lost,
             received=self._received,
         )
-        while not self._is_over:
-            self._reactor.turn()
-        self._leave()
 
     def _address(self, name: str) -> str:
         return f"ipc://{self.run_dir / name}"
@@ -176,7 +185,7 @@ class Connection:
                 self._waking.release()
 
     def _woken(self) -> None:
-        os.eventfd_read(self._wake)
+        hear(self._wake)
         while self._soon:
             self._soon.popleft()()
 
@@ -185,7 +194,10 @@ class Connection:
             self._has_left = True  # nobody wakes a descriptor that is closed, or another's by now
         while self._soon:
             self._soon.popleft()()
-        self._fail(NoDaemon(str(self.run_dir), "the connection was closed"))
+        lost = NoDaemon(str(self.run_dir), self._gone or "the connection was closed")
+        if not self._ready.done():
+            self._ready.set_exception(lost)
+        self._fail(lost)
         self._node.close()
         self._peer.close()
         self._link.close()
@@ -201,7 +213,8 @@ class Connection:
         self.caller.close()
         with self._waking:  # the thread may see that it is over before it is woken, and leave
             self._is_over = True
-            os.eventfd_write(self._wake, 1)
+            if not self._has_left:
+                os.eventfd_write(self._wake, 1)
         if self._thread is not threading.current_thread():
             self._thread.join()
         self.attendant.close()

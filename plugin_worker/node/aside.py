@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from plugin_worker.node.saying import say
-from protocol.reactor import Reactor
+from protocol.reactor import Reactor, hear
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Aside:
             os.eventfd_write(self._bell, 1)
 
     def _tell(self) -> None:
-        os.eventfd_read(self._bell)
+        hear(self._bell)
         while self._done:
             tell = self._done.popleft()
             try:

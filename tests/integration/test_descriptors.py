@@ -14,7 +14,7 @@ import pytest
 from protocol.process import HEADROOM
 from spiral_host import Host, NoDaemon
 from tests.actors import Aside
-from tests.hosts import Run, all_ready, eventually, kill, plugin
+from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
 
 A_WORKER: Final = 16
 """More descriptors than a worker that dies gives back."""
@@ -52,6 +52,29 @@ class TestApplication:
         monkeypatch.setattr(os, "eventfd_write", wake_early)
         host.close()
         assert not thread.is_alive()
+
+    def test_a_connection_whose_thread_has_ended_keeps_nobody_waiting(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It would be a bug of ours; whoever asks, or has asked before, is told.
+        """
+        died: list[type[BaseException] | None] = []
+        monkeypatch.setattr(threading, "excepthook", lambda hook: died.append(hook.exc_type))
+        host = run.start()
+        (thread,) = (it for it in threading.enumerate() if it.name == "spiral-host")
+
+        def fail(_: int) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("spiral_host.client.hear", fail)
+        for _ in range(2):
+            with pytest.raises(NoDaemon, match="thread has ended|was closed"):
+                host.status()
+        thread.join(DEADLINE)
+        assert died == [ZeroDivisionError]
+        monkeypatch.undo()
+        host.close()
 
 
 class TestNode:

@@ -3,6 +3,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -196,3 +197,35 @@ class TestServingThread:
         crew.thread.refuse_reentry()
 
         assert not crew.thread._lanes.is_reentrant
+
+
+def test_what_wakes_it_may_be_heard_in_the_middle_of_something_else(crew: Crew) -> None:
+    """
+    Two descriptors are ready together; what is called back for the first waits, and hears both.
+    """
+    busy_end, make_busy = os.pipe()
+    waiting_end, make_wait = os.pipe()
+    is_busy, may_go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def be_busy() -> None:
+        os.read(busy_end, 1)
+        is_busy.set()
+        may_go_on.wait(PATIENCE_S)
+
+    def wait_inside() -> None:
+        os.read(waiting_end, 1)
+        reactor = TURN.reactor
+        assert reactor is not None
+        reactor.wait_for(waiting_end, time.monotonic() + 0.2)  # in vain if it was heard before
+
+    crew.thread.watch(busy_end, be_busy)
+    crew.thread.watch(waiting_end, wait_inside)
+    os.write(make_busy, b"x")
+    assert is_busy.wait(PATIENCE_S)
+    os.write(make_wait, b"x")
+    crew.thread.do(done.set)
+    may_go_on.set()
+    assert done.wait(PATIENCE_S)
+    crew.close()
+    for fd in (busy_end, make_busy, waiting_end, make_wait):
+        os.close(fd)
