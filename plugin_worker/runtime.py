@@ -170,7 +170,7 @@ class Runtime:
     def run(self) -> int:
         """Serve until told to stop, or until there is nothing to serve."""
         TURN.reactor = self._reactor
-        self._reactor.meanwhile = self._meanwhile
+        self._reactor.meanwhile, self._reactor.urgent = self._meanwhile, self._awaited
         self._reactor.watch(self._desk.fd, self._desk.read)
         self._reactor.watch(self._wake, self._woken)
         self.greet()

@@ -16,9 +16,15 @@ _LENGTH: Final = struct.Struct("!I")
 _HEAD: Final = _LENGTH.size
 _pack_length: Final = _LENGTH.pack
 _unpack_length: Final = _LENGTH.unpack_from
+_FEW: Final = 448
+"""Bytes asked of the kernel where little came last: what Python has in store, and a small call."""
+
 _CHUNK: Final = 64 * 1024
-"""Bytes asked of the kernel at once. The buffer is made before it is known how little will come,
-and from 128 KiB on the C library fetches it from the kernel each time, for 50 us."""
+"""Bytes asked of the kernel where much came last. The buffer is made before it is known how little
+will come, and from 128 KiB on the C library fetches it from the kernel each time, for 50 us."""
+
+_FULL: Final = _FEW - _HEAD
+"""Bytes behind a frame's head, when there were at least as many as is asked for at first."""
 
 MAX_OUTBOX: Final = 4 * MAX_MESSAGE
 """Bytes that wait for a peer which does not read, before its lane is given up."""
@@ -35,15 +41,18 @@ class Lane:
         fd: One end of a stream socket pair; the lane's own from now on.
     """
 
-    __slots__ = ("_at", "_gathered", "_in", "_out", "fd")
+    __slots__ = ("_ask", "_at", "_gathered", "fd", "rest", "unsent")
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
-        self._in: bytes | bytearray = b""
+        self.rest: bytes | bytearray = b""
+        """What came with an earlier frame; `has_more` says whether it is a frame itself."""
+        self._ask = _FEW
         self._at = 0
         """Where in it the next frame begins; what lies before was received."""
-        self._out = bytearray()
+        self.unsent = bytearray()
+        """What the peer has no room for yet."""
         self._gathered: bytearray | None = None
         """Frames that leave together; None while each leaves by itself."""
 
@@ -58,9 +67,18 @@ class Lane:
             BrokenPipeError: The peer is gone; nothing was sent.
             RemoteProtocolError: The peer does not read and has `MAX_OUTBOX` waiting already.
         """
-        if len(body) > MAX_MESSAGE:
-            raise LocalProtocolError(f"a frame of {len(body)} bytes; the limit is {MAX_MESSAGE}")
-        return self._write(_pack_length(len(body)) + body)
+        length = len(body)
+        if length > MAX_MESSAGE:
+            raise LocalProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
+        frame = _pack_length(length) + body
+        if self.unsent or self._gathered is not None:
+            return self._write(frame)
+        # As `_write`, without the way there: nearly every frame leaves here.
+        try:
+            sent = os.write(self.fd, frame)
+        except BlockingIOError:
+            return self._keep(frame)
+        return sent == len(frame) or self._keep(memoryview(frame)[sent:])
 
     def send_both(self, first: bytes, second: bytes) -> bool:
         """Send two frames at once, as `send` does each; the first is known to be short enough."""
@@ -94,7 +112,7 @@ class Lane:
             if len(self._gathered) < _CHUNK:
                 return True
             frames, self._gathered = self._gathered, None
-        if self._out:
+        if self.unsent:
             return self._keep(frames)
         try:
             sent = os.write(self.fd, frames)
@@ -105,7 +123,7 @@ class Lane:
     @property
     def has_unsent(self) -> bool:
         """Whether something waits for the peer to have room."""
-        return bool(self._out)
+        return bool(self.unsent)
 
     def flush(self) -> bool:
         """Send what was kept; say whether all of it has left.
@@ -114,8 +132,8 @@ class Lane:
             BrokenPipeError: The peer is gone.
         """
         try:
-            while self._out:
-                del self._out[: os.write(self.fd, self._out)]
+            while self.unsent:
+                del self.unsent[: os.write(self.fd, self.unsent)]
         except BlockingIOError:
             return False
         return True
@@ -141,13 +159,18 @@ class Lane:
             EOFError: The peer is gone and has said all it had to say.
             RemoteProtocolError: The peer announces a frame that is too long.
         """
-        frame = self.next() if self._in else None
+        frame = self.next() if self.rest else None
         try:
             while frame is None:
-                chunk = os.read(self.fd, _CHUNK)
+                chunk = os.read(self.fd, self._ask)
                 # The common case by far: exactly one frame, which needs no buffer.
                 length = len(chunk) - _HEAD
-                if length >= 0 and not self._in and _unpack_length(chunk)[0] == length:
+                if length < _FULL:
+                    self._ask = _FEW
+                elif self._ask == _FEW:
+                    chunk = self._with_more(chunk)
+                    length = len(chunk) - _HEAD
+                if length >= 0 and not self.rest and _unpack_length(chunk)[0] == length:
                     return chunk[_HEAD:]
                 if not chunk:
                     raise EOFError
@@ -159,13 +182,21 @@ class Lane:
             raise EOFError from None
         return frame
 
+    def _with_more(self, chunk: bytes) -> bytes:
+        """Read on where more is here than was asked for: what came together is taken together."""
+        self._ask = _CHUNK
+        try:
+            return chunk + os.read(self.fd, _CHUNK)
+        except (BlockingIOError, ConnectionResetError):  # the latter says so again, as an end
+            return chunk
+
     def next(self) -> bytes | None:
         """Give the next frame if it came with an earlier one; asks the kernel for nothing.
 
         Raises:
             RemoteProtocolError: The peer announces a frame that is too long.
         """
-        here, at = self._in, self._at
+        here, at = self.rest, self._at
         known = len(here)
         start = at + _HEAD
         if start > known:
@@ -177,28 +208,28 @@ class Lane:
         elif length > MAX_MESSAGE:
             raise RemoteProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
         elif end == known:
-            self._in, self._at = b"", 0
+            self.rest, self._at = b"", 0
         else:
             return None
         frame = here[start:end]
         return frame if type(frame) is bytes else bytes(frame)
 
     def _add(self, chunk: bytes) -> None:
-        if not self._in:
-            self._in = chunk
+        if not self.rest:
+            self.rest = chunk
             return
         # A part of a frame: a buffer takes in the rest of it without copying it each time.
-        here = self._in if type(self._in) is bytearray else bytearray(self._in)
+        here = self.rest if type(self.rest) is bytearray else bytearray(self.rest)
         del here[: self._at]
         here += chunk
-        self._in, self._at = here, 0
+        self.rest, self._at = here, 0
 
     def has_more(self) -> bool:
         """Say whether a whole frame is here, which no poll of the descriptor will announce."""
-        left = len(self._in) - self._at - _HEAD
+        left = len(self.rest) - self._at - _HEAD
         if left < 0:
             return False
-        length: int = _unpack_length(self._in, self._at)[0]
+        length: int = _unpack_length(self.rest, self._at)[0]
         return length > MAX_MESSAGE or left >= length
 
     def close(self) -> None:
@@ -212,7 +243,7 @@ class Lane:
         self.close()
 
     def _keep(self, rest: bytes | bytearray | memoryview) -> bool:
-        if len(self._out) + len(rest) > MAX_OUTBOX:
+        if len(self.unsent) + len(rest) > MAX_OUTBOX:
             raise RemoteProtocolError("the peer does not read its lane")
-        self._out += rest
+        self.unsent += rest
         return False

@@ -9,7 +9,7 @@ import heapq
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -28,6 +28,10 @@ _ANYTHING_ELSE: Final = ~select.EPOLLOUT
 
 
 _NONE: Final[frozenset[int]] = frozenset()
+
+_AT_ONCE: Final = 32
+"""Descriptors that the kernel tells of at once. Where it is not said, Python asks the C library for
+room for a thousand each time; for these it has some in store."""
 
 _LONGEST_S: Final = 3600.0
 """How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
@@ -76,6 +80,9 @@ class Reactor:
         """Whether `run` is to go on inside an asyncio loop; there is no way back."""
         self.meanwhile: Callable[[], bool] | None = None
         """Does what must not wait until `wait_for` returns; says whether there was any of it."""
+        self.urgent: Collection[object] = (None,)
+        """What there is of that, if whoever set it keeps it here: then nobody asks while it is
+        empty."""
         self.unsent: dict[object, Callable[[], object]] = {}
         """What sends what was gathered, by who has gathered it: nobody waits while it is kept, and
         nothing is called back for that may take long and has nothing to do with it."""
@@ -136,7 +143,7 @@ class Reactor:
             longest_s = 0
         elif self._timers:
             longest_s = self._wait_s(longest_s)
-        for fd, happened in self._wait(longest_s):
+        for fd, happened in self._wait(-1 if longest_s is None else longest_s, _AT_ONCE):
             # Looked up now: an earlier callback of this turn may have forgotten it.
             if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
@@ -160,12 +167,12 @@ class Reactor:
         """
         if self.unsent:
             self.send_unsent()
-        if self.meanwhile is not None and self.meanwhile():
+        if self.urgent and self.meanwhile is not None and self.meanwhile():
             return True
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        happenings = self._wait(min(_LONGEST_S, left))
+        happenings = self._wait(min(_LONGEST_S, left), _AT_ONCE)
         for ready, happened in happenings:
             if ready != fd and (
                 (happened & _WRITABLE and (callback := self._writers.get(ready)))

@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Iterator
 
@@ -212,3 +213,50 @@ class TestLane:
 
         with pytest.raises(EOFError):
             lane.receive()
+
+    def test_what_came_together_is_received_together(self, raw: tuple[socket.socket, Lane]) -> None:
+        """
+        However little is asked for at first: who has received the first frame has the others.
+        """
+        peer, lane = raw
+        bodies = [bytes([n]) * 100 for n in range(20)]
+        peer.sendall(b"".join(map(frame, bodies)))
+
+        assert [lane.receive(), *(lane.next() for _ in bodies[1:])] == bodies
+
+    def test_a_peer_that_left_without_reading_has_said_what_it_said(
+        self, raw: tuple[socket.socket, Lane]
+    ) -> None:
+        """
+        A connection that was reset ends after the last frame, also where more came than was asked.
+        """
+        peer, lane = raw
+        lane.send(b"never read")
+        peer.sendall(frame(b"x" * 100) * 20)
+        peer.close()
+
+        assert [lane.receive() for _ in range(20)] == [b"x" * 100] * 20
+        with pytest.raises(EOFError):
+            lane.receive()
+
+    def test_little_is_asked_for_where_little_comes(
+        self, raw: tuple[socket.socket, Lane], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A buffer for much takes longer to make than a small frame to read; many frames in a row that
+        are large are read with one buffer each.
+        """
+        peer, lane = raw
+        asked: list[int] = []
+        read = os.read
+
+        def spy(fd: int, size: int) -> bytes:
+            asked.append(size)
+            return read(fd, size)
+
+        monkeypatch.setattr(os, "read", spy)
+        for size in (9, 999, 999, 9, 9):
+            peer.sendall(frame(b"x" * size))
+            assert lane.receive() == b"x" * size
+
+        assert [size > 1000 for size in asked] == [False, False, True, True, True, False]

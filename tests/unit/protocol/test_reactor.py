@@ -226,6 +226,25 @@ class TestWaitFor:
 
         assert seen == ["x"]
 
+    def test_what_must_not_wait_is_done_first(self, reactor: Reactor) -> None:
+        """
+        It is asked for each time; by who keeps what there is of it, only while there is some.
+        """
+        asked: list[str] = []
+
+        def meanwhile() -> bool:
+            asked.append("first")
+            return True
+
+        reactor.meanwhile = meanwhile
+        assert reactor.wait_for(-1, time.monotonic())
+        reactor.urgent = there = [1]
+        assert reactor.wait_for(-1, time.monotonic())
+        there.clear()
+        assert not reactor.wait_for(-1, time.monotonic())
+
+        assert asked == ["first"] * 2
+
     def test_time_is_up(self, reactor: Reactor) -> None:
         """
         A moment that is past is not waited for.

@@ -171,10 +171,10 @@ class TestWriter:
         (line,) = callee.server._lines
         callee.turn()
         assert [parts[1] for parts in peer.hear_all()] == [2, 3, 1]
-        line.lane._out += b"\0"  # no room: the generator is left suspended
+        line.lane.unsent += b"\0"  # no room: the generator is left suspended
         peer.call(6, "stubborn")
         callee.turn()
-        line.lane._out.clear()
+        line.lane.unsent.clear()
         peer.say(6, 4)
         peer.call(7, "rows", 0)
         callee.turn()
