@@ -5,7 +5,6 @@ in a thread of the loop's own pool.
 """
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -407,7 +406,7 @@ class LoopLines:
         known = self._by_peer.get(fresh.peer)
         if known is None:
             known = self._by_peer[fresh.peer] = fresh, asyncio.Semaphore(CREDITS)
-            fresh.owner = threading.get_ident()
+            fresh.belong()
             fresh.loop = self._loop
             fresh.serve = serve_callback
             fresh.lost = self._lost

@@ -63,7 +63,7 @@ BEGIN: Final = 2
 
 _LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3, FREE: 3}
 _LINK_PARTS: Final = 3
-_VALUE_PARTS: Final = 3
+VALUE_PARTS: Final = 3
 
 Call = tuple[
     int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None, *tuple[Any, ...]
@@ -106,9 +106,16 @@ def is_call(parts: Any) -> bool:  # noqa: ANN401 - it is whatever the other side
                 and type(deadline) is float
                 and -MAX_CLOCK < deadline < MAX_CLOCK  # not so: infinity, and what is no number
                 and (keywords is None or type(keywords) is dict)
-                and (chain is None or _is_chain(chain))
+                and (chain is None or (type(chain) is list and len(chain) <= MAX_CHAIN))
             ):
-                return True
+                for link in chain or ():
+                    if type(link) is not list or len(link) != _LINK_PARTS:
+                        break
+                    caller, of_caller, name = link
+                    if not (type(caller) is type(of_caller) is int and type(name) is str):
+                        break
+                else:
+                    return True
         elif len(parts) > 1 and type(parts[0]) is int:
             code = parts[1]
             if type(code) is int and _LENGTHS.get(code) == len(parts):
@@ -120,22 +127,10 @@ def is_value(parts: Any) -> bool:  # noqa: ANN401 - whatever the peer said
     """Say whether it is the word that a call has given a value; nearly every answer is."""
     return (
         type(parts) is list
-        and len(parts) == _VALUE_PARTS
+        and len(parts) == VALUE_PARTS
         and type(parts[0]) is type(parts[1]) is int
         and parts[1] == VALUE
     )
-
-
-def _is_chain(chain: object) -> bool:
-    if type(chain) is not list or len(chain) > MAX_CHAIN:
-        return False
-    for link in chain:
-        if type(link) is not list or len(link) != _LINK_PARTS:
-            return False
-        caller, number, name = link
-        if not (type(caller) is type(number) is int and type(name) is str):
-            return False
-    return True
 
 
 def head_of(frame: bytes) -> tuple[int, bool] | None:

@@ -25,14 +25,25 @@ _CALL_PARTS: Final = 7
 _ARGUMENTS: Final = 3
 _KEYWORDS: Final = 4
 
+PLAIN: Final = frozenset({int, float, str, bool, type(None)})
+"""Types whose values are asked nothing when they are packed, and are never lent."""
+
 _KEPT_BUFFER: Final = 4 * MAX_MESSAGE
 """A packer keeps the memory of the largest value it has packed; beyond this it is made anew."""
 
 
-_unpack: Final = msgpack.unpackb
-
 FUNCTION: Final = 3
 """msgpack's extension type of a function that came as an argument: msgpack of its number."""
+
+
+unpack: Final = msgpack.unpackb
+
+
+def no_message(error: Exception) -> RemoteProtocolError:
+    """Say of a frame that it is no message: msgpack has five kinds of exceptions for that."""
+    if isinstance(error, RemoteProtocolError):
+        return error
+    return RemoteProtocolError(f"not a message: {type(error).__name__}: {error}")
 
 
 class Functions(Protocol):
@@ -86,17 +97,18 @@ class Carrier:
         self._last: tuple[bytes, list[int]] = b"", []
         self._out: Outgoing | None = None
         self._turn: Callable[[object], object] = default
-        self._extension: Callable[[int, bytes], object] = extension
+        self.extension: Callable[[int, bytes], object] = extension
         if arena is not None:
             self._out = Outgoing(arena, lane)
             incoming = Incoming(arena, lane, peer)
             self.freed = incoming.freed
-            self._turn, self._extension = self._out.default, incoming.extension
+            self._turn, self.extension = self._out.default, incoming.extension
             arena.join(lane, self)
         if functions is not None:
             self._turn = partial(_turn, functions, self._turn)
-            self._extension = partial(_extend, functions, self._extension)
-        self._packer = new_packer(self._turn)
+            self.extension = partial(_extend, functions, self.extension)
+        self.packer = new_packer(self._turn)
+        """Packs what has nothing in it but `PLAIN` values; for all else there is `pack`."""
 
     # --- to the peer ------------------------------------------------------------------------------
 
@@ -114,7 +126,7 @@ class Carrier:
         """
         out = self._out
         if out is None:
-            return self._packer(value)
+            return self.packer(value)
         try:
             if len(value) == _CALL_PARTS:
                 for item in value[_ARGUMENTS]:
@@ -126,7 +138,7 @@ class Carrier:
                         value = out.lift_arguments(value)
             elif type(value[-1]) in BUFFERS:
                 value = *value[:-1], out.lift(value[-1])
-            frame = self._packer(value)
+            frame = self.packer(value)
             if len(frame) > LARGE:
                 frame = self._pack_again(out, value, frame)
         except BaseException:
@@ -139,10 +151,10 @@ class Carrier:
     def _pack_again(self, out: Outgoing, value: tuple[Any, ...], frame: bytes) -> bytes:
         """Pack again what turned out large, in case large buffers lie deeper in it."""
         if len(frame) > _KEPT_BUFFER:
-            self._packer = new_packer(self._turn)
+            self.packer = new_packer(self._turn)
         lighter = out.lighten(value)
         if lighter is not None:
-            frame = self._packer(lighter)
+            frame = self.packer(lighter)
         if len(frame) > MAX_MESSAGE:
             raise LocalProtocolError(f"a frame of {len(frame)} bytes; the limit is {MAX_MESSAGE}")
         return frame
@@ -163,11 +175,9 @@ class Carrier:
             RemoteProtocolError: It is no value, or names shared memory that is not there.
         """
         try:
-            return _unpack(frame, ext_hook=self._extension, strict_map_key=False)
-        except RemoteProtocolError:
-            raise
+            return unpack(frame, ext_hook=self.extension, strict_map_key=False)
         except Exception as error:  # noqa: BLE001 - msgpack has five kinds for bad input
-            raise RemoteProtocolError(f"not a message: {type(error).__name__}: {error}") from None
+            raise no_message(error) from None
 
     def returned(self, leases: object) -> None:
         """Use again what the peer looks at no more.
@@ -194,5 +204,5 @@ class Carrier:
 
     def __del__(self) -> None:
         # The lanes of a thread that has ended: nobody is left to close them.
-        if hasattr(self, "_packer"):
+        if hasattr(self, "packer"):
             self.close()

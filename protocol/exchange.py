@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from protocol import failpoints
 from protocol.calls import BEGIN, ERROR, STREAM, VALUE, call_parts
+from protocol.carrier import PLAIN
 from protocol.codec import default
 from protocol.errors import LocalProtocolError, ServiceUnavailable
 from protocol.future import Inbox, Made, Stream, What
 from protocol.lane import PeerGone
 from protocol.listen import finish, next_word
 from protocol.places import explain_arguments
-from protocol.turn import MAX_CHAIN, NUMBERS, TURN, Link, spelled
+from protocol.turn import MAX_CHAIN, NUMBERS, Link, spelled
 from protocol.waits import PATIENCE_S, settle
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ def begin(
     try:
         if failpoints.ARMED:
             failpoints.hit("call.before")
-        has_left = line.send(
-            call_parts(number, service, method, arguments, keywords, deadline, chain)
-        )
+        if not keywords and PLAIN.issuperset(map(type, arguments)):
+            has_left = line.send_plain(
+                (number, service, method, arguments, None, deadline, chain or None)
+            )
+        else:
+            has_left = line.send(
+                call_parts(number, service, method, arguments, keywords, deadline, chain)
+            )
         if failpoints.ARMED:
             failpoints.hit("call.sent")
     except OSError:
@@ -95,7 +101,7 @@ def exchange(
     """
     number, has_left = begin(line, what, arguments, keywords, deadline, chain)
     exported = take_exported(line) if line.exported else None
-    waiting = TURN.waiting
+    waiting = line.waiting
     waiting[number] = line.peer
     try:
         if not has_left:
@@ -122,7 +128,7 @@ def exchange(
         raise
     finally:
         waiting.pop(number, None)
-        if TURN.told:
+        if line.told:
             settle(line, number)
         if exported:
             release(line, exported)

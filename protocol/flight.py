@@ -117,9 +117,10 @@ class FlightWriter:
 
     def leave(self, slot: int, *, failed: bool) -> None:
         """Note that the call has ended, and count it."""
-        self._words[failed] += 1
+        words = self._words
+        words[failed] += 1
         if slot >= 0:
-            self._words[_CALL_WORD + slot * _WORDS] = 0
+            words[_CALL_WORD + slot * _WORDS] = 0
             self._free.append(slot)
 
     def ran_events(self, count: int, failed: int) -> None:

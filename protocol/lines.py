@@ -33,7 +33,7 @@ class Lines(threading.local):
         return known
 
     def _drive(self, line: Line) -> None:
-        line.owner = threading.get_ident()
+        line.belong()
         line.serve = serve_callback
         line.lost = self._lost
         line.in_flight = TURN.in_flight

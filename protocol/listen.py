@@ -7,7 +7,7 @@ import select
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from protocol.calls import is_value
+from protocol.calls import VALUE, VALUE_PARTS
 from protocol.errors import Cancelled, RemoteProtocolError
 from protocol.lane import PeerGone
 from protocol.turn import Current
@@ -27,14 +27,22 @@ def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
     lane = line.lane
     if line.is_lost or line.early:
         return None
-    if not (lane.has_more() or line.wait(until)) or line.is_lost:
+    if not (lane.rest and lane.has_more()) and (not line.wait(until) or line.is_lost):
         return None
     try:
         frame = lane.receive()
         if frame is None:
             return None
         parts = line.unpack(frame)
-        if is_value(parts) and parts[0] == number and not line.adopted:
+        # As `is_value` says it, without the way there.
+        if (
+            type(parts) is list
+            and len(parts) == VALUE_PARTS
+            and type(parts[0]) is type(parts[1]) is int
+            and parts[0] == number
+            and parts[1] == VALUE
+            and not line.adopted
+        ):
             word: list[Any] = parts
             return word
         line.sort(parts, len(frame))

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from protocol import failpoints
 from protocol.calls import CALL_PARTS, CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
-from protocol.errors import DeadlineExceeded, LocalProtocolError, Overloaded, SpiralHostError
+from protocol.carrier import PLAIN
+from protocol.errors import (
+    DeadlineExceeded,
+    LocalProtocolError,
+    Overloaded,
+    RemoteProtocolError,
+    SpiralHostError,
+)
 from protocol.flight import label_of
 from protocol.places import explain_result
 from protocol.pool import NoRoom
@@ -96,8 +103,11 @@ def run(line: "Line", call: Call, target: Target) -> None:
     try:
         if failpoints.ARMED:
             failpoints.hit("call.taken")
-        if target.signature is not None:
-            arguments, keywords = target.signature.prepare(arguments, keywords)
+        signature = target.signature
+        if signature is not None and (
+            keywords or [*map(type, arguments)] != signature.fitting.get(len(arguments))
+        ):
+            arguments, keywords = signature.prepare(arguments, keywords)
         value = target.function(*arguments, **keywords) if keywords else target.function(*arguments)
         # What came by shared memory goes back with the answer, unless the plugin has kept it.
         call[3].clear()
@@ -133,8 +143,13 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
     if failpoints.ARMED:
         failpoints.hit("reply.before")
     try:
-        if not current.is_cancelled:
-            line.say(current.number, VALUE, value)
+        # As `Line.say`, without the way there: a small answer is all of this and no more.
+        if not (current.is_cancelled or line.is_lost):
+            word = current.number, VALUE, value
+            if not (line.send_plain(word) if type(value) in PLAIN else line.send(word)):
+                line.blocked(line)
+    except (OSError, RemoteProtocolError):
+        line.lose()
     except _CANNOT_TRAVEL as error:
         raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
     if failpoints.ARMED:

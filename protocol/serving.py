@@ -119,11 +119,11 @@ class LaneServer:
             frame = lane.receive()
             if frame is None:
                 return
-            if lane.has_more():
+            if lane.rest and lane.has_more():
                 self._take_many(line, frame)
             else:
-                line.take(frame)
-            if not line.is_lost and lane.has_more():
+                line.sort(line.unpack(frame), len(frame))
+            if lane.rest and not line.is_lost and lane.has_more():
                 self._again(line)
         except (EOFError, RemoteProtocolError):
             line.lose()
@@ -147,12 +147,12 @@ class LaneServer:
         """Begin a call, or hold it."""
         if line.is_looking:
             self._hold(line, call)
-        elif TURN.waiting:
+        elif line.waiting:
             if self._belongs(call):  # even before those that are held: they wait for its answer
                 self._begin(line, call)
             else:
                 self._hold(line, call)
-        elif line.held or line.lane.has_unsent:  # who takes in no answers gets no more of them
+        elif line.held or line.lane.unsent:  # who takes in no answers gets no more of them
             self._hold(line, call)
         else:
             target = self._find((call[1], call[2]))

@@ -26,7 +26,16 @@ class Signature:
         is_trivial: Whether there is nothing to check but what Python checks itself.
     """
 
-    __slots__ = ("_checks", "_item", "_plans", "_result", "is_trivial", "name", "parameters")
+    __slots__ = (
+        "_checks",
+        "_item",
+        "_plans",
+        "_result",
+        "fitting",
+        "is_trivial",
+        "name",
+        "parameters",
+    )
 
     def __init__(
         self,
@@ -43,6 +52,8 @@ class Signature:
         self._result = result
         self._item = item
         self._plans: dict[object, _Plan] = {}
+        self.fitting: dict[int, list[type | None]] = {}
+        """Types of so many arguments without keywords that need not be looked at: they fit."""
 
     def prepare(
         self, arguments: list[Any], keywords: dict[str, Any] | None
@@ -111,6 +122,8 @@ class Signature:
         plan = [n for n, _ in named], [c for _, c in named], [c.exact for _, c in named]
         if len(self._plans) < MAX_PLANS:
             self._plans[shape] = plan
+            if not keywords:
+                self.fitting[len(arguments)] = plan[2]
         return plan
 
     def _by_place(self, count: int) -> list[tuple[str, Check]]:

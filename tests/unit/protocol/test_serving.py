@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from protocol.calls import CREDITS
+from protocol.calls import CREDITS, FREE, VALUE
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import (
     DeadlineExceeded,
@@ -21,7 +21,7 @@ from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
 from protocol.serving import MAX_QUEUED, MAX_RUNNING
 from protocol.turn import CURRENT, TURN, Current
-from tests.unit.protocol.lines_parts import OWN, THEIRS, Callee, Dynamic, Peer
+from tests.unit.protocol.lines_parts import FOREVER, OWN, THEIRS, Callee, Dynamic, Peer
 
 
 class Math:
@@ -36,6 +36,9 @@ class Math:
     def add(self, a: int, b: int = 0) -> int:
         self.seen.append(a)
         return a + b
+
+    def text(self, length: int) -> str:
+        return "x" * length
 
     def look(self) -> bool:
         self.callee.server  # noqa: B018
@@ -126,6 +129,47 @@ class TestCalls:
         assert callee.answers(peer) == [(5, [[8, 3, "far"], [OWN, 5, "app"]])]
         (current,) = math.seen
         assert current.deadline == 1e11  # type: ignore[attr-defined]
+
+    def test_arguments_are_looked_at_each_time(self, callee: Callee, peer: Peer) -> None:
+        """
+        That some have fitted says nothing of others, nor of those that are given by name.
+        """
+        for number in (5, 6):
+            peer.call(number, "add", 1, 2)
+        peer.call(7, "add", 1)
+        peer.call(8, "add", 1, True)
+        peer.say(9, "math", "add", [1], {"b": "2"}, FOREVER, None)
+        *fitting, wrong, named = callee.answers(peer)
+
+        assert fitting == [(5, 3), (6, 3), (7, 1)]
+        assert "argument 'b' must be int, not bool (True)" in str(wrong[1])
+        assert "argument 'b' must be int, not str ('2')" in str(named[1])
+
+    def test_a_plain_value_may_be_too_large(self, callee: Callee, peer: Peer) -> None:
+        """
+        Its caller is told of the result; one that is only long arrives.
+        """
+        peer.call(5, "add", 1 << 63, 1 << 63)
+        peer.call(6, "text", 40_000)
+        peer.call(7, "text", MAX_MESSAGE)
+        large, long, longer = callee.answers(peer)
+
+        assert "result: an integer of more than 64 bits; send text" in str(large[1])
+        assert long == (6, "x" * 40_000)
+        assert "the limit is" in str(longer[1])
+
+    def test_what_nobody_looks_at_goes_back_with_a_plain_value(
+        self, callee: Callee, peer: Peer
+    ) -> None:
+        """
+        As with any other answer: who has lent shared memory may use it again.
+        """
+        (line,) = callee.server._lines
+        line.carrier.freed.append(3)
+        peer.call(5, "add", 1)
+        callee.turn()
+
+        assert peer.hear_all() == [[0, FREE, [3]], [5, VALUE, 1]]
 
     def test_what_is_not_there_is_refused(self, callee: Callee, peer: Peer) -> None:
         """
