@@ -13,7 +13,7 @@ from typing import Final
 from plugin_worker.node.watch import MAX_DEPTH, MAX_FILES, Weight
 
 _BLOCK: Final = 512
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OWN_ALONE: Final = 0o700
 
 
@@ -21,8 +21,7 @@ def weigh(folders: Sequence[str], most: int) -> Weight:
     """Count what is in them; more than `most` bytes, or than anybody may have, is not counted."""
     scale = _Scale(most)
     for folder in folders:
-        # An operator may have put a link in its place; the plugin cannot.
-        scale.enter(os.path.realpath(folder), None, 1)
+        scale.enter(folder, None, 1)
     return Weight(scale.size, scale.files, scale.depth)
 
 
@@ -70,10 +69,12 @@ class _Scale:
 
 def _open(name: str, parent: int | None) -> int:
     """Open a folder to list it, also one that its owner, who is ours, has made unreadable."""
+    # An operator may have put a link in the place of a plugin's folder; the plugin cannot.
+    how = _FOLDER if parent is None else _FOLDER | os.O_NOFOLLOW
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        return os.open(name, how, dir_fd=parent)
     except PermissionError:
-        held = os.open(name, os.O_PATH | _FOLDER, dir_fd=parent)
+        held = os.open(name, os.O_PATH | how, dir_fd=parent)
     try:
         path = f"/proc/self/fd/{held}"
         os.chmod(path, _OWN_ALONE)  # noqa: PTH101 - a descriptor, not a path that may change
