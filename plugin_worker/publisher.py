@@ -48,6 +48,7 @@ class Publisher:
         self._batches = Batches()
         self._order = threading.Lock()
         self._acquire, self._release = self._order.acquire, self._order.release
+        """For each event, because these take half as long as `with`."""
         self._look_at = self._leave_at = 0.0
         self._last = 0
         self._sticky: set[Topic] = set()
@@ -63,6 +64,15 @@ class Publisher:
             UsageError: Its type is reserved, or a field holds something else than it should.
             LocalProtocolError: It cannot travel.
         """
+        if event.__class__ is self._batches.kind:
+            self._acquire()
+            try:
+                if self._batches.join_numbers(event):
+                    if monotonic() >= self._look_at:
+                        self._look()
+                    return
+            finally:
+                self._release()
         topic = topic_of(event)
         # Of a type that others may join, this was asked when their batch was begun.
         if topic != self._batches.topic:
@@ -73,7 +83,7 @@ class Publisher:
             if not self._interest.wants(topic):
                 return
         payload = encode_event(event)
-        self._acquire()  # twice as fast as `with`
+        self._acquire()
         try:
             if not self._batches.join(topic, payload):
                 self._begin(topic, payload)

@@ -1,14 +1,20 @@
 """Decide which events leave together: consecutive ones of a type, within bounds. No I/O, no clock.
 
 What follows each other stays in order, so a change of type begins a new batch.
+
+Most events of a flood are like the one before and say numbers alone: these join it in one step,
+in half of the time that it takes to find out what an event is.
 """
 
 from collections import deque
 from typing import Final
 
 from protocol.errors import UsageError
+from protocol.events import BUILT_IN, PluginEvent
 from protocol.names import Topic
+from protocol.payloads import pack_numbers
 from protocol.runs import MAX_RUN, MAX_TYPES, Publication, pack_body
+from protocol.shapes import SHAPES
 
 MAX_BATCH: Final = 32 * 1024
 """What the events of one batch may cost together; a single event may cost more. Small enough that
@@ -16,6 +22,12 @@ MAX_BATCH: Final = 32 * 1024
 
 LEAST: Final = MAX_BATCH // MAX_RUN
 """What an event costs at least, so that a batch never has more than a run may have."""
+
+
+MOST: Final = 32
+"""Bytes of an event of numbers alone, at most: a built-in one has no more than three of them."""
+
+assert max(len(shape.fields) for shape in SHAPES.values()) * 9 < MOST
 
 
 class _Batch:
@@ -41,6 +53,8 @@ class Batches:
         self._topics: set[Topic] = set()
         self.topic = _NONE.topic
         """The type of those that may join the newest batch; empty where none may."""
+        self.kind: type[PluginEvent] | None = None
+        """Their class, if the type is built in."""
 
     def __len__(self) -> int:
         """Give the number of batches."""
@@ -58,6 +72,21 @@ class Batches:
         batch.room -= cost
         return True
 
+    def join_numbers(self, event: PluginEvent) -> bool:
+        """Add an event as it is; False, and nothing is done, where that is not so simple."""
+        if event.__class__ is not self.kind:
+            return False
+        batch, shape = self._last, SHAPES[event.__class__]
+        if batch.room < MOST or shape.types(event) not in shape.numbers:
+            return False
+        try:
+            payload = pack_numbers(shape.values(event))
+        except (OverflowError, TypeError):
+            return False
+        batch.payloads.append(payload)
+        batch.room -= LEAST if (size := len(payload)) < LEAST else size
+        return True
+
     def begin(self, topic: Topic, payload: bytes) -> None:
         """Begin a batch with an event.
 
@@ -66,7 +95,7 @@ class Batches:
         """
         self._note(topic)
         batch = self._last = _Batch(topic)
-        self.topic = topic
+        self.topic, self.kind = topic, BUILT_IN.get(topic)
         batch.payloads.append(payload)
         batch.room -= max(len(payload), LEAST)
         self._waiting.append(batch)
@@ -97,7 +126,7 @@ class Batches:
 
     def _end_newest(self) -> None:
         self._last = _NONE
-        self.topic = _NONE.topic
+        self.topic, self.kind = _NONE.topic, None
 
     def _note(self, topic: Topic) -> None:
         if topic not in self._topics and len(self._topics) >= MAX_TYPES:

@@ -15,8 +15,9 @@ from protocol.names import Topic, parse_topic, shown
 from protocol.runs import MAX_PAYLOAD, Missing, Run, payloads_of
 from protocol.shapes import SHAPES
 
-_pack_numbers: Final = new_packer(None)
-"""One for all threads: numbers are packed without asking anybody, and are never large."""
+pack_numbers: Final = new_packer(None)
+"""One for all threads: numbers are packed without asking anybody, and are never large. Raises
+`OverflowError` for one of more than 64 bits, `TypeError` for what is none."""
 
 _PACKERS: Final[list[Callable[[object], bytes]]] = []
 """Packers that nobody is using; one is in use while the values it packs are asked for theirs."""
@@ -77,8 +78,8 @@ def encode_event(event: PluginEvent) -> bytes:
     types = shape.types(event)
     if types in shape.numbers:
         try:
-            return _pack_numbers(shape.values(event))
-        except (OverflowError, TypeError, ValueError):
+            return pack_numbers(shape.values(event))
+        except (OverflowError, TypeError):
             pass  # refused below, in words
     said = shape.values(event)
     if types not in shape.plain:

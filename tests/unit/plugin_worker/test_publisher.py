@@ -129,6 +129,18 @@ class TestLeaving:
         events = decode_run(pack_run(head, said.body))
         assert [event.fields()["data"] for event in events] == [*range(1, 11), 0]
 
+    def test_numbers_leave_in_time_like_others(self, station: Station) -> None:
+        """
+        The shorter way that they take leads past the clock, too.
+        """
+        for _ in range(3):
+            station.publisher.publish(PluginEvent.EpochStart(1))
+        assert station.heard() == [("EpochStart", 1)]
+        station.clock.now += BATCH_S
+        station.publisher.publish(PluginEvent.EpochStart(1))
+
+        assert station.heard() == [("EpochStart", 3)]
+
     def test_a_full_batch_waits_for_nothing(self, station: Station) -> None:
         """
         Nothing more joins it; what does not fit begins the next one.
@@ -230,6 +242,24 @@ class TestLeaving:
         said = [one for one in station.publications() if isinstance(one, Publication)]
         assert [one.sticky for one in said[-3:]] == [True] * 3
         assert sum(one.events for one in said) == 5
+
+    def test_whatever_joins_keeps_the_order(self, station: Station) -> None:
+        """
+        Numbers alone take a shorter way into the same batch; a wrong field is refused on any.
+        """
+        said: list[tuple[object, object]] = [(0, 0.5), (1, 0.5), (True, 0.5), (3, 1), (4, 0.5)]
+        for epoch, loss in said:
+            station.publisher.publish(PluginEvent.EpochEnd(epoch, loss))  # type: ignore[arg-type]
+        with pytest.raises(UsageError):
+            station.publisher.publish(PluginEvent.EpochEnd("5", 0.5))  # type: ignore[arg-type]
+        station.publisher.flush()
+
+        first, rest = station.publications()
+        assert isinstance(first, Publication)
+        assert isinstance(rest, Publication)
+        head = Head(1, "p", 1, rest.topic, 2, rest.events, 0.0)
+        events = decode_run(pack_run(head, rest.body))
+        assert [tuple(event.fields().values()) for event in events] == said[1:]
 
     def test_what_cannot_be_published_is_refused(self, station: Station) -> None:
         """

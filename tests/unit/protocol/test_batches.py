@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.batches import MAX_BATCH, Batches
+from protocol.batches import LEAST, MAX_BATCH, MOST, Batches
+from protocol.events import PluginEvent
 from protocol.names import Topic
+from protocol.payloads import encode_event
 from protocol.runs import MAX_PAYLOAD, MAX_RUN, Publication, count_of, pack_body, payloads_of
 
 LOSS, STEP = Topic("Loss"), Topic("Step")
@@ -90,6 +92,41 @@ class TestBatches:
 
         assert batches.newest == MAX_RUN
         assert count_of(batches.take().body) == MAX_RUN
+
+    def test_numbers_join_their_like_as_they_are(self) -> None:
+        """
+        What is not so simple is left to who looks closer: another type, text, a number too large.
+        """
+        batches, epoch = Batches(), Topic("EpochEnd")
+        fine = PluginEvent.EpochEnd(1, 0.5)
+        assert not batches.join_numbers(fine)
+        add(batches, epoch, encode_event(fine))
+
+        assert batches.join_numbers(fine)
+        for event in (
+            PluginEvent.EpochStart(1),
+            PluginEvent.EpochEnd("1", 0.5),  # type: ignore[arg-type]
+            PluginEvent.EpochEnd(2**64, 0.5),
+        ):
+            assert not batches.join_numbers(event)
+        assert batches.take() == Publication(epoch, pack_body([encode_event(fine)] * 2), 2)
+        assert not batches.join_numbers(fine)
+
+    @pytest.mark.parametrize(
+        "event", [PluginEvent.EpochStart(1), PluginEvent.EpochEnd(2**63, 0.5)], ids=str
+    )
+    def test_numbers_fill_a_batch_like_others(self, event: PluginEvent) -> None:
+        """
+        With no more events than a run may have, and no more bytes than a batch may.
+        """
+        batches = Batches()
+        add(batches, Topic(event.type), encode_event(event))
+        while batches.join_numbers(event):
+            pass
+
+        said = batches.take()
+        assert count_of(said.body) == said.events
+        assert MAX_BATCH - MOST < max(said.size, said.events * LEAST) <= MAX_BATCH
 
     def test_nothing_joins_what_has_left(self) -> None:
         """
