@@ -156,8 +156,13 @@ def _item_includes(word: str, one: Any, other: Any) -> bool:  # noqa: ANN401 - a
     if word == "network":
         return bool(one == other)
     if word in ("read", "write"):
-        return bool(other == one or other.startswith(one.rstrip("/") + "/"))
+        return is_within(other, one)
     return matches(one, other)  # a pattern is a name that its own families match
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Say whether a path is a folder's or the folder itself; by their names alone."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _any_matches(patterns: tuple[str, ...], name: str) -> bool:

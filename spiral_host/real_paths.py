@@ -14,7 +14,7 @@ from typing import Final
 from protocol.errors import UsageError
 from protocol.messages import PluginSource
 from protocol.names import shown
-from protocol.permissions import NOTHING, Permissions, join
+from protocol.permissions import NOTHING, Permissions, is_within, join
 from spiral_host.config import OPERATOR_FILES, DaemonConfig, ways
 from spiral_host.patience import Patience
 
@@ -78,7 +78,7 @@ class Grounds:
         open_ = {os.path.realpath(path) for path in (*OPEN, sys.base_prefix, *libraries)}
         for folder in (*self.others, self.data):
             for path in sorted(open_):
-                if _lies_in(os.path.realpath(folder), path):
+                if is_within(os.path.realpath(folder), path):
                     why = f"every plugin may read what lies in {path}"
                     raise UsageError(f"{folder} cannot be a folder of the host's: {why}")
 
@@ -88,12 +88,8 @@ class Grounds:
             return ""
         is_file = source.entry.endswith(".py")
         code = os.path.join(source.root, source.entry) if is_file else source.root  # noqa: PTH118
-        for folder in map(os.path.realpath, (self.data, *self.others)):
-            if _lies_in(code, folder):
-                return f"code {code}: it lies in a folder of the host's own, {folder}"
-            if _lies_in(folder, code):
-                return f"code {code}: a folder of the host's own lies in it, {folder}"
-        return ""
+        why = _nearness(code, map(os.path.realpath, (self.data, *self.others)))
+        return why and f"code {code}: {why}"
 
     def follow(self, permissions: Permissions, plugin_id: str = "") -> Followed:
         """Follow the paths of what is asked for, or granted; they may lead to a disk of somebody's.
@@ -199,20 +195,21 @@ def _unfit(path: str, forbidden: Sequence[str], own: str) -> str:
     """Say why a folder is never granted, or nothing."""
     if path == "/":
         return "it is everything"
-    if any(_lies_in(path, system) for system in _SYSTEM):
+    if any(is_within(path, system) for system in _SYSTEM):
         return "it is the machine's own"
-    if own and _lies_in(path, own):
+    if own and is_within(path, own):
         return ""
+    return _nearness(path, forbidden)
+
+
+def _nearness(path: str, forbidden: Iterable[str]) -> str:
+    """Say in which of the host's own folders a path lies, or which lies in it, or nothing."""
     for folder in forbidden:
-        if _lies_in(path, folder):
+        if is_within(path, folder):
             return f"it lies in a folder of the host's own, {folder}"
-        if _lies_in(folder, path):
+        if is_within(folder, path):
             return f"a folder of the host's own lies in it, {folder}"
     return ""
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _inside(folder: str, name: str) -> str:

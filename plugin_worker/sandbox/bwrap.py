@@ -20,6 +20,7 @@ from typing import Final
 from plugin_worker.confine import readable
 from plugin_worker.sandbox.confinement import Confinement
 from plugin_worker.sandbox.policy import CURES
+from protocol.permissions import is_within
 
 PROGRAM: Final = "bwrap"
 MINIMUM: Final = (0, 8)
@@ -104,11 +105,6 @@ def _binds(
         yield path, ("--bind" if writable[path] else "--ro-bind-try", path, path)
     for path in confinement.devices:
         yield path, ("--dev-bind", path, path)
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Say whether a path is a folder's or the folder itself; by their names alone."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _depth(path: str) -> tuple[int, str]:

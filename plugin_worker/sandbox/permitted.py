@@ -19,7 +19,7 @@ from plugin_worker.sandbox.policy import (
     LANDLOCK_SIGNALS,
     PROGRAMS,
 )
-from protocol.permissions import Permissions
+from protocol.permissions import Permissions, is_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +116,9 @@ def _check_programs(permissions: Permissions) -> None:
         return
     for folder in map(os.path.realpath, (*PROGRAMS, sys.base_prefix)):
         for path in permissions.write:
-            if _lies_in(path, folder) or _lies_in(folder, path):
+            if is_within(path, folder) or is_within(folder, path):
                 why = f"{path} holds programs that subprocess may start, or lies in {folder}"
                 raise ConfinementError("write", f"{why}; revoke one of the two")
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _existing(patterns: tuple[str, ...]) -> tuple[str, ...]:
