@@ -92,10 +92,19 @@ def descendants_of(pid: int) -> Iterator[int]:
 def children_of(pid: int) -> list[int]:
     """Name what a process is the parent of now; nobody if it is gone."""
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(p) for one in threads for p in (one / "children").read_text().split()]
+        return list_children(pid)
     except OSError:  # it, or one of its threads, has just ended
         return []
+
+
+def list_children(pid: int) -> list[int]:
+    """Name what a process is the parent of, those that have ended and are not reaped too.
+
+    Raises:
+        OSError: It, or one of its threads, has just ended; or this kernel keeps no such list.
+    """
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    return [int(p) for one in threads for p in (one / "children").read_text().split()]
 
 
 def raise_descriptor_limit() -> None:

@@ -12,13 +12,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Final
 
 import psutil
 
 from plugin_worker.node.saying import say
 from plugin_worker.sandbox import kernel
+from protocol.process import list_children
 from protocol.reactor import Reactor, Timer
 
 SELDOM_S: Final = 5.0
@@ -150,10 +150,7 @@ class Orphans:
 
 def own_children() -> set[int]:
     """Give the pids of this process's children, those that have ended and are not reaped too."""
-    found: set[int] = set()
     try:
-        for thread in Path("/proc/self/task").iterdir():
-            found.update(map(int, (thread / "children").read_text().split()))
-    except OSError:  # a thread that just ended, or a kernel without this list
+        return set(list_children(os.getpid()))
+    except OSError:
         return {child.pid for child in psutil.Process().children()}
-    return found
