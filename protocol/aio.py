@@ -58,9 +58,7 @@ class Answer:
     @property
     def made(self) -> Made:
         """The call."""
-        made = Made(self.line, self.number, self.what, self.deadline)
-        made.started = self.started
-        return made
+        return Made(self.line, self.number, self.what, self.deadline, self.started)
 
     @property
     def is_over(self) -> bool:

@@ -44,12 +44,14 @@ class Made:
 
     __slots__ = ("deadline", "line", "name", "number", "signature", "started")
 
-    def __init__(self, line: "Line", number: int, what: What, deadline: float) -> None:
+    def __init__(
+        self, line: "Line", number: int, what: What, deadline: float, started: float | None = None
+    ) -> None:
         self.line = line
         self.number = number
         self.name = what[2]
         self.signature = what[3]
-        self.started = line.used
+        self.started = line.used if started is None else started
         self.deadline = deadline
 
     def value(self, value: Any) -> Any:  # noqa: ANN401 - whatever the plugin returned
@@ -275,9 +277,7 @@ class Future:
     @property
     def made(self) -> Made:
         """The call."""
-        made = Made(self._line, self._number, self._what, self._deadline)
-        made.started = self._started
-        return made
+        return Made(self._line, self._number, self._what, self._deadline, self._started)
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401
         """Give the call's value, waiting for it.
