@@ -105,7 +105,8 @@ class _Zygote:
         self, node: socket.socket, run: Run | None, lib: tuple[str, ...], *, is_alone: bool
     ) -> None:
         self._node = node
-        self._run, self._rehearse = _runtime() if run is None else (run, _nothing)
+        self._run = run or _runtime()
+        self._rehearses = run is None
         self._lib = lib
         self._obey: Callable[[_Spawn, bytes], object] = self._become if is_alone else self._start
         self._programs: dict[frozenset[str], bytes] = {}
@@ -211,7 +212,8 @@ class _Zygote:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # stopped, it would hear nothing
             self._node.close()
             self._node, self._obey = ears, self._become_worker
-            self._rehearse()
+            if self._rehearses:
+                _rehearse()
             with suppress(ConnectionError):
                 self.serve()
         except BaseException:  # noqa: BLE001 - whatever it was, this process must not serve the node
@@ -349,12 +351,13 @@ def folders(lib: str) -> tuple[str, ...]:
     return (lib, *(os.path.realpath(entry.path) for entry in os.scandir(lib)))
 
 
-def _runtime() -> tuple[Run, Callable[[], None]]:
-    from plugin_worker.rehearsal import rehearse  # noqa: PLC0415 - a test brings its own
-    from plugin_worker.runtime import run  # noqa: PLC0415
+def _runtime() -> Run:
+    from plugin_worker.runtime import run  # noqa: PLC0415 - a test brings its own
 
-    return run, rehearse
+    return run
 
 
-def _nothing() -> None:
-    """Rehearse nothing: what a test has brought is not known."""
+def _rehearse() -> None:
+    from plugin_worker.rehearsal import rehearse  # noqa: PLC0415 - nobody else needs it
+
+    rehearse()
