@@ -111,7 +111,7 @@ class Spawner:
         tmp = str(self._run_dir / "tmp" / str(order.incarnation))
         return scrubbed_environment(tmp, order.data_dir or tmp)
 
-    def frame(self, order: SpawnWorker, confinement: Confinement) -> bytes:
+    def frame(self, order: SpawnWorker, worker: WorkerProcess, confinement: Confinement) -> bytes:
         """Give the order as it is said to a zygote.
 
         Raises:
@@ -122,8 +122,8 @@ class Spawner:
             "plugin_id": order.plugin_id,
             "layers": list(confinement.layers),
             "site": list(self._site),
-            "permissions": parse_permissions(order.permissions).of_names().to_wire(),
-            "limits": _limits(order).to_wire(),
+            "permissions": worker.permissions.of_names().to_wire(),
+            "limits": worker.limits.to_wire(),
         }
         frame: bytes = msgpack.packb(
             {

@@ -183,7 +183,7 @@ class Workers:
         worker.planned = self._profiles.layers(order.profile)
         try:
             confinement = self._spawner.confinement(order, worker.planned)
-            frame = self._spawner.frame(order, confinement)
+            frame = self._spawner.frame(order, worker, confinement)
         except (ConfinementError, UsageError) as error:
             give_up(str(error), is_final=True)
             return
