@@ -6,45 +6,24 @@ Whatever is made here lies in this process's own group, and is gone afterwards.
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import pytest
 
-from plugin_worker.node.aside import Aside
 from plugin_worker.node.cgroups import Cgroups, Member
 from plugin_worker.node.trees import find_trees, members
 from protocol.limits import Limits
 from protocol.messages import Cause
+from tests.asides import AtOnce, Later
 from tests.clock import Clock, HandReactor
 from tests.hosts import DEADLINE, Watch
 
-T = TypeVar("T")
 MiB: Final = 1 << 20
 LIMITS: Final = Limits(memory=128 * MiB, cpu=0.5, threads=8, processes=4)
 EATS: Final = "x = bytearray(200 << 20)"
 """Bounded by itself too."""
-
-
-class AtOnce(Aside):
-    """No thread: what is to be done beside the loop is done."""
-
-    def __init__(self) -> None:
-        pass
-
-    def do(
-        self,
-        job: Callable[[], T],
-        then: Callable[[T], None],
-        failed: Callable[[Exception], None] = lambda _: None,
-    ) -> None:
-        try:
-            result = job()
-        except OSError as error:
-            failed(error)
-        else:
-            then(result)
 
 
 @pytest.fixture
@@ -144,23 +123,12 @@ class TestOneWorker:
     def test_a_process_that_has_ended_is_not_put_anywhere(self, groups: Cgroups) -> None:
         """Its number may be another's by then."""
         told: list[str] = []
-        late: list[Callable[[], None]] = []
-
-        class Later(AtOnce):
-            def do(
-                self,
-                job: Callable[[], T],
-                then: Callable[[T], None],
-                failed: Callable[[Exception], None] = lambda _: None,
-            ) -> None:
-                del failed
-                late.append(lambda: then(job()))
-
+        later = Later()
         with child("") as process:
             member = Member("1", process.pid, LIMITS, may_fork=False)
-            groups.join(Later(), 1, member, told.append)
+            groups.join(later, 1, member, told.append)
             groups.ended(HandReactor(Clock()), 1, lambda: None)
-            late[0]()
+            later.kept[0]()
             assert groups_of(process.pid) == []
             process.kill()
         assert told == ["it has ended"]

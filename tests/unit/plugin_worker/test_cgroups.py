@@ -1,27 +1,7 @@
-from collections.abc import Callable
-from typing import TypeVar
-
-from plugin_worker.node.aside import Aside
 from plugin_worker.node.cgroups import Cgroups, Member
 from protocol.limits import DEFAULTS
+from tests.asides import Later
 from tests.clock import Clock, HandReactor
-
-T = TypeVar("T")
-
-
-class Never(Aside):
-    """What is to be done beside the loop is not done yet."""
-
-    def __init__(self) -> None:
-        pass
-
-    def do(
-        self,
-        job: Callable[[], T],
-        then: Callable[[T], None],
-        failed: Callable[[Exception], None] = lambda _: None,
-    ) -> None:
-        pass
 
 
 class TestEnded:
@@ -32,7 +12,7 @@ class TestEnded:
         reactor, reaped = HandReactor(Clock()), list[bool]()
         groups = Cgroups("", "")
         member = Member("1", 1, DEFAULTS, may_fork=False)
-        groups.join(Never(), 1, member, lambda _: None)
+        groups.join(Later(), 1, member, lambda _: None)
 
         with member.lock:
             groups.ended(reactor, 1, lambda: reaped.append(member.is_over))
@@ -49,7 +29,7 @@ class TestEnded:
         reactor, reaped = HandReactor(Clock()), list[int]()
         groups = Cgroups("", "")
         groups.ended(reactor, 7, lambda: reaped.append(7))
-        groups.join(Never(), 8, Member("8", 8, DEFAULTS, may_fork=False), lambda _: None)
+        groups.join(Later(), 8, Member("8", 8, DEFAULTS, may_fork=False), lambda _: None)
         groups.ended(reactor, 8, lambda: reaped.append(8))
         assert reaped == [7, 8]
         assert reactor.due == []

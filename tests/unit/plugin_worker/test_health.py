@@ -1,28 +1,26 @@
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from plugin_worker.node import health as health_module
-from plugin_worker.node.aside import Aside
 from plugin_worker.node.health import DUMP_S, Health
 from plugin_worker.node.oom import MemoryKills
 from plugin_worker.node.watch import WEIGH_SELDOM_S, Weight
 from plugin_worker.node.worker import WorkerProcess
 from protocol.flight import SIZE, FlightWriter, make_page
 from protocol.messages import Cause, FromNode, Heard, Ping, Pong, Silent
+from tests.asides import AtOnce
 from tests.clock import Clock, HandReactor
 
 if TYPE_CHECKING:
     from plugin_worker.node.logs import Log
     from protocol.umbilical import Umbilical
 
-
-T = TypeVar("T")
 
 LOOK_S = 0.015
 """How often it is looked whether stacks are still being written."""
@@ -35,26 +33,6 @@ class Open:
 
     def close(self) -> None:
         pass
-
-
-class AtOnce(Aside):
-    """No thread: what is to be done beside the loop is done."""
-
-    def __init__(self) -> None:
-        pass
-
-    def do(
-        self,
-        job: Callable[[], T],
-        then: Callable[[T], None],
-        failed: Callable[[Exception], None] = lambda _: None,
-    ) -> None:
-        try:
-            result = job()
-        except OSError as error:
-            failed(error)
-        else:
-            then(result)
 
 
 @dataclass
