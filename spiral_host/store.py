@@ -173,7 +173,9 @@ class Store:
     def failure(self) -> str:
         """What keeps changes from the disk, in one line; empty when all is well."""
         lost = f"{self._lost} changes are lost for good" if self._lost else ""
-        waiting = f"{len(self._owed)} changes wait for it" if self._owed else ""
+        # A change that is just being written waits for nothing.
+        has_failed = self._reason and self._owed
+        waiting = f"{len(self._owed)} changes wait for it" if has_failed else ""
         return "; ".join(filter(None, (self._reason, waiting, lost)))
 
     def close(self) -> None:

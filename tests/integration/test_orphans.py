@@ -45,6 +45,16 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def started(mark: str, beside: int = 0) -> psutil.Process:
+    """Wait for the one process that carries it; whoever has just been executed carries nothing."""
+
+    def found() -> list[psutil.Process]:
+        return [process for process in marked(mark) if process.pid != beside]
+
+    (process,) = eventually(found)
+    return process
+
+
 def end(host: Host) -> None:
     """Kill the plugin's worker."""
     pid = host.get("forker").pid
@@ -56,7 +66,8 @@ class TestOrphans:
     def test_a_child_ends_with_its_worker(self, host: Host, mark: str) -> None:
         """It lives as long as the plugin that started it."""
         host.get_service("forker").child(mark)
-        assert [process.ppid() for process in marked(mark)] == [host.get("forker").pid]
+        child = started(mark)
+        assert child.ppid() == host.get("forker").pid
         end(host)
 
         assert eventually(lambda: not marked(mark))
@@ -130,7 +141,7 @@ class TestOrphans:
     ) -> None:
         """One worker's death ends nobody else's child, and no stranger, whatever it looks like."""
         host.get_service("forker").child(mark)
-        (child,) = (process for process in marked(mark) if process.pid != stranger.pid)
+        child = started(mark, beside=stranger.pid)
         polite = host.get("polite").pid
         assert polite is not None
         kill(polite)

@@ -227,6 +227,26 @@ class TestKilled:
         assert ids(disk.open()) == ["b"]
 
 
+    def test_a_change_that_is_being_written_is_no_failure(self, disk: Disk) -> None:
+        """
+        Whoever looks just then is not alarmed.
+        """
+        first = disk.open()
+        writing, may_go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            writing.set()
+            may_go_on.wait(DEADLINE)
+
+        first._database.create_function("hold", 0, hold)
+        first.write([("SELECT hold()", ())])
+        assert writing.wait(DEADLINE)
+        failure = first.failure
+        may_go_on.set()
+
+        assert failure == ""
+
+
 class TestFull:
     def fill(self, opened: Store) -> int:
         """Let the file grow no further; give the limit that it had."""
