@@ -226,7 +226,6 @@ class TestKilled:
         assert first.failure == ""
         assert ids(disk.open()) == ["b"]
 
-
     def test_a_change_that_is_being_written_is_no_failure(self, disk: Disk) -> None:
         """
         Whoever looks just then is not alarmed.
