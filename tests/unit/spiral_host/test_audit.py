@@ -23,6 +23,12 @@ from spiral_host.rundir import AUDIT, REFUSALS
 DEADLINE = 10.0
 
 
+@pytest.fixture(autouse=True)
+def closing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a test that closes looks at what has been written."""
+    monkeypatch.setattr(module, "CLOSE_S", DEADLINE)
+
+
 @contextmanager
 def writing(run_dir: Path) -> Iterator[Audit]:
     """Write as a daemon does, to the end."""

@@ -14,6 +14,12 @@ from tests.unit.spiral_host.deaths import death
 DEADLINE = 10.0
 
 
+@pytest.fixture(autouse=True)
+def closing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a test that closes looks at what has been written."""
+    monkeypatch.setattr(crash_writer, "CLOSE_S", DEADLINE)
+
+
 @contextmanager
 def writing(run_dir: Path, epoch: int = 0) -> Iterator[CrashWriter]:
     """Write as a daemon does, to the end."""
