@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spiral_host import Host
-from tests.hosts import Run, all_ready, plugin
+from tests.hosts import Run, all_ready, eventually, plugin
 
 LAYERS = {"rlimits", "capabilities", "not-dumpable", "no-new-privs", "landlock", "seccomp"}
 
@@ -88,7 +88,7 @@ answer = [str(ctx.data_dir), file.name]
         assert Path(temporary).exists()
         assert confined.restart("snoop").ok
         assert attempt(confined, "answer = (ctx.data_dir / 'kept').read_text()") == "yes"
-        assert not Path(temporary).exists()
+        eventually(lambda: not Path(temporary).exists())  # they are removed beside the loop
 
     def test_its_environment(self, confined: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """A handful of harmless variables, none of the host's own."""
@@ -153,8 +153,9 @@ class TestWhatIsSaid:
         host = run.embed()
         assert all_ready(host.load(file))
         assert "telltale" not in sys.modules
+        eventually(lambda: host.logs("telltale"))
         assert host.logs("telltale") == [f"imported by {host.get_service('telltale').pid()}"]
         (asked,) = (run.run_dir / "logs").glob(".describe*.log")
-        assert "imported by" in asked.read_text()
+        assert "imported by" in eventually(asked.read_text)
         own = {os.getpid(), host.status()["pid"], host.status()["node_pid"]}
         assert int(asked.read_text().split()[2]) not in own
