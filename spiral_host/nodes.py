@@ -25,7 +25,11 @@ _MODULE: Final = "plugin_worker.node"
 _LOG: Final = "node.log"
 
 ADOPTING_S: Final = 2.0
-"""How long a new daemon waits for the node of the last one, and the bus for its peers, seconds."""
+"""How long the bus of a new daemon waits for its peers, seconds."""
+
+RETURN_S: Final = 10.0
+"""How long a new daemon waits for the living node of the last one, seconds. It greets within 0.2 s
+where a core is free; but to end it ends every worker on it, and a machine may be busy."""
 
 START_S: Final = 15.0
 """How long a new node may take to greet; it compiles itself and probes the kernel, seconds."""
@@ -116,7 +120,7 @@ class NodeKeeper:
                 lives it will greet, and two nodes would be in each other's way.
         """
         if is_lost:
-            self._late = self._reactor.call_later(ADOPTING_S, self._start)
+            self._late = self._reactor.call_later(RETURN_S, self._start)
             return
         if last is not None:
             self._name, pid, start_time = last
@@ -126,7 +130,7 @@ class NodeKeeper:
         if self._process is None:
             self._start()
         else:
-            self._watch(self._process, ADOPTING_S)
+            self._watch(self._process, RETURN_S)
 
     def arrived(self, name: str, pid: int) -> None:
         """It has greeted the daemon."""

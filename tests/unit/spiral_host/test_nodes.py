@@ -10,8 +10,8 @@ from protocol.process import start_time_of
 from spiral_host import nodes
 from spiral_host.config import DaemonConfig
 from spiral_host.nodes import (
-    ADOPTING_S,
     MAX_FAILURES,
+    RETURN_S,
     START_S,
     NodeKeeper,
     NodeProcess,
@@ -160,11 +160,14 @@ class TestTakeOver:
 
     def test_one_that_does_not_come_back_is_killed(self, machine: Machine) -> None:
         """
-        The daemon waits a short while for it, then starts another when it has ended.
+        The daemon waits a while for it, then starts another when it has ended.
         """
         process = machine.let_live(77)
         machine.keeper().find_or_start(("node:last", 77, 5))
-        machine.reactor.pass_time(ADOPTING_S)
+        machine.reactor.pass_time(RETURN_S - 1)
+        assert process.kills == 0
+
+        machine.reactor.pass_time(1)
         assert process.kills == 1
 
         machine.end(process)
@@ -192,7 +195,7 @@ class TestLostStore:
         keeper = machine.keeper()
         keeper.find_or_start(None, is_lost=True)
         keeper.arrived("node:last", 77)
-        machine.reactor.pass_time(ADOPTING_S)
+        machine.reactor.pass_time(RETURN_S)
         assert machine.remembered == [("node:last", 77, 770)]
         assert machine.started == []
 
@@ -207,7 +210,7 @@ class TestLostStore:
         machine.keeper().find_or_start(None, is_lost=True)
         assert machine.started == []
 
-        machine.reactor.pass_time(ADOPTING_S)
+        machine.reactor.pass_time(RETURN_S)
 
         assert len(machine.started) == 1
 
