@@ -9,8 +9,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,16 @@ class Living:
     deaths: int = 0
     stopped: float = 0.0
     """Since when it is held by SIGSTOP, or 0."""
+    process: Watch = field(init=False)
+    """The process itself; it may have been replaced if it was held for too long."""
+
+    def __post_init__(self) -> None:
+        self.process = Watch(self.pid)
+
+    def signal(self, number: int) -> None:
+        """Signal it, if it is still there."""
+        with suppress(ProcessLookupError):
+            self.process.kill(number)
 
 
 class Machine(RuleBasedStateMachine):
@@ -121,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         """Let what is held go on, stop everything; nothing may be left."""
         for living in self._living.values():
             if living.stopped:
-                Watch(living.pid).kill(signal.SIGCONT)
+                living.signal(signal.SIGCONT)
         self._stack.close()
 
     # --- what people do ---------------------------------------------------------------------------
@@ -147,8 +157,8 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(UsageError):
                 self._host.unload(name)
             return
-        gone = Watch(self._living[name].pid)
         self._go_on(name)
+        gone = self._living[name].process
         self._host.unload(name)
         assert gone.has_ended(0)
         del self._living[name]
@@ -158,8 +168,8 @@ class Machine(RuleBasedStateMachine):
     def restart(self, data: st.DataObject) -> None:
         """Restart a plugin; it is another process, and forgiven."""
         name = self._pick(data)
-        gone = Watch(self._living[name].pid)
         self._go_on(name)
+        gone = self._living[name].process
         result = self._host.restart(name)
         assert result.ok, result
         assert gone.has_ended(0)
@@ -172,8 +182,7 @@ class Machine(RuleBasedStateMachine):
     def kill(self, data: st.DataObject) -> None:
         """Kill a worker; another one comes, counted."""
         name = data.draw(st.sampled_from(self._mortal()))
-        before = self._living[name]
-        Watch(before.pid).kill()
+        self._living[name].signal(signal.SIGKILL)
         self._comes_back(name)
 
     @precondition(lambda self: self._running())
@@ -183,7 +192,7 @@ class Machine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self._running()))
         stub = self._host.get_service(name)
         assert stub.pid() == self._living[name].pid
-        Watch(self._living[name].pid).kill(signal.SIGSTOP)
+        self._living[name].signal(signal.SIGSTOP)
         self._living[name].stopped = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             stub.add(1, 2, timeout=SHORT_S)
@@ -287,8 +296,8 @@ class Machine(RuleBasedStateMachine):
         living = self._living[name]
         if not living.stopped:
             return
-        watch, living.stopped = Watch(living.pid), 0.0
-        watch.kill(signal.SIGCONT)
+        living.stopped = 0.0
+        living.signal(signal.SIGCONT)
         row = eventually(lambda: (row := self._host.get(name)).state == "ready" and row)
         assert row
         if row.pid != living.pid:

@@ -155,7 +155,7 @@ class Mortal(Plugin):
 
     def on_load(self, ctx: PluginContext) -> None:
         """Offer the service, once the gate is open."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 50
         while (ctx.data_dir / GATE).exists() and time.monotonic() < until:
             time.sleep(0.005)
         ctx.register_service("mortal", Service(ctx.data_dir))
