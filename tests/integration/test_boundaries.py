@@ -22,7 +22,7 @@ from protocol.runs import Publication, pack_body, pack_publication
 from spiral_host import Host, PluginEvent, SpiralHostError, WorkerLost
 from spiral_host.rundir import REFUSALS
 from tests.doors import packet, run_dir
-from tests.hosts import Run, all_ready, eventually
+from tests.hosts import DEADLINE, Run, all_ready, eventually
 
 Dynamic: TypeAlias = Any
 """A stub."""
@@ -57,11 +57,12 @@ class Bound(Plugin):
         def __init__(self, plugin, ctx):
             self.plugin, self.ctx = plugin, ctx
 
-        def call(self, service, method="look"):
-            return outcome(lambda: getattr(self.ctx.wait_service(service, 5.0), method)())
+        def call(self, service, method="look", times=1):
+            called = lambda: getattr(self.ctx.wait_service(service, 20.0), method)()
+            return [outcome(called) for _ in range(times)][-1]
 
         def nested(self):
-            self.ctx.wait_service("back", 5.0)
+            self.ctx.wait_service("back", 20.0)
 
         def listed(self):
             return self.ctx.list_services(), self.ctx.find_by_capability("Custom(sells)")
@@ -91,12 +92,12 @@ class Bound(Plugin):
 
         def on_lane(self, service, frames):
             """Call on the lane to a service by frames of one's own; give what comes back."""
-            self.ctx.wait_service(service, 5.0).look()
+            self.ctx.wait_service(service, 20.0).look()
             lane = self.ctx._host._caller.lines.by_service[service].lane
             answers = []
             for frame in frames:
                 os.write(lane.fd, frame)
-                select.select([lane.fd], [], [], 5.0)
+                select.select([lane.fd], [], [], 20.0)
                 answers.append(os.read(lane.fd, 65536))
             return answers
 
@@ -143,6 +144,7 @@ class Shop(Plugin):
     def on_load(self, ctx):
         ctx.register_service("shop", Door())
         ctx.register_service("back", Back())
+        ctx.register_service("till", Back())
 """
 
 
@@ -177,7 +179,8 @@ def bound(host: Host) -> Dynamic:
 
 def audited(host: Host) -> list[tuple[str, str, str, int]]:
     """Give what the audit log says was refused: plugin, permission, what, how often."""
-    lines = (Path(run_dir(host)) / REFUSALS).read_text().splitlines()
+    path = Path(run_dir(host)) / REFUSALS
+    lines = path.read_text().splitlines() if path.exists() else ()  # until the first there is none
     rows = [row for row in map(json.loads, lines) if row["kind"] == "refused"]
     return [(row["plugin_id"], row["permission"], row["what"], row["times"]) for row in rows]
 
@@ -222,11 +225,10 @@ class TestServices:
 
     def test_a_question_of_its_own_gets_no_lane(self, host: Host, bound: Dynamic) -> None:
         """Who asks the daemon behind the library's back is refused by the daemon."""
-        question = FROM_WORKER.encode(Resolve(request="q", service="back", wait_s=30.0))
-        before = len(audited(host))
+        question = FROM_WORKER.encode(Resolve(request="q", service="till", wait_s=30.0))
         bound.on_umbilical([packet(Kind.RELAY, question)] * 3)
-        eventually(lambda: bound.call("nothing") and ("services", "back") in known(host))
-        assert len(audited(host)) - before <= 2
+        rows = eventually(lambda: [row for row in audited(host) if row[2] == "till"])
+        assert len(rows) <= 2
         assert bound.call("shop") == ["done", "open"]
 
     def test_what_may_not_be_called_is_not_seen(self, bound: Dynamic) -> None:
@@ -298,13 +300,15 @@ class TestEvents:
         subscriptions = [host.subscribe("Hers.*", seen.append)]
         refused: list[PluginEvent] = []
         subscriptions.append(host.subscribe("PermissionRefused", refused.append))
+        life = host.get("bound").incarnation
         assert ends(host, bound, said)
 
         eventually(lambda: what in [f"{e.permission} {e.what}" for e in refused])  # type: ignore[attr-defined]
         for subscription in subscriptions:
             host.unsubscribe(subscription)
         assert seen == []
-        assert "no permission to" in str(host.report("bound"))
+        report = eventually(lambda: (r := host.report("bound")) and r.incarnation == life and r)
+        assert "no permission to" in str(report)
 
 
 class TestSettings:
@@ -338,13 +342,13 @@ class TestRefusals:
         bound.call("told")
         assert denied(bound.read("/etc/passwd"), "read", "/etc/passwd")
 
-        told = [("publish", "Told.once"), ("services", "told"), ("read", "/etc/passwd")]
-        eventually(lambda: len(refused) >= len(told))
+        told = {("publish", "Told.once"), ("services", "told"), ("read", "/etc/passwd")}
+        # What earlier tests were refused again is told ten seconds later: now, perhaps.
+        eventually(lambda: told <= {(e.permission, e.what) for e in refused})  # type: ignore[attr-defined]
         host.unsubscribe(subscription)
-        assert {(e.permission, e.what) for e in refused} == set(told)  # type: ignore[attr-defined]
         assert {e.plugin_id for e in refused} == {"bound"}  # type: ignore[attr-defined]
         assert {e.source for e in refused} == {"spiral-host"}
-        eventually(lambda: set(told) <= known(host))
+        eventually(lambda: told <= known(host))
 
     def test_a_flood_of_them_costs_a_few_lines(self, host: Host, bound: Dynamic) -> None:
         """Ten thousand are news once; the plugin is not slowed down for it, and lives."""
@@ -398,6 +402,9 @@ LIMITED = BOUND.replace(
     "# [tool.spiral-host.limits]\n# event_rate = 50\n# call_rate = 5\n# ///\nimport",
 ).replace('"bound"', '"limited"')
 
+MANY = 200
+"""Tries in one go: with the last of them the rate is reached, however slow the machine."""
+
 
 @pytest.fixture(scope="module")
 def limited(house: Host, tmp_path_factory: pytest.TempPathFactory) -> Dynamic:
@@ -409,24 +416,24 @@ class TestRates:
     def test_events_beyond_the_rate_are_refused_by_name(self, limited: Dynamic) -> None:
         """A second's worth at once, whoever wants them; then what trickles in."""
         assert limited.publish("Mine.a", "publish", 50)[0] == "done"
-        kind, text = limited.publish("Mine.a", "publish", 50)
+        kind, text = limited.publish("Mine.a", "publish", MANY)
 
         assert (kind, "event_rate is reached: 50 events a second" in text) == ("LimitReached", True)
 
     def test_behind_the_librarys_back_its_sends_wait(self, house: Host, limited: Dynamic) -> None:
         """The node does not read on before the rate allows it; all arrive in the end."""
-        came: list[float] = []
-        subscription = house.subscribe("Mine.flood", lambda _: came.append(time.monotonic()))
+        came: list[PluginEvent] = []
+        subscription = house.subscribe("Mine.flood", came.append)
+        began = time.monotonic()  # and not when the first was heard of, which may be late
         limited.on_umbilical([publication("Mine.flood", 20)] * 15)
 
         eventually(lambda: len(came) == 300)
+        assert time.monotonic() - began >= (300 - 100 - 20) / 100 - 0.2
         house.unsubscribe(subscription)
-        assert came[-1] - came[0] >= (300 - 100 - 20) / 100 - 0.2
 
     def test_calls_beyond_the_rate_are_refused_by_name(self, limited: Dynamic) -> None:
         """By its own library, before they leave."""
-        tries = [limited.call("shop") for _ in range(7)]
-        kind, text = tries[-1]
+        kind, text = limited.call("shop", "look", MANY)
 
         assert (kind, "5 calls a second (call_rate)" in text) == ("Overloaded", True)
 
@@ -434,7 +441,7 @@ class TestRates:
         """Calls by frames of one's own are counted where they come."""
         time.sleep(0.3)  # one call's worth, for the library's own
         call = msgpack.packb([900_001, "shop", "look", [], None, 1e12, None])
-        answers = limited.on_lane("shop", [len(call).to_bytes(4, "big") + call] * 12)
+        answers = limited.on_lane("shop", [len(call).to_bytes(4, "big") + call] * MANY)
         kinds = [msgpack.unpackb(answer[4:])[2] for answer in answers]
 
         assert kinds[0] == "open"
@@ -481,5 +488,5 @@ class TestNames:
         assert house.restart("second").ok
         assert house.get_service("name").whose() == "first"
         house.unload("first")
-        eventually(lambda: house.wait_service("name", 5.0).whose() == "second")
+        eventually(lambda: house.wait_service("name", DEADLINE).whose() == "second")
         house.unload("second")
