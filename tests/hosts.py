@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -165,40 +166,47 @@ class Run:
 
     def processes(self) -> list[int]:
         """Find every node, zygote and worker of this run: their command lines name it."""
+        return [process.pid for process in self._processes()]
+
+    def _processes(self) -> list[psutil.Process]:
         mark = str(self._base)
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.pid != os.getpid() and mark in " ".join(process.cmdline()):
-                    found.append(process.pid)
+                    found.append(process)
         return found
 
     def finish(self) -> None:
         """End everything in order; complain about whatever is left."""
-        for daemon in self._daemons:
-            daemon.terminate()
-            daemon.wait(DEADLINE)
-        for host in self._hosts:
-            host.shutdown() if host._daemon is not None else host.close()
-        left = [*self.files(), *map(psutil.Process, self.processes())]
-        log = self.run_dir / "logs" / "daemon.log"
-        said = log.read_text(errors="replace") if log.exists() else ""
-        self._clear_away()
+        try:
+            for daemon in self._daemons:
+                daemon.terminate()
+                daemon.wait(DEADLINE)
+            for host in self._hosts:
+                host.shutdown() if host._daemon is not None else host.close()
+            left = [*self.files(), *self._processes()]
+            log = self.run_dir / "logs" / "daemon.log"
+            said = log.read_text(errors="replace") if log.exists() else ""
+        finally:
+            self._clear_away()
         assert not left, f"{left} is left; the daemon said: {said}"
 
     def files(self) -> list[str]:
         """Name what lies in the run directory, and itself, but for what outlives a run."""
         stays = tuple(str(self.run_dir / name) for name in (CRASHES, AUDIT, REFUSALS))
-        there = [str(path) for path in self.run_dir.rglob("*")]
+        # Unlike `rglob`, this does not mind a folder that goes while it looks.
+        walk = os.walk(self.run_dir)
+        there = [str(Path(folder, name)) for folder, *names in walk for name in chain(*names)]
         found = [Path(path) for path in there if not path.startswith(stays)]
         if there and not found:
             return []
         return [str(path) for path in (self.run_dir, *found) if path.exists()]
 
     def _clear_away(self) -> None:
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for process in self._processes():
+            with suppress(psutil.Error):
+                process.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
 
