@@ -40,6 +40,21 @@ def eventually(predicate: Callable[[], T], deadline_s: float = DEADLINE) -> T:
     return answer
 
 
+def run_out(
+    call: Callable[[float], object], has_begun: Callable[[], object], at_first_s: float
+) -> None:
+    """Have a call run out of its time, which is given to `call`, after it has begun.
+
+    On a busy machine a call may be read when its time is up: then it never begins, nothing is seen
+    of what was to be seen, and it is given more time.
+    """
+    for times in (1, 5, 25):
+        call(times * at_first_s)
+        if has_begun():
+            return
+    raise AssertionError(f"it has not begun within {25 * at_first_s:g} s")
+
+
 def plugin(name: str) -> str:
     """Give the path of one of the tests' own plugins."""
     return str(PLUGINS / name)

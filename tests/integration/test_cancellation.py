@@ -6,20 +6,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from protocol.errors import Cancelled
 from spiral_host import DeadlineExceeded, Host, RemoteError, WorkerLost
-from tests.hosts import DEADLINE, all_ready, eventually, kill
+from tests.hosts import DEADLINE, all_ready, eventually, kill, run_out
 
-SHORT_S = 0.6
-"""A deadline that a test waits for; before it a chain of three has begun, on a busy machine too."""
+SHORT_S = 0.4
+"""A deadline that a test waits for; till then a chain of three has begun on a free machine."""
 
-SOON_S = 1.0
-"""How late an outcome may be on a machine that is busy with other tests."""
+LONG_S = 3.0
+"""One before which all has begun on a busy machine, too."""
+
+SOON_S = 5.0
+"""How late an outcome may be on a machine that is busy with other tests: far less than handlers
+take that are not stopped."""
 
 PLUGIN = """
 # /// script
@@ -32,7 +36,7 @@ from plugin_worker import DeadlineExceeded, Plugin
 
 class Service:
     def __init__(self, ctx):
-        self.ctx, self.log = ctx, []
+        self.ctx, self.log, self.begun = ctx, [], False
 
     def _other(self, name):
         return self.ctx.wait_service(name, 10)
@@ -43,8 +47,12 @@ class Service:
     def seen(self):
         return self.log
 
+    def has_begun(self):
+        return self.begun
+
     def forget(self):
         self.log.clear()
+        self.begun = False
 
     def measure(self, text):
         return len(text)
@@ -53,7 +61,7 @@ class Service:
 
     def busy(self):
         try:
-            self._other("app").began()
+            self._begin()
             until = time.monotonic() + 15
             while not self.ctx.cancelled() and time.monotonic() < until:
                 time.sleep(0.002)
@@ -62,6 +70,7 @@ class Service:
 
     async def sleep(self):
         try:
+            self.begun = True
             await self._other("app").aio.began()
             await asyncio.sleep(15)
         finally:
@@ -69,7 +78,7 @@ class Service:
 
     def steady(self):
         try:
-            self._other("app").began()
+            self._begin()
             while True:
                 yield 1
         finally:
@@ -77,12 +86,17 @@ class Service:
 
     async def endless(self):
         try:
+            self.begun = True
             await self._other("app").aio.began()
             while True:
                 await asyncio.sleep(0.002)
                 yield 1
         finally:
             self._end()
+
+    def _begin(self):
+        self.begun = True
+        self._other("app").began()
 
     def _end(self):
         self.log.append("cancelled" if self.ctx.cancelled() else "was never told")
@@ -102,9 +116,9 @@ class Service:
     def submitted(self, last, path):
         return getattr(self._other(path[0]), last).submit().result()
 
-    def impatient(self, last, other):
+    def impatient(self, last, other, timeout):
         try:
-            getattr(self._other(other), last)(timeout=0.2)
+            getattr(self._other(other), last)(timeout=timeout)
         except DeadlineExceeded:
             return "went on"
 
@@ -156,6 +170,19 @@ def told(host: Host) -> bool:
     return seen == ["cancelled"]
 
 
+def late(host: Host, call: Callable[[float], object], says: str = "no answer") -> None:
+    """Make a call whose time is up after the last of its chain has begun; check its outcome."""
+
+    def make(timeout: float) -> None:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=says) as caught:
+            call(timeout)
+        assert timeout <= time.monotonic() - started < timeout + SOON_S
+        assert 0 < caught.value.after_s <= timeout  # it counts from when it was sent
+
+    run_out(make, host.get_service("third").has_begun, SHORT_S)
+
+
 LASTS = ["busy", "sleep"]
 """A plain handler that asks, and an `async def` one."""
 
@@ -176,11 +203,7 @@ class TestWhoWaitsNoLonger:
     def test_by_its_deadline(self, host: Host, path: tuple[str, str], last: str) -> None:
         """The caller has its outcome then; nested calls had no more time than was left."""
         method, arguments = called(host, path, last)
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceeded) as caught:
-            method(*arguments, timeout=SHORT_S)
-        assert SHORT_S <= time.monotonic() - started < SHORT_S + SOON_S
-        assert caught.value.after_s == SHORT_S
+        late(host, lambda timeout: method(*arguments, timeout=timeout))
         assert told(host)
 
     def test_cancelling_a_future(
@@ -217,10 +240,7 @@ class TestWhoWaitsNoLonger:
         """The same outcome as for a thread that waits."""
         method, arguments = called(host, path, last)
         call = getattr(host.get_service(path[0]).aio, method.name)
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            asyncio.run(awaited(call(*arguments, timeout=SHORT_S)))
-        assert SHORT_S <= time.monotonic() - started < SHORT_S + SOON_S
+        late(host, lambda timeout: asyncio.run(awaited(call(*arguments, timeout=timeout))))
         assert told(host)
 
 
@@ -259,17 +279,14 @@ class TestStreams:
     @pytest.mark.parametrize("method", ["steady", "endless"])
     def test_its_deadline_is_the_call_s(self, host: Host, method: str) -> None:
         """A stream's reader is stopped when the call's time is up, and so is its writer."""
-        stream = getattr(host.get_service("third"), method)(timeout=SHORT_S)
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            list(stream)
-        assert time.monotonic() - started < SHORT_S + SOON_S
+        stream = getattr(host.get_service("third"), method)
+        late(host, lambda timeout: list(stream(timeout=timeout)))
         assert told(host)
 
     @pytest.mark.parametrize("method", ["steady", "endless"])
     def test_nobody_reads(self, host: Host, method: str) -> None:
         """The writer is stopped at the deadline of a stream that is neither read nor closed."""
-        stream = getattr(host.get_service("third"), method)(timeout=SHORT_S)
+        stream = getattr(host.get_service("third"), method)(timeout=LONG_S)
         assert told(host)
         stream.close()
 
@@ -290,34 +307,35 @@ class TestStreams:
 class TestTimeouts:
     def test_of_a_stub(self, host: Host) -> None:
         """What the stub was asked for with holds for its calls."""
-        with pytest.raises(DeadlineExceeded) as caught:
-            host.get_service("third", timeout=SHORT_S).busy()
-        assert (caught.value.call, caught.value.after_s) == ("third.busy", SHORT_S)
+        late(host, lambda t: host.get_service("third", timeout=t).busy(), "third.busy: no answer")
         assert told(host)
 
     def test_of_a_method(self, host: Host) -> None:
         """What the method was given goes before what the stub has."""
-        method = host.get_service("third", timeout=DEADLINE).busy.options(timeout=SHORT_S)
-        with pytest.raises(DeadlineExceeded) as caught:
-            method()
-        assert caught.value.after_s == SHORT_S
+        method = host.get_service("third", timeout=DEADLINE).busy
+        late(host, lambda timeout: method.options(timeout=timeout)())
         assert told(host)
 
     def test_of_a_call(self, host: Host) -> None:
         """What the call says goes before all others."""
         method = host.get_service("third", timeout=DEADLINE).sleep.options(timeout=DEADLINE)
-        with pytest.raises(DeadlineExceeded) as caught:
-            method.submit(timeout=SHORT_S).result()
-        assert caught.value.after_s == SHORT_S
+        late(host, lambda timeout: method.submit(timeout=timeout).result())
         assert told(host)
 
     @pytest.mark.parametrize("last", LASTS)
     def test_a_plugin_s_own(self, host: Host, last: str) -> None:
         """A shorter one inside the chain ends what it was given for, and nothing above."""
-        assert host.get_service("first").impatient(last, "third") == "went on"
+        impatient, third = host.get_service("first").impatient, host.get_service("third")
+        outcomes = []
+        run_out(
+            lambda timeout: outcomes.append(impatient(last, "third", timeout)),
+            third.has_begun,
+            SHORT_S / 2,
+        )
+        assert set(outcomes) == {"went on"}
         assert told(host)
 
-    def test_waiting_a_while(self, host: Host) -> None:
+    def test_waiting_a_while(self, host: Host, app: App) -> None:
         """A future's `result(timeout)` is patience, not a deadline: the call goes on."""
         future = host.get_service("second").pid.submit()
         assert future.result(DEADLINE) == host.get("second").pid
@@ -325,29 +343,30 @@ class TestTimeouts:
         with pytest.raises(TimeoutError):
             future.result(0.01)
         assert not future.done()
+        assert app.has_begun.wait(DEADLINE)
         future.cancel()
+        assert told(host)
 
     def test_an_argument_that_is_not_read(self, host: Host, app: App) -> None:
         """A callee too busy to read all of a large call is late, and nothing worse."""
         second, third = host.get_service("second"), host.get_service("third")
         size = 900_000
-        busy = second.busy.submit(timeout=2 * SHORT_S)
+        busy = second.busy.submit()
         assert app.has_begun.wait(DEADLINE)
         with pytest.raises(DeadlineExceeded):
             second.measure("x" * size, timeout=SHORT_S)
         assert third.measure("x" * size) == size
-        with pytest.raises(DeadlineExceeded):
-            busy.result()
+        busy.cancel()
         assert second.measure("x" * size) == size
 
-    def test_too_late_to_begin(self, host: Host) -> None:
+    def test_too_late_to_begin(self, host: Host, app: App) -> None:
         """A call that is read after its deadline never begins."""
         third = host.get_service("third")
-        busy = third.busy.submit(timeout=SHORT_S)
-        late = third.steady.submit(timeout=SHORT_S / 10)
-        for future in (busy, late):
-            with pytest.raises(DeadlineExceeded):
-                future.result()
+        busy = third.busy.submit()
+        assert app.has_begun.wait(DEADLINE)
+        with pytest.raises(DeadlineExceeded):
+            third.steady.submit(timeout=SHORT_S / 10).result()
+        busy.cancel()
         assert told(host)
         assert third.seen() == ["cancelled"]
 
