@@ -473,7 +473,6 @@ class Workers:
         if failpoints.ARMED:
             failpoints.hit("exit.told")
         if exit_.cause.kind != "exit" or exit_.cause.code:
-            worker.log.drain_all()
             running = len(read_flight(worker.flight_fd).running)
             flying = f"; calls in flight: {running}" if running else ""
             worker.log.note(f"{worker.plugin_id}, pid {worker.pid}, ended: {exit_.cause}{flying}")
@@ -490,9 +489,9 @@ class Workers:
     def _remains(
         self, worker: WorkerProcess, cause: Cause, names: Mapping[int, str]
     ) -> Remains | None:
+        worker.log.drain_all()  # whoever is told of its end finds in the file what it printed
         if not leaves_remains(worker, cause):
             return None
-        worker.log.drain_all()
         events = self._feeds.last_given(worker.incarnation)
         return gather(worker, events, names, self._lib, time.monotonic())
 

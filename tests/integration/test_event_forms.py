@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -13,6 +13,9 @@ from protocol.publishing import LATE
 from spiral_host import DeadlineExceeded, Host, PluginEvent, PublishReport, UsageError
 from tests.actors import Aside, collect, covered, load_actors, rows_of
 from tests.hosts import DEADLINE, Run, eventually
+
+PATIENCE_S: Final = 4.0
+"""How long a test waits for who does not answer; on a busy machine all others do by then."""
 
 
 class Cast(NamedTuple):
@@ -84,7 +87,7 @@ class TestWait:
         assert report(cast.host, "Nobody") == PublishReport("Nobody")
         assert cast.anna.report("Nobody") == {"matched": 0, "delivered": 0, "failures": []}
         cast.host.publish(PluginEvent.custom("Nobody", None), wait=True, timeout=DEADLINE)
-        assert time.monotonic() - started < DEADLINE / 4
+        assert time.monotonic() - started < DEADLINE
 
     @pytest.mark.parametrize("timeout", [0, -1, 601, float("nan"), "1"])
     def test_a_timeout_that_is_none(self, cast: Cast, timeout: Any) -> None:  # noqa: ANN401
@@ -147,12 +150,16 @@ class TestReport:
         """The deadline bounds the wait; the report names who is late, `wait` raises."""
         cast.anna.subscribe("Stuck", "hold", "stuck")
         cast.bert.subscribe("Stuck")
-        told = report(cast.host, "Stuck", 0.2)
+        event = PluginEvent.custom("Stuck", None)
+        reported = Aside(lambda: report(cast.host, "Stuck", PATIENCE_S))
+        by_bert = Aside(lambda: cast.bert.report("Stuck", 2, PATIENCE_S))
+        waited = Aside(lambda: cast.host.publish(event, wait=True, timeout=PATIENCE_S))
+        told = reported.outcome()
         assert (told.matched, told.delivered) == (2, 1)
         assert [(each.subscriber, each.error) for each in told.failures] == [("anna", LATE)]
-        assert cast.bert.report("Stuck", 2, 0.2)["failures"] == [["anna", LATE]]
-        with pytest.raises(DeadlineExceeded, match="Stuck at anna"):
-            cast.host.publish(PluginEvent.custom("Stuck", None), wait=True, timeout=0.2)
+        assert by_bert.outcome()["failures"] == [["anna", LATE]]
+        assert isinstance(waited.outcome(), DeadlineExceeded)
+        assert "Stuck at anna" in str(waited.outcome())
         assert cast.bert.count() == 3
         (cast.signs / "stuck-go").touch()
         eventually(lambda: cast.anna.count() == 3)
@@ -162,7 +169,7 @@ class TestReport:
         """The same for a callback of the application."""
         go = threading.Event()
         cast.host.subscribe("StuckHere", lambda _: go.wait(DEADLINE))
-        ((who, why),) = cast.anna.report("StuckHere", 1, 0.2)["failures"]
+        ((who, why),) = cast.anna.report("StuckHere", 1, PATIENCE_S)["failures"]
         assert who.startswith("app:")
         assert why == LATE
         go.set()
@@ -264,7 +271,9 @@ class TestCircles:
         """Its other callback runs while it waits for the call."""
         seen = collect(cast.host, "Answer")
         told: list[Any] = []
-        cast.host.subscribe("Question", lambda _: told.append(cast.anna.report("Answer", 1, 3.0)))
+        cast.host.subscribe(
+            "Question", lambda _: told.append(cast.anna.report("Answer", 1, DEADLINE / 2))
+        )
         assert report(cast.host, "Question").delivered == 1
         assert [each["delivered"] for each in told] == [1]
         assert len(seen) == 1

@@ -42,6 +42,11 @@ def everything(host: Host) -> list[Row]:
     return rows
 
 
+def of_others(rows: list[Row]) -> list[Row]:
+    """Give the events that are not the daemon's own: those of restarts may still be under way."""
+    return [row for row in rows if row["source"] != "spiral-host"]
+
+
 def heard(host: Host, last: int) -> list[Row]:
     """Wait until the subscriber plugin has the event of this number, or a gap that ends with it.
 
@@ -130,8 +135,8 @@ class TestWays:
         ]
         for event in events:
             listener.publish(event)
-        eventually(lambda: listener.get_service("subscriber").count() >= len(events))
-        rows = everything(listener)
+        eventually(lambda: len(of_others(everything(listener))) >= len(events))
+        rows = of_others(everything(listener))
         assert [row["type"] for row in rows] == [event.type for event in events]
         for row, event in zip(rows, events, strict=True):
             assert {key: row[key] for key in event.fields()} == event.fields()
@@ -157,8 +162,8 @@ class TestSubscriptions:
         some, every = collect(bus, "Ab"), collect(bus, "*")
         for event_type in ("A", "Ab", "Abc", "ab"):
             bus.publish(PluginEvent.custom(event_type, event_type))
-        eventually(lambda: len(every) >= 4)
-        assert numbers(every)[:4] == ["A", "Ab", "Abc", "ab"]
+        eventually(lambda: len(of_others(every)) >= 4)
+        assert numbers(of_others(every)) == ["A", "Ab", "Abc", "ab"]
         assert numbers(some) == ["Ab"]
 
     def test_what_is_unsubscribed_does_not_come(self, bus: Host) -> None:
@@ -248,8 +253,8 @@ class TestRefusals:
                 bus.publish(event)
         assert bus.get_service("publisher").pretend() == ["UsageError"] * 5
         bus.publish(PluginEvent.custom("After", None))
-        eventually(lambda: seen)
-        assert [row["type"] for row in seen] == ["After"]
+        eventually(lambda: of_others(seen))
+        assert [row["type"] for row in of_others(seen)] == ["After"]
 
     def test_what_is_too_large_or_cannot_travel(self, bus: Host) -> None:
         """The publisher is told; nothing is sent and no number is used."""
@@ -389,5 +394,6 @@ class TestFlood:
         host.get_service("flooder").start(40_000)
         eventually(lambda: len(seen) > 650)  # 25 MiB, of which the last 16 are kept
         host.get_service("flooder").stop()
+        host.unload("flooder")  # else a file may be renamed between two looks
         logs = (run.run_dir / "logs").glob("flooder*")
         assert 0 < sum(file.stat().st_size for file in logs) < 17 << 20

@@ -16,6 +16,7 @@ import msgpack
 import pytest
 import zmq
 
+from plugin_worker.node.clients import WAIT_S
 from protocol.errors import RemoteProtocolError
 from protocol.messages import (
     FROM_CLIENT,
@@ -252,7 +253,7 @@ class TestClients:
             except RemoteProtocolError:  # they are given up one by one, and all places are taken
                 return False
 
-        assert eventually(is_let_in)
+        assert eventually(is_let_in, WAIT_S + 2 * DEADLINE)
 
     def test_that_say_only_the_beginning_of_a_message(self, tmp_path: Path) -> None:
         """What stands behind it is somebody's subscription, and is taken for one."""
@@ -313,7 +314,7 @@ class TestCircles:
         started = time.monotonic()
         with pytest.raises((RemoteError, WorkerLost), match="SIGABRT"):
             circle.get_service("left").bounce(3)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < DEADLINE
         assert circle.get("left").pid == left
 
     def test_that_has_no_end(self, circle: Host) -> None:
@@ -329,7 +330,7 @@ class TestCircles:
 
         caller = threading.Thread(target=call)
         caller.start()
-        caller.join(5)
+        caller.join(DEADLINE)
         (error,) = caught
         assert "left -> right -> left" in str(error)
         assert circle.get("left").pid == left

@@ -60,7 +60,7 @@ class TestThreads:
         assert relay.call_in_threads("liar", 5, 3) == [3] * 5
         # The relay's own thread may keep the one lane that it opened for this.
         eventually(lambda: liar.lanes() <= held + 1)
-        assert psutil.Process().num_fds() == own
+        eventually(lambda: psutil.Process().num_fds() <= own)
 
 
 class TestSizes:

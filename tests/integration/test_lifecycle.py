@@ -87,6 +87,7 @@ class TestOrder:
         loaded: list[object] = []
         host.subscribe("PluginLoaded", lambda event: loaded.append(event.fields()["plugin_id"]))
         assert all_ready(host.load(places))
+        eventually(lambda: len(loaded) == len(places))
         host.shutdown()
         assert loaded == ["z_base", "m_middle", "a_top"]
 
