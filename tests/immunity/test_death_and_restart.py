@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -182,7 +183,7 @@ def files_of(host: Host) -> list[str]:
     """
     run_dir = str(host.status()["run_dir"])
     # Not by `rglob`, which does not bear that a folder is removed while it looks.
-    found = [f"{where}/{name}" for where, *both in os.walk(run_dir) for name in sum(both, [])]
+    found = [f"{where}/{name}" for where, *both in os.walk(run_dir) for name in chain(*both)]
     names = [path.removeprefix(run_dir) for path in found if "crashes" not in path]
     return sorted("".join(c for c in name if not c.isdigit()) for name in names)
 
