@@ -11,7 +11,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -58,30 +59,61 @@ class _File:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def save(run_dir: Path, report: CrashReport, *, may_be_known: bool) -> None:
-    """Write a report, whole or not at all, and forget the oldest of those that are too many.
+class CrashFiles:
+    """The reports of one run directory, as the one who writes them knows them.
 
-    Args:
-        may_be_known: Whether an earlier daemon may have written of this death, before it was
-            killed itself; then this report takes the place of that one.
-
-    Raises:
-        OSError: It cannot be written; what was there before is as it was.
+    What is there is looked for at first, and again when there may be too many; in between it is
+    reckoned, because a plugin has died and its next process wants the processor.
     """
-    crashes = run_dir / CRASHES
-    folder = crashes / parse_plugin_id(report.plugin_id)
-    for each in (crashes, folder):
-        each.mkdir(mode=0o700, exist_ok=True)
-    kept = _kept(crashes)
-    number = max((file.number for file in kept), default=0) + 1
-    path = folder / f"{number:08}-{report.incarnation}.json"
-    for file in kept:
-        if may_be_known and (file.path.parent, file.incarnation) == (folder, report.incarnation):
-            path = file.path
-    text = _text(report)
-    _replace(path, text)
-    others = [file for file in kept if file.path != path]
-    _forget_oldest([*others, _File(_age(path.name)[0], report.incarnation, path, len(text))])
+
+    def __init__(self, run_dir: Path) -> None:
+        self._crashes = run_dir / CRASHES
+        self._is_known = False
+        self._last = 0
+        """The highest number."""
+        self._size = 0
+        """Bytes of all; some may have been removed by a person, and are counted all the same."""
+        self._counts: Counter[Path] = Counter()
+        """How many there are, by folder."""
+
+    def save(self, report: CrashReport, *, may_be_known: bool) -> None:
+        """Write a report, whole or not at all, and forget the oldest of those that are too many.
+
+        Args:
+            may_be_known: Whether an earlier daemon may have written of this death, before it was
+                killed itself; then this report takes the place of that one.
+
+        Raises:
+            OSError: It cannot be written; what was there before is as it was.
+        """
+        folder = self._crashes / parse_plugin_id(report.plugin_id)
+        for each in (self._crashes, folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+        files = () if self._is_known and not may_be_known else self._look()
+        self._is_known = False  # if it fails, nobody knows what is there
+        path = folder / f"{self._last + 1:08}-{report.incarnation}.json"
+        for file in files:
+            if may_be_known and (file.path.parent, file.incarnation) == (
+                folder,
+                report.incarnation,
+            ):
+                path = file.path
+        text = _text(report)
+        _replace(path, text)
+        self._last += 1
+        self._size += len(text)
+        self._counts[folder] += 1
+        if self._counts[folder] > KEPT or self._size > ALL_BYTES:
+            _forget_oldest(_kept(self._crashes))
+        else:
+            self._is_known = True
+
+    def _look(self) -> Sequence[_File]:
+        files = _kept(self._crashes)
+        self._last = max((file.number for file in files), default=0)
+        self._size = sum(file.size for file in files)
+        self._counts = Counter(file.path.parent for file in files)
+        return files
 
 
 def _text(report: CrashReport) -> bytes:

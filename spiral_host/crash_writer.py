@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from spiral_host.crash_files import save
-from spiral_host.crashes import CrashReport, Death, compose
+from spiral_host.crash_files import CrashFiles
+from spiral_host.crashes import Death, compose
 from spiral_host.release import host_version
 
 WAITING: Final = 64
-"""Reports that wait to be written, 400 KB each at most; more are lost, and counted."""
+"""Deaths that wait to be written of; of more the reports are lost, and counted."""
 
 CLOSE_S: Final = 2.0
 """How long a daemon that ends waits for the last of them, seconds; a disk may never answer."""
@@ -33,31 +33,34 @@ class CrashWriter:
         self.lost = 0
         """Reports that could not be written."""
         self._run_dir = run_dir
+        self._files = CrashFiles(run_dir)
         self._epoch = epoch
         self._lock = threading.Lock()
-        self._reports: queue.SimpleQueue[CrashReport | None] = queue.SimpleQueue()
+        self._deaths: queue.SimpleQueue[tuple[Death, float, float] | None] = queue.SimpleQueue()
         # A daemon: a disk that never answers must not keep our process.
         self._thread = threading.Thread(target=self._run, name="crash reports", daemon=True)
         self._thread.start()
 
     def keep(self, death: Death) -> None:
         """Have a report of this death written soon; never waits."""
-        if self._reports.qsize() >= WAITING:
+        if self._deaths.qsize() >= WAITING:
             self._lose("the disk is too slow")
             return
-        self._reports.put(compose(death, time.time(), time.monotonic()))
+        self._deaths.put((death, time.time(), time.monotonic()))
 
     def close(self) -> None:
         """Write what waits, as far as the disk lets us, and stop the thread."""
-        self._reports.put(None)
+        self._deaths.put(None)
         self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         version = host_version()  # here, because finding it out takes milliseconds
-        while (report := self._reports.get()) is not None:
-            report.versions["spiral-host"] = version
+        while (item := self._deaths.get()) is not None:
+            death = item[0]
             try:
-                save(self._run_dir, report, may_be_known=report.incarnation >> 32 < self._epoch)
+                report = compose(*item)
+                report.versions["spiral-host"] = version
+                self._files.save(report, may_be_known=death.incarnation >> 32 < self._epoch)
                 self.failure = ""
             except OSError as error:
                 self._lose(f"{error.filename or self._run_dir}: {error.strerror or error}")

@@ -7,7 +7,7 @@ import pytest
 
 from protocol.errors import UsageError
 from spiral_host import crash_files
-from spiral_host.crash_files import KEPT, MAX_BYTES, Unreadable, all_of, latest, save
+from spiral_host.crash_files import KEPT, MAX_BYTES, CrashFiles, Unreadable, all_of, latest
 from spiral_host.crashes import CrashReport
 from tests.unit.spiral_host.deaths import remains, report
 
@@ -15,7 +15,7 @@ from tests.unit.spiral_host.deaths import remains, report
 def keep(run_dir: Path, *, known: bool = False, **what: object) -> CrashReport:
     """Save a report; give it."""
     made = report(**what)
-    save(run_dir, made, may_be_known=known)
+    CrashFiles(run_dir).save(made, may_be_known=known)
     return made
 
 
@@ -34,6 +34,10 @@ def instead(path: Path, make: Callable[[Path], object]) -> None:
     """Put something else in a report's place."""
     path.unlink()
     make(path)
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def change(path: Path, **fields: object) -> None:
@@ -198,6 +202,50 @@ class TestWriting:
         assert incarnations(tmp_path) == [5, 4, 3]
         assert [path.name for path in (tmp_path / "crashes").iterdir()] == ["alpha"]
 
+    def test_who_writes_many_does_not_look_each_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        It looks at first, and when there may be too many: what a person has removed is none.
+        """
+        looks: list[Path] = []
+        kept = crash_files._kept
+
+        def look(where: Path) -> list[crash_files._File]:
+            looks.append(where)
+            return kept(where)
+
+        monkeypatch.setattr(crash_files, "_kept", look)
+        keep(tmp_path, incarnation=1)
+        writer, looks[:] = CrashFiles(tmp_path), []
+        for incarnation in range(2, KEPT + 1):
+            writer.save(report(incarnation=incarnation), may_be_known=False)
+        assert len(looks) == 1
+        assert incarnations(tmp_path) == list(range(KEPT, 0, -1))
+
+        (tmp_path / "crashes" / "alpha" / f"{KEPT:08}-{KEPT}.json").unlink()
+        writer.save(report(incarnation=100), may_be_known=False)
+        writer.save(report(incarnation=101), may_be_known=False)
+        assert len(looks) == 4
+        assert incarnations(tmp_path) == [101, 100, *range(KEPT - 1, 1, -1)]
+
+    def test_what_is_known_is_forgotten_with_a_failed_write(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What was removed with all the rest meanwhile is written anew.
+        """
+        writer = CrashFiles(tmp_path)
+        writer.save(report(incarnation=1), may_be_known=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(crash_files, "_replace", full)
+            with pytest.raises(OSError, match="No space"):
+                writer.save(report(incarnation=2), may_be_known=False)
+        (tmp_path / "crashes" / "alpha" / "00000001-1.json").unlink()
+        writer.save(report(incarnation=3), may_be_known=False)
+
+        assert files(tmp_path) == ["alpha/00000001-3.json"]
+
     def test_the_longest_report_fits(self, tmp_path: Path) -> None:
         """
         Whatever a worker says, its report can be read again and leaves room for others.
@@ -239,9 +287,6 @@ class TestWriting:
         A report is there whole or not at all, and the last one stays.
         """
         keep(tmp_path, incarnation=1)
-
-        def full(path: Path, target: Path) -> None:
-            raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="No space"):

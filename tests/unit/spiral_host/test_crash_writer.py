@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spiral_host import crash_writer
-from spiral_host.crash_files import all_of, latest
+from spiral_host.crash_files import CrashFiles, all_of, latest
 from spiral_host.crash_writer import WAITING, CrashWriter
 from spiral_host.crashes import CrashReport
 from tests.unit.spiral_host.deaths import death
@@ -39,7 +39,7 @@ class Disk:
         self.written: list[int] = []
         self.answer = answer
 
-    def save(self, run_dir: Path, report: CrashReport, *, may_be_known: bool) -> None:
+    def save(self, report: CrashReport, *, may_be_known: bool) -> None:
         self.reached.release()
         assert self.let.acquire(timeout=DEADLINE)
         self.answer()
@@ -111,7 +111,7 @@ class TestWriter:
                 raise outcome
 
         disk = Disk(answer)
-        monkeypatch.setattr(crash_writer, "save", disk.save)
+        monkeypatch.setattr(CrashFiles, "save", disk.save)
         expected = len(outcomes) - 1
         with writing(tmp_path) as writer:
             for _ in tuple(outcomes):
@@ -129,7 +129,7 @@ class TestWriter:
         What waits has a bound; what is beyond it is lost and told, and closing does not wait on.
         """
         disk = Disk()
-        monkeypatch.setattr(crash_writer, "save", disk.save)
+        monkeypatch.setattr(CrashFiles, "save", disk.save)
         monkeypatch.setattr(crash_writer, "CLOSE_S", 0.01)
         writer = CrashWriter(tmp_path, 0)
         writer.keep(death())

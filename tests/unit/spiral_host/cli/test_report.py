@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from protocol.messages import Cause
-from spiral_host.crash_files import save
+from spiral_host.crash_files import CrashFiles
 from spiral_host.crashes import Past
 from tests.unit.spiral_host.cli.fakes import Town, one_line
 from tests.unit.spiral_host.deaths import remains, report
@@ -54,7 +54,7 @@ def keep(run_dir: Path, **what: object) -> None:
     """Have a report on disk."""
     made = report(**what)
     made.versions["python"] = "3"
-    save(run_dir, made, may_be_known=False)
+    CrashFiles(run_dir).save(made, may_be_known=False)
 
 
 def ask(run_dir: Path, *words: str) -> Result:
