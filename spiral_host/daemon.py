@@ -161,11 +161,11 @@ class Daemon:
         )
         self._supervisor = Supervisor(registry, self, self, reactor, worker_orders, self._permits)
         self._supervisor.epoch = self.epoch
-        self._supervisor.restarting = {
-            order["id"]: Restarting(order["restarted"], order["counted"])
+        self._supervisor.restarting = [
+            Restarting(order["id"], order["restarted"], order["counted"])
             for order in self._store.requests.values()
             if "restarted" in order
-        }
+        ]
         config = self._store.config
         self._denials = Denials(registry, reactor, self)
         self._questions = Questions(

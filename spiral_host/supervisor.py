@@ -5,7 +5,7 @@ store, and passes on what is reported. One timer serves every deadline.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Final, Protocol, TypeVar
@@ -99,8 +99,8 @@ class Supervisor:
         permits: Permits,
     ) -> None:
         self.epoch = 0
-        self.restarting: Mapping[str, Restarting] = {}
-        """What earlier daemons were told to restart, the last order of each plugin."""
+        self.restarting: Sequence[Restarting] = ()
+        """What earlier daemons were told to restart; perhaps the same plugin more than once."""
         self._registry = registry
         self._node = node
         self._outside = outside
@@ -256,8 +256,9 @@ class Supervisor:
     def _missed(self, exit_: Exited) -> Plugin | None:
         """Find the plugin whose worker ended, by itself, while no daemon was there."""
         plugin = self._registry.plugins.get(exit_.plugin_id)
-        order = self.restarting.get(exit_.plugin_id)
-        if plugin is None or not is_uncounted(plugin, exit_.incarnation, self.epoch, order):
+        if plugin is None or not is_uncounted(
+            plugin, exit_.incarnation, self.epoch, self.restarting
+        ):
             return None
         if plugin.lifecycle.has_worker:  # it was started again, and that daemon could not say why
             plugin.lifecycle.counted = exit_.incarnation
@@ -383,7 +384,7 @@ class Supervisor:
                 continue  # it was leaving, and has left with its worker
             if plugin.leaving:
                 self._handle(plugin, lifecycle.StopAsked())
-            elif (order := self.restarting.get(plugin.id)) and order.is_due(plugin):
+            elif any(order.is_due(plugin) for order in self.restarting):
                 self.restart(plugin.id)
         self._is_taking_over = False
         self._code_watch.look()

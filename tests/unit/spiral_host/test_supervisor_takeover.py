@@ -151,7 +151,7 @@ class TestRestarting:
         Ordered before the daemon was killed: done, unless the plugin has had another end since.
         """
         remember(house, Memory(quarantine="crashed", counted=counted))
-        house.supervisor.restarting = {"base": Restarting(0, 7)}
+        house.supervisor.restarting = [Restarting("base", 0, 7)]
         greet(house)
 
         assert house.states() == {"base": state}
@@ -403,7 +403,7 @@ class TestAdopt:
         The last daemon was told to restart it: its exit is the first half, not a failure.
         """
         remember(house)
-        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
+        house.supervisor.restarting = [Restarting("base", EARLIER, 0)]
         house.supervisor.adopt([])
         house.supervisor.exited(Exited(incarnation=EARLIER, plugin_id="base", cause=SEGV))
         house.supervisor.resume([])
@@ -416,7 +416,7 @@ class TestAdopt:
         A worker that was to be restarted and still lives is asked to leave again.
         """
         remember(house)
-        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
+        house.supervisor.restarting = [Restarting("base", EARLIER, 0)]
         kept = house.supervisor.adopt([house.report("base", EARLIER)])
         house.supervisor.loaded(EARLIER)
         house.supervisor.resume(kept)
@@ -424,6 +424,19 @@ class TestAdopt:
         assert house.node.relayed() == [(EARLIER, StopPlugin())]
         house.end("base", LEFT)
         assert house.node.spawned() == ["base"]
+
+    def test_each_of_two_restarts_is_carried_on(self, house: House) -> None:
+        """
+        One that was over and one under way when the daemon was killed, whichever is read last.
+        """
+        remember(house)
+        over, due = Restarting("base", EARLIER - 1, 0), Restarting("base", EARLIER, EARLIER - 1)
+        house.supervisor.restarting = [Restarting("other", EARLIER, 0), due, over]
+        kept = house.supervisor.adopt([house.report("base", EARLIER)])
+        house.supervisor.loaded(EARLIER)
+        house.supervisor.resume(kept)
+
+        assert house.node.relayed() == [(EARLIER, StopPlugin())]
 
     def test_who_is_restarted_with_it_leaves_before_it(self, house: House) -> None:
         """
@@ -433,7 +446,7 @@ class TestAdopt:
         follower = Supervision(providers={"base": OnLoss.RESTART})
         user = manifest("user", {"base": "*"}, supervision=follower)
         house.supervisor.remember(Wanted(user, Memory(), 0, leaving=False))
-        house.supervisor.restarting = {"base": Restarting(EARLIER, 0)}
+        house.supervisor.restarting = [Restarting("base", EARLIER, 0)]
         reports = [house.report("base", EARLIER), house.report("user", EARLIER + 1)]
         kept = house.supervisor.adopt(reports)
         for life in (EARLIER, EARLIER + 1):
