@@ -2,6 +2,7 @@ import asyncio
 import gc
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -18,6 +19,7 @@ from protocol.errors import (
 )
 from protocol.reactor import Reactor
 from protocol.turn import TURN
+from tests.clock import Clock
 from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
 PATIENCE_S = 20
@@ -36,7 +38,9 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], object]) -> Dynamic:
     """Let the loop go round until something is so."""
-    while not (found := condition()):  # noqa: ASYNC110 - what is awaited is another's doing
+    late = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < late
         await asyncio.sleep(0)
     return found
 
@@ -44,6 +48,12 @@ async def until(condition: Callable[[], object]) -> Dynamic:
 async def heard(wire: Wire) -> Dynamic:
     """Wait for the next frame's parts."""
     return await until(wire.peer.hear)
+
+
+def stop_time(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Have the loop that runs go by the clock of the calls; only the test moves it from now on."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", wire.clock.monotonic)
+    return wire.clock
 
 
 @pytest.fixture
@@ -121,22 +131,28 @@ class TestCall:
 
         run(work)
 
-    def test_time_runs_out(self, math: Dynamic, wire: Wire) -> None:
+    def test_time_runs_out(
+        self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
         The deadline ends the call, and the callee is told.
         """
 
         async def work() -> None:
-            began = asyncio.get_running_loop().time()
-            with pytest.raises(DeadlineExceeded, match=r"math\.add"):
-                await math.aio.add(timeout=0.3)  # a busy machine sends it within that
-            assert asyncio.get_running_loop().time() - began < PATIENCE_S / 4
+            clock = stop_time(wire, monkeypatch)
+            task = asyncio.ensure_future(_get(math.aio.add(timeout=1)))
             number = (await heard(wire))[0]
+            clock.now += 1
+            await until(task.done)
+            with pytest.raises(DeadlineExceeded, match=r"math\.add"):
+                await task
             assert await heard(wire) == [number, 4]
 
         run(work)
 
-    def test_each_call_has_its_own_time(self, math: Dynamic, wire: Wire) -> None:
+    def test_each_call_has_its_own_time(
+        self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
         One that has less time than those before it is given up first, and they later.
         """
@@ -149,12 +165,19 @@ class TestCall:
                     await math.aio.add(timeout=time_s)
                 order.append(time_s)
 
-            patient = asyncio.ensure_future(_get(math.aio.add(timeout=PATIENCE_S)))
+            clock = stop_time(wire, monkeypatch)
+            patient = asyncio.ensure_future(_get(math.aio.add(timeout=4)))
             number = (await heard(wire))[0]
-            await asyncio.gather(*map(give_up, (0.3, 0.1, 0.2)))
+            others = [asyncio.ensure_future(give_up(time_s)) for time_s in (3, 1, 2)]
+            for _ in others:
+                await heard(wire)
+            for given_up in ([1], [1, 2], [1, 2, 3]):
+                clock.now += 1
+                await until(lambda: len(order) >= len(given_up))  # noqa: B023 - asked at once
+                assert order == given_up
             wire.peer.say(number, 0, "at last")
             assert await patient == "at last"
-            assert order == [0.1, 0.2, 0.3]
+            await asyncio.gather(*others)
 
         run(work)
 
@@ -438,16 +461,16 @@ class TestStream:
         run(work)
 
     @pytest.mark.parametrize("how", ["break", "aclose", "drop", "deadline"])
-    def test_one_that_is_abandoned_is_cancelled(self, math: Dynamic, wire: Wire, how: str) -> None:
+    def test_one_that_is_abandoned_is_cancelled(
+        self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
         """
         However it is let go, the callee is told and closes its generator.
         """
 
         async def work() -> None:
-            patience = (
-                0.5 if how == "deadline" else PATIENCE_S
-            )  # a busy machine opens it within that
-            task = asyncio.ensure_future(_get(math.aio.rows(timeout=patience)))
+            clock = stop_time(wire, monkeypatch)
+            task = asyncio.ensure_future(_get(math.aio.rows(timeout=1)))
             number = (await heard(wire))[0]
             wire.peer.say(number, 2)
             stream = await task
@@ -457,6 +480,7 @@ class TestStream:
                 await stream.aclose()
                 await stream.aclose()
             elif how == "deadline":
+                clock.now += 1
                 with pytest.raises(DeadlineExceeded):
                     await anext(stream)
                 with pytest.raises(StopAsyncIteration):
