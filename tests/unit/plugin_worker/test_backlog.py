@@ -2,17 +2,15 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
-from plugin_worker.node import backlog
-from plugin_worker.node.backlog import flush_later
+from plugin_worker.node.backlog import AGAIN_S, flush_later
+from protocol import reactor as reactor_module
 from protocol.packets import Kind
 from protocol.reactor import Reactor
 from protocol.umbilical import Umbilical
-
-LOOK_S: Final = 0.005
+from tests.clock import Clock
 
 
 class Crowded(socket.socket):
@@ -43,7 +41,7 @@ def test_what_is_held_up_is_tried_now_and_then(
     """
     Not in a loop that takes the processor, however many messages wait; and it does leave.
     """
-    monkeypatch.setattr(backlog, "AGAIN_S", 1.0)  # longer than a busy machine takes for four turns
+    monkeypatch.setattr(reactor_module, "time", clock := Clock())
     end, theirs = pair
     reactor, umbilical = Reactor(), Umbilical(end, takes_descriptors=False)
 
@@ -57,12 +55,13 @@ def test_what_is_held_up_is_tried_now_and_then(
         assert not umbilical.send(Kind.NODE, b"lane", (theirs.fileno(),))
         flush_later(reactor, umbilical, flush)
     for _ in range(4):
-        reactor.turn(LOOK_S)
+        reactor.turn(0)
     assert end.tries == 1
 
     end.is_crowded = False
+    clock.now += AGAIN_S
     while umbilical.backlog:
-        reactor.turn(backlog.AGAIN_S)
+        reactor.turn(0)
     assert end.tries == 4
     assert len(theirs.recv(64)) > len(b"lane")
     reactor.close()
