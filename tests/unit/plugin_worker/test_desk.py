@@ -12,6 +12,7 @@ import pytest
 
 from plugin_worker import desk as desk_module
 from plugin_worker.desk import Desk, report_name
+from protocol import arena as arena_module
 from protocol.errors import DeadlineExceeded, RemoteProtocolError, UsageError, to_wire
 from protocol.messages import (
     FROM_ENDPOINT,
@@ -46,6 +47,7 @@ from protocol.reactor import Reactor
 from protocol.segments import SEALS
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
+from tests.clock import Clock
 
 MINUTE = 60.0
 PAGE = 4096
@@ -333,7 +335,7 @@ class TestReading:
         assert not node.desk.wait_for_news(0.0)
         node.say(Published(1, 10))
 
-        assert node.desk.wait_for_news(float(2**20))
+        assert node.desk.wait_for_news(time.monotonic() + MINUTE)
         assert node.other == [Published(1, 10)]
 
 
@@ -409,14 +411,17 @@ class TestSharedMemory:
         assert node.desk.arena.mapped == (0, 0)
         os.close(fd)
 
-    def test_who_names_what_is_not_there_is_waited_for_once(self, node: Node) -> None:
+    def test_who_names_what_is_not_there_is_waited_for_once(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """
         The thread that waits serves others too; an honest peer still has its time.
         """
+        monkeypatch.setattr(arena_module, "time", clock := Clock())
         waits: list[float] = []
 
         def wait(deadline: float) -> bool:
-            waits.append(deadline - time.monotonic())
+            waits.append(deadline - clock.now)
             return False
 
         with patch.object(node.desk, "wait_for_news", wait):
