@@ -111,17 +111,15 @@ class TestWeigh:
 
 def _as_nobody(folder: Path) -> int:
     """Weigh as a user who may not do everything, in a child process."""
-    for above in folder.parents:
-        if above != Path("/tmp") and above.is_relative_to("/tmp"):
-            above.chmod(0o755)
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            os.chdir(folder)  # which lies in folders that only we may enter
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-            os.write(writer, str(weigh([str(folder)], PLENTY).size).encode())
+            os.write(writer, str(weigh(["."], PLENTY).size).encode())
         finally:
             os._exit(0)
     os.close(writer)
