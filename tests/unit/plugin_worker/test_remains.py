@@ -111,7 +111,10 @@ class TestGather:
         assert (left.calls, left.errors, left.lived_s) == (0, 1, 8.0)
         assert [(vital.ago_s, vital.memory) for vital in left.vitals] == [(3.0, 9)]
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=30,
+    )
     @given(page=st.binary(min_size=64, max_size=SIZE), byte=st.sampled_from(b'\xff\x01a/\n"'))
     def test_the_worst_fits_in_a_message(
         self, worker: WorkerProcess, page: bytes, byte: int
