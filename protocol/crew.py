@@ -29,6 +29,7 @@ class ServingThread:
         self._reactor = Reactor()
         self._lanes = LaneServer(self._reactor, servant, home, self._lane_closed)
         self._jobs: collections.deque[Callable[[], None]] = collections.deque()
+        self._unopened: collections.deque[tuple[LaneOpened, int]] = collections.deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._reactor.watch(self._wake, self._woken)
         self._is_over = False
@@ -41,9 +42,17 @@ class ServingThread:
         return self._thread is threading.current_thread()
 
     def serve(self, opened: LaneOpened, fd: int) -> None:
-        """Serve one lane more; from any thread."""
-        self.lanes += 1
-        self.do(lambda: self._lanes.open(opened, fd))
+        """Serve one lane more; from any thread. One that comes too late is closed."""
+        with self._starting:
+            if self._wake < 0:
+                os.close(fd)
+                return
+            self._unopened.append((opened, fd))
+            self.lanes += 1
+        self.do(self._open)
+
+    def _open(self) -> None:
+        self._lanes.open(*self._unopened.popleft())
 
     def refuse_reentry(self) -> None:
         """Refuse calls that its own calls lead to, instead of serving them while it waits."""
@@ -107,6 +116,8 @@ class ServingThread:
         self._reactor.close()
         with self._starting:
             wake, self._wake = self._wake, -1
+            while self._unopened:  # or whoever calls on it would wait as long as we live
+                os.close(self._unopened.popleft()[1])
         if wake >= 0:
             os.close(wake)
 

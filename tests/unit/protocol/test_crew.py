@@ -178,6 +178,22 @@ class TestServingThread:
         crew.thread._thread.join(PATIENCE_S)
         assert not crew.thread._thread.is_alive()
 
+    def test_a_lane_that_comes_too_late_is_closed(self, crew: Crew) -> None:
+        """
+        While it ends, or behind that: nobody is left waiting at the lane's other end.
+        """
+        late: list[Peer] = []
+
+        def end() -> None:
+            late.append(crew.lane())
+            crew.close()
+
+        crew.thread.do(end)
+        crew.thread._thread.join(PATIENCE_S)
+        late.append(crew.lane())
+
+        assert [peer.is_left for peer in late] == [True, True]
+
     def test_it_knows_its_own_code(self, crew: Crew) -> None:
         """
         Which may not wait for it; any other thread may, before it has started, too.
