@@ -24,12 +24,12 @@ from protocol.reactor import Reactor, Timer
 TOGETHER_S: Final = 0.25
 """What is due within this time is done at once: the node wakes four times a second at most."""
 
-DUMP_S: Final = 0.25
-"""How long a worker may take to write its stacks down before it is ended, seconds. It takes 1 ms
-where a core is free."""
-
 _DUMP_LOOK_S: Final = 0.015
-"""How often it is looked whether it goes on writing, seconds."""
+"""How often it is looked whether a worker goes on writing its stacks down, seconds."""
+
+DUMP_LOOKS: Final = 17
+"""After so many looks without any stacks the worker is ended, in 0.25 s; it takes 1 ms to write
+them where a core is free. Looks, not seconds: where everything stood still, it did so too."""
 
 _MEMORY_LOOK_S: Final = 10.0
 
@@ -172,15 +172,15 @@ class Health:
             return
         worker.has_dumped = True
         worker.signal(DUMP)
-        until = time.monotonic() + DUMP_S
         before = seen = stacks_size(worker.flight_fd)
+        looks = 0
 
         def look() -> None:
-            nonlocal seen
+            nonlocal seen, looks
             if worker.flight_fd < 0:
                 return  # it has died of something else meanwhile
-            size = stacks_size(worker.flight_fd)
-            if before < size == seen or time.monotonic() >= until:
+            size, looks = stacks_size(worker.flight_fd), looks + 1
+            if before < size == seen or looks >= DUMP_LOOKS:
                 then()
                 return
             seen = size

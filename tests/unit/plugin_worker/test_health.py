@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from plugin_worker.node import health as health_module
-from plugin_worker.node.health import DUMP_S, Health
+from plugin_worker.node.health import DUMP_LOOKS, Health
 from plugin_worker.node.oom import MemoryKills
 from plugin_worker.node.watch import WEIGH_SELDOM_S, Weight
 from plugin_worker.node.worker import WorkerProcess
@@ -209,10 +209,23 @@ class TestStacks:
         """
         gone_on = self.wait_for_stacks(ward)
         while not gone_on:
-            assert ward.clock.now < 1000 + DUMP_S + 0.1
+            assert ward.clock.now < 1000 + DUMP_LOOKS * LOOK_S + 0.1
             ward.reactor.pass_time(0.01)
         assert self.wait_for_stacks(ward) == ["then"]
         assert ward.signals == [signal.SIGUSR2]
+
+    def test_who_stood_still_has_its_time_behind_that(self, ward: Ward) -> None:
+        """
+        A node that was held was not alone: the machine was, and the worker had no time either.
+        """
+        gone_on = self.wait_for_stacks(ward)
+        ward.clock.now += 10.0
+        ward.reactor.pass_time(LOOK_S)
+        os.pwrite(ward.worker.flight_fd, b"stacks", SIZE)
+        ward.reactor.pass_time(LOOK_S)
+        assert gone_on == []
+        ward.reactor.pass_time(LOOK_S)
+        assert gone_on == ["then"]
 
     def test_who_cannot_write_them_is_not_asked(
         self, ward: Ward, monkeypatch: pytest.MonkeyPatch
