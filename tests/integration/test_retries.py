@@ -176,7 +176,8 @@ class TestWhileTheDaemonIsBusy:
         stub = host.get_service("mortal")
         assert stub.add(1, 2) == 3
         with stopped(run.daemon.pid):
-            in_a_thread = Aside(lambda: stub.add(1, 2, timeout=SHORT_S))  # each has a lane of its own
+            # A thread of its own, because each has a lane of its own.
+            in_a_thread = Aside(lambda: stub.add(1, 2, timeout=SHORT_S))
             error = in_a_thread.outcome()
         assert isinstance(error, ServiceUnavailable), error
         assert Aside(lambda: stub.add(1, 2)).outcome() == 3
