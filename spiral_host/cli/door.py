@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spiral_host import Host
 
 CONNECT_TIMEOUT: Final = 5.0
-"""Seconds to find a daemon; one that is adopting its workers again answers within two."""
+"""Seconds to find a daemon; one that takes over answers as soon as its node has greeted it."""
 
 
 class DaemonProcess(Protocol):
