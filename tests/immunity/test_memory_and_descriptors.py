@@ -72,19 +72,20 @@ def test_nothing_is_forked_where_there_are_threads_or_sockets(shared: Host) -> N
     assert psutil.Process(zygote).num_threads() == 1
     for pid in (zygote, worker):
         assert "zmq" not in Path(f"/proc/{pid}/maps").read_text()
-    links = [name for name in descriptors(zygote).values() if name.startswith("socket:")]
-    assert len(links) <= 2, "to its node, and to its spare"
+    # To its node, and to its spare; when it has just made that, its end of it for a moment, too.
+    eventually(lambda: "".join(descriptors(zygote).values()).count("socket:") <= 2)
 
 
 def test_no_shared_memory_has_a_name_that_others_could_unlink(run: Run) -> None:
     """python/cpython#82300, #104291, #140485: a tracker unlinked shared memory when one process had
     ended, and others still used it. Here it has no name, and lives as long as somebody maps it.
     """
-    before = set(os.listdir("/dev/shm"))  # noqa: PTH208 - names are all that is needed
     host = run.embed("polite")
     arrived = host.get_service("polite").echo(bytearray(b"x" * BUFFER))
-    assert set(os.listdir("/dev/shm")) == before  # noqa: PTH208
     assert isinstance(arrived, memoryview)
+    for pid in (os.getpid(), *family(host)):
+        held = [Path(f"/proc/{pid}/maps").read_text(), *descriptors(pid).values()]
+        assert not [name for name in held if "/dev/shm/" in name]
     kill(host.get("polite").pid or 0)
     eventually(lambda: host.get("polite").restarts)
     assert bytes(arrived) == b"x" * BUFFER
