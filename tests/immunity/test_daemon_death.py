@@ -47,8 +47,8 @@ def test_hosts_that_die_leave_nothing_that_piles_up(run: Run) -> None:
             daemon.kill()
             owner.kill()
         assert all(process.has_ended() for process in (daemon, node, worker))
-        left.append(run.files())
-    assert run.processes() == []
+        left.append(sorted(run.files()))
+    eventually(lambda: run.processes() == [])
     assert left[0] == left[1]
     run.start().shutdown()
 

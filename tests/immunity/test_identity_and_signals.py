@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -128,8 +128,12 @@ def test_a_stale_lock_that_names_a_living_pid_stops_nobody(run: Run) -> None:
 
 def nodes_of(run: Run) -> list[int]:
     """Find every node of a run."""
-    command = {pid: psutil.Process(pid).cmdline() for pid in run.processes()}
-    return [pid for pid, words in command.items() if "plugin_worker.node" in words]
+    found = []
+    for pid in run.processes():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "plugin_worker.node" in psutil.Process(pid).cmdline():
+                found.append(pid)
+    return found
 
 
 def test_a_node_that_was_not_written_down_yet_is_not_doubled(run: Run) -> None:
