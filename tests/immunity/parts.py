@@ -20,7 +20,7 @@ from plugin_worker import Plugin
 
 
 def wait_at(gate):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while gate.exists() and time.monotonic() < until:
         time.sleep(0.002)
 
@@ -80,7 +80,7 @@ class Gated:
         self._data.mkdir(parents=True)
 
     def hold(self, hook: str) -> None:
-        """Let `load`, `call` or `unload` wait, 10 s at most; at `birth` die, at `reason` raise."""
+        """Let `load`, `call` or `unload` wait, 30 s at most; at `birth` die, at `reason` raise."""
         (self._data / f"hold-{hook}").touch()
 
     def let_go(self, hook: str) -> None:

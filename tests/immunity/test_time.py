@@ -18,6 +18,9 @@ from tests.immunity.parts import Gated, stopped
 
 ROOT = Path(__file__).parents[2]
 
+START_S = 5.0
+"""Long enough for a busy machine to begin a start, and to end it while the daemon stands still."""
+
 WALL_CLOCKS = {"time.time", "time.time_ns", "time.localtime", "datetime.now", "datetime.utcnow"}
 
 WALL_CLOCK_READ = {
@@ -84,13 +87,13 @@ def test_a_supervisor_that_comes_late_blames_nobody(run: Run, tmp_path: Path) ->
     counted as too late, and was ended. Here a daemon that stood still hears the news first.
     """
     host = run.start("polite")  # so that there is a zygote, and a start takes no time
-    gated = Gated(host, tmp_path, supervision="start_s = 2.5")
+    gated = Gated(host, tmp_path, supervision=f"start_s = {START_S}")
     gated.hold("load")
     loading = Aside(lambda: host.load(gated.path))
     eventually(lambda: gated.lives)
     with stopped(run.daemon.pid):
         gated.let_go("load")
-        time.sleep(2.6)  # past the moment by which it has to be ready, and was
+        time.sleep(START_S + 0.1)  # past the moment by which it has to be ready, and was
     (result,) = loading.outcome()
     assert result.ok, result
     assert (gated.lives, host.get("gated").restarts) == (1, 0)
