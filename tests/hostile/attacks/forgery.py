@@ -25,10 +25,18 @@ from protocol.runs import Head, Publication, pack_body, pack_publication, pack_r
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
-    from tests.hostile.attacks.gauntlet import Gauntlet, Nothing, Refused, Scene, attack, tried
+    from tests.hostile.attacks.gauntlet import (
+        PATIENCE_S,
+        Gauntlet,
+        Nothing,
+        Refused,
+        Scene,
+        attack,
+        tried,
+    )
 else:
     import raw
-    from gauntlet import Gauntlet, Nothing, Refused, Scene, attack, tried
+    from gauntlet import PATIENCE_S, Gauntlet, Nothing, Refused, Scene, attack, tried
 
 __all__ = ["Gauntlet"]
 
@@ -247,15 +255,20 @@ def patterns(scene: Scene) -> str:
 
 # --- calls ----------------------------------------------------------------------------------------
 
+HALF: Final = b"\0\0\x10\0" + b"x" * 10
+"""Of a frame; the call behind it is taken for a part of it, and never answered."""
+
+UNANSWERED_S: Final = 2.0
+
 
 def on_lane(scene: Scene, body: bytes) -> str:
     """Write on the lane to the victim, then call it; give what came of it."""
-    victim = scene.ctx.wait_service("victim", 5.0)
+    victim = scene.ctx.wait_service("victim", PATIENCE_S)
     victim.add(1, 1)
     lane = scene.ctx._host._caller.lines.by_service["victim"].lane  # type: ignore[attr-defined]
     os.write(lane.fd, body)
     try:
-        right = victim.add(1, 1, timeout=2.0)
+        right = victim.add(1, 1, timeout=UNANSWERED_S if body == HALF else PATIENCE_S)
     except SpiralHostError as error:
         raise Refused(type(error).__name__) from error
     raise Nothing(f"the next answer was {right}")
@@ -273,7 +286,7 @@ def framed(parts: object) -> bytes:
 
 FORGED: Final = {
     "lying-length": b"\xff" * 64,
-    "half-a-frame": b"\0\0\x10\0" + b"x" * 10,
+    "half-a-frame": HALF,
     "nested-without-end": (5000).to_bytes(4, "big") + b"\x91" * 5000,
     "answer-to-no-call": framed([70_000, 0, "you"]),
     "error-of-no-call": framed([70_000, 1, "NoSuchError", ["x"]]),

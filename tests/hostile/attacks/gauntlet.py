@@ -24,6 +24,10 @@ else:
     import raw
 
 
+PATIENCE_S: Final = 20.0
+"""For what is answered at once, on a busy machine."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """Where an attacker finds what it is after; all decoys but for the host itself.

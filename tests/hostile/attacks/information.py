@@ -14,10 +14,10 @@ from plugin_worker import SpiralHostError
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
-    from tests.hostile.attacks.gauntlet import Gauntlet, Refused, Scene, attack, tried
+    from tests.hostile.attacks.gauntlet import PATIENCE_S, Gauntlet, Refused, Scene, attack, tried
 else:
     import raw
-    from gauntlet import Gauntlet, Refused, Scene, attack, tried
+    from gauntlet import PATIENCE_S, Gauntlet, Refused, Scene, attack, tried
 
 __all__ = ["Gauntlet"]
 
@@ -153,7 +153,7 @@ def user_name(scene: Scene) -> str:
 @attack("info-paths-in-errors")
 def paths_in_errors(scene: Scene) -> str:
     """What another plugin's failure says of where it lies."""
-    victim = scene.ctx.wait_service("victim", 5.0)
+    victim = scene.ctx.wait_service("victim", PATIENCE_S)
     try:
         victim.fail()
     except SpiralHostError as error:
@@ -191,6 +191,6 @@ def old_bytes(scene: Scene) -> str:
 def layout(scene: Scene) -> str:
     """Where another plugin's process has its C library, by where one's own is."""
     own = ctypes.cast(ctypes.CDLL(None).system, ctypes.c_void_p).value
-    if own != scene.ctx.wait_service("victim", 5.0).layout():
+    if own != scene.ctx.wait_service("victim", PATIENCE_S).layout():
         raise Refused("another")
     return f"{own:#x}"

@@ -15,10 +15,10 @@ from plugin_worker import PluginEvent
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
-    from tests.hostile.attacks.gauntlet import Gauntlet, Refused, Scene, attack
+    from tests.hostile.attacks.gauntlet import PATIENCE_S, Gauntlet, Refused, Scene, attack
 else:
     import raw
-    from gauntlet import Gauntlet, Refused, Scene, attack
+    from gauntlet import PATIENCE_S, Gauntlet, Refused, Scene, attack
 
 __all__ = ["Gauntlet"]
 
@@ -136,7 +136,7 @@ def events(scene: Scene) -> str:
 @attack("limit-call-rate")
 def calls(scene: Scene) -> str:
     """Its limit is 100 a second."""
-    victim = scene.ctx.wait_service("victim", 5.0)
+    victim = scene.ctx.wait_service("victim", PATIENCE_S)
     began = time.monotonic()
     for _ in range(300):
         victim.add(1, 1)

@@ -10,10 +10,10 @@ from protocol.runs import Publication, pack_body, pack_publication
 
 if TYPE_CHECKING:
     from tests.hostile.attacks import raw
-    from tests.hostile.attacks.gauntlet import Gauntlet, Nothing, Scene, attack
+    from tests.hostile.attacks.gauntlet import PATIENCE_S, Gauntlet, Nothing, Scene, attack
 else:
     import raw
-    from gauntlet import Gauntlet, Nothing, Scene, attack
+    from gauntlet import PATIENCE_S, Gauntlet, Nothing, Scene, attack
 
 __all__ = ["Gauntlet"]
 
@@ -25,7 +25,7 @@ def desk(scene: Scene) -> Any:  # noqa: ANN401 - behind the library's back
 
 @attack("perm-call")
 def call(scene: Scene) -> str:
-    return str(scene.ctx.wait_service("victim", 2.0).add(1, 1))
+    return str(scene.ctx.wait_service("victim", PATIENCE_S).add(1, 1))
 
 
 @attack("perm-call-behind-the-library")
@@ -35,7 +35,7 @@ def call_behind(scene: Scene) -> str:
     def resolve(request: str) -> Question:
         return Resolve(request=request, service="victim", wait_s=0.0)
 
-    return str(desk(scene).ask(resolve, 2.0))
+    return str(desk(scene).ask(resolve, PATIENCE_S))
 
 
 @attack("perm-publish")
@@ -72,7 +72,7 @@ def subscribe_behind(scene: Scene) -> str:
     def wish(request: str) -> Any:  # noqa: ANN401
         return Subscribe(request, "*", 1000, 0.0)
 
-    return f"{desk(scene).ask_node(wish, 2.0)}"
+    return f"{desk(scene).ask_node(wish, PATIENCE_S)}"
 
 
 @attack("perm-read-settings")
@@ -88,7 +88,7 @@ def read_settings_behind(scene: Scene) -> str:
     def ask(request: str) -> Question:
         return GetConfig(request, "")
 
-    found = desk(scene).ask(ask, 2.0)
+    found = desk(scene).ask(ask, PATIENCE_S)
     if not found:
         raise Nothing("it was told of none")
     return str(found)
@@ -105,4 +105,4 @@ def change_settings_behind(scene: Scene) -> str:
     def ask(request: str) -> Question:
         return SetConfig(request, "secret", "another")
 
-    return str(desk(scene).ask(ask, 2.0))
+    return str(desk(scene).ask(ask, PATIENCE_S))
