@@ -11,6 +11,9 @@ BLOCK = 64
 LARGE_EACH, LARGE = 1024, "x" * 8192
 """Now and then one is large, so that bounds in bytes are met, too."""
 
+PATIENCE_S = 20.0
+"""For an event to be heard by everybody, on a busy machine."""
+
 
 class Service:
     """Counts on for each type, from 1, in a thread of its own: calls are answered meanwhile."""
@@ -55,15 +58,17 @@ class Service:
         self._numbers[event_type] = number
 
     def _err(self, event_type: str, fault: str) -> None:
+        """Do wrong, and wait until it is heard: all that is right may have been heard before."""
         if fault == "lose":
             self._numbers[event_type] += 1
         elif fault == "double":
-            self._publish(PluginEvent.custom(event_type, self._numbers[event_type]))
+            said = PluginEvent.custom(event_type, self._numbers[event_type])
+            self._publish(said, wait=True, timeout=PATIENCE_S)
         elif fault == "swap":
             self._numbers[event_type] += 2
             for back in (0, 1):
                 number = self._numbers[event_type] - back
-                self._publish(PluginEvent.custom(event_type, number))
+                self._publish(PluginEvent.custom(event_type, number), wait=True, timeout=PATIENCE_S)
 
 
 class Numberer(Plugin):
