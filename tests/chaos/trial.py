@@ -155,7 +155,7 @@ class Trial:
         assert status is not None, f"the daemon does not end within {STOP_S:g} s"
         # A second word comes too late for one whose interpreter is just leaving.
         assert status in {0, -signal.SIGTERM}, f"the daemon ended with {status}"
-        eventually(lambda: not self._run.processes(), 2.0)
+        eventually(lambda: not self._run.processes())
 
     def _stop_looking(self) -> None:
         """From here on a daemon that is killed is not started again at once."""

@@ -30,7 +30,7 @@ def answers(run: Run, host: Host) -> bool:
 
 def test_no_call_notices(run: Run, tmp_path: Path, scale: Scale, tell: Tell) -> None:
     """No call fails, no process ends, nothing is started again."""
-    plan = Plan(SERVICES, 2, pause_s=0.001, timeout_s=10.0, impatient=0.0, seed=scale.seed)
+    plan = Plan(SERVICES, 2, pause_s=0.001, timeout_s=20.0, impatient=0.0, seed=scale.seed)
     rng = random.Random(scale.seed)
     with crowd(run, tmp_path, plan) as callers:
         host = callers.host
