@@ -5,10 +5,10 @@ from typing import Final
 
 import pytest
 
-from plugin_worker.node.logs import BURST, RATE
+from plugin_worker.node.logs import BURST, LEAST_BURST, RATE
 from protocol.failpoints import SPEC
 from tests.actors import Aside
-from tests.hosts import Run
+from tests.hosts import DEADLINE, Run, eventually
 
 LINE: Final = 6 << 20
 
@@ -25,13 +25,18 @@ class TestLogs:
     def test_what_it_printed_last_is_there_when_it_is_known_to_have_ended(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """However much the node has still to do for it."""
+        """Also what its node has left in the pipe, because it was beyond the budget."""
         monkeypatch.setenv(SPEC, "node/exit.told=delay(1000)")
-        host = run.embed("flooder")
-        host.get_service("flooder").say(10)
+        run.config_dir.mkdir(mode=0o700, parents=True)
+        (run.config_dir / "spiral.toml").write_text('[limits]\nlog_rate = "1 KiB"\n')
+        host, log = run.embed("flooder"), run.run_dir / "logs" / "flooder.log"
+        flooder, much = host.get_service("flooder"), LEAST_BURST + (20 << 10)
+        flooder.say(much)
+        eventually(lambda: log.stat().st_size == much, 2 * DEADLINE)
+        flooder.say(10)
         host.unload("flooder")
 
-        assert (run.run_dir / "logs" / "flooder.log").read_bytes() == b"x" * 10
+        assert log.stat().st_size == much + 10
 
     def test_who_prints_beyond_its_budget_waits_and_nobody_else(self, run: Run) -> None:
         """Its own write takes as long as the budget says; another plugin is called meanwhile."""
