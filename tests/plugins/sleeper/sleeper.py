@@ -7,8 +7,11 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
+from types import FrameType
 
 from plugin_worker import Plugin, PluginContext
+from protocol.reactor import Reactor
 
 SOON_S = 0.05
 
@@ -22,6 +25,11 @@ class Service:
     def sleep(self, seconds: float) -> None:
         """Sleep inside a call, also beyond its deadline."""
         time.sleep(seconds)
+
+    def sleep_until(self, sign: str) -> None:
+        """Sleep inside a call until a file is there."""
+        while not Path(sign).exists():
+            time.sleep(0.01)
 
     async def sleep_badly(self, seconds: float) -> None:
         """Sleep where only `await` belongs."""
@@ -48,7 +56,14 @@ class Service:
 
     def soon(self, how: str) -> None:
         """Be stuck as soon as this has returned, in the loop's own thread and outside any call."""
-        signal.signal(signal.SIGALRM, lambda *_: self.be_stuck(how))
+
+        def ring(_: int, frame: FrameType | None) -> None:
+            if frame is not None and frame.f_code is Reactor.turn.__code__:
+                self.be_stuck(how)
+            else:  # it is not back in its loop yet
+                signal.setitimer(signal.ITIMER_REAL, SOON_S)
+
+        signal.signal(signal.SIGALRM, ring)
         signal.setitimer(signal.ITIMER_REAL, SOON_S)
 
     def ask_in_a_thread(self) -> None:
