@@ -25,6 +25,9 @@ from spiral_host.rundir import AUDIT, CRASHES, REFUSALS
 DEADLINE: Final = 20.0
 """Seconds for anything that a free machine does in one or two."""
 
+STOP_S: Final = 45.0
+"""Seconds for the end of a daemon: 30 are its own to stop everything, and 5 its node's to leave."""
+
 PLUGINS: Final = Path(__file__).parent / "plugins"
 SANDBOX: Final = "standard"
 
@@ -197,7 +200,7 @@ class Run:
         try:
             for daemon in self._daemons:
                 daemon.terminate()
-                daemon.wait(DEADLINE)
+                daemon.wait(STOP_S)
             for host in self._hosts:
                 host.shutdown() if host._daemon is not None else host.close()
             left = [*self.files(), *self._processes()]
