@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any, Final
 
 from spiral_host import Host
-from tests.hosts import DEADLINE, all_ready, plugin
+from tests.hosts import DEADLINE, all_ready, eventually, plugin
 
 Row = dict[str, Any]
 
@@ -44,6 +44,11 @@ def collect(host: Host, pattern: str, **past: Any) -> list[Row]:  # noqa: ANN401
     seen: list[Row] = []
     host.subscribe(pattern, lambda event: seen.append(event.to_dict()), **past)
     return seen
+
+
+def wait_sent(host: Host) -> None:
+    """Wait until what an application has published has reached every peer of the bus."""
+    eventually(lambda: not host._connection.bus.has_unsent)
 
 
 def numbers(rows: list[Row]) -> list[Any]:

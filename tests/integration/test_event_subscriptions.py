@@ -49,10 +49,11 @@ def other(cast: Cast) -> Iterator[Host]:
 
 @pytest.fixture
 def flooded(cast: Cast, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A type of which a plugin publishes numbers without a pause."""
+    """A type of which a plugin publishes numbers all the time."""
     event_type = f"Flood.{request.node.name}"
     assert cast.host.restart("anna").ok
-    cast.anna.flood(event_type)
+    # As many as daemon and application keep up with: a gap would be nobody's fault but theirs.
+    cast.anna.flood(event_type, 50)
     yield event_type
     cast.anna.stop()
 

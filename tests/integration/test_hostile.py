@@ -39,7 +39,7 @@ from spiral_host.rundir import EVENTS_OUT, RunDir
 from tests.doors import dealer, details, knock, packet, run_dir
 from tests.hosts import DEADLINE, PLUGINS, Run, Watch, all_ready, eventually, plugin
 
-CROWDED_S = 3.0
+CROWDED_S = 10.0
 """How long it may take to hear of events while somebody asks for more than he can be given."""
 
 INNOCENT = ("polite", "publisher", "relay", "subscriber")

@@ -6,6 +6,7 @@ Its service bears its id, because tests load it under several (tests/actors.py).
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from plugin_worker import Plugin, PluginContext, PluginEvent, SpiralHostError, Subscription
@@ -18,6 +19,9 @@ HOLD_S = 120.0
 
 IN_TIME_S = 20.0
 """What is waited for takes milliseconds, and on a machine that is busy less than this, seconds."""
+
+CROWD = 10
+"""Threads that subscribe to very much together: each waits for daemon and node and back."""
 
 
 class Service:
@@ -60,13 +64,17 @@ class Service:
 
     def come_and_go(self, pattern: str, times: int) -> None:
         """Subscribe and unsubscribe, again and again."""
-        for _ in range(times):
-            assert self._ctx.unsubscribe(self._ctx.subscribe(pattern, self._seen.append))
+
+        def once(_: int) -> bool:
+            return self._ctx.unsubscribe(self._ctx.subscribe(pattern, self._seen.append))
+
+        with ThreadPoolExecutor(CROWD) as pool:
+            assert all(pool.map(once, range(times)))
 
     def subscribe_many(self, pattern: str, first: int, last: int) -> None:
         """Listen to as many patterns, each with its number in it."""
-        for number in range(first, last + 1):
-            self.subscribe(pattern.format(number))
+        with ThreadPoolExecutor(CROWD) as pool:
+            list(pool.map(self.subscribe, map(pattern.format, range(first, last + 1))))
 
     def unsubscribe_all(self) -> None:
         """End every subscription."""
