@@ -34,7 +34,13 @@ class Uncounted:
     def awaits(self, slot: int) -> None:
         """Do nothing."""
 
-    def leave(self, slot: int, *, failed: bool) -> None:
+    def count(self, *, failed: bool) -> None:
+        """Do nothing."""
+
+    def retract(self) -> None:
+        """Do nothing."""
+
+    def leave(self, slot: int) -> None:
         """Do nothing."""
 
 

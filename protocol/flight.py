@@ -115,12 +115,18 @@ class FlightWriter:
         if slot >= 0:
             self._words[_CALLER_WORD + slot * _WORDS] |= _ASYNC
 
-    def leave(self, slot: int, *, failed: bool) -> None:
-        """Note that the call has ended, and count it."""
-        words = self._words
-        words[failed] += 1
+    def count(self, *, failed: bool) -> None:
+        """Count a call, before its caller knows what came of it."""
+        self._words[failed] += 1
+
+    def retract(self) -> None:
+        """Count a success no longer: its value cannot travel."""
+        self._words[False] = max(0, self._words[False] - 1)  # threads may have lost each other's
+
+    def leave(self, slot: int) -> None:
+        """Note that a call has ended."""
         if slot >= 0:
-            words[_CALL_WORD + slot * _WORDS] = 0
+            self._words[_CALL_WORD + slot * _WORDS] = 0
             self._free.append(slot)
 
     def ran_events(self, count: int, failed: int) -> None:

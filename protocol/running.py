@@ -49,7 +49,13 @@ class Counter(Protocol):
     def awaits(self, slot: int) -> None:
         """Note that it is `async def`: others run in its thread while it waits."""
 
-    def leave(self, slot: int, *, failed: bool) -> None:
+    def count(self, *, failed: bool) -> None:
+        """Count it, before its caller knows what came of it."""
+
+    def retract(self) -> None:
+        """Count a success no longer: its value cannot travel."""
+
+    def leave(self, slot: int) -> None:
         """Note that it has ended."""
 
 
@@ -142,6 +148,8 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
     """
     if failpoints.ARMED:
         failpoints.hit("reply.before")
+    # First: who has its answer and asks for the figures finds the call among them.
+    target.counter.count(failed=False)
     try:
         # As `Line.say`, without the way there: a small answer is all of this and no more.
         if not (current.is_cancelled or line.is_lost):
@@ -150,19 +158,22 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
                 line.blocked(line)
     except (OSError, RemoteProtocolError):
         line.lose()
-    except _CANNOT_TRAVEL as error:
-        raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
+    except BaseException as error:
+        target.counter.retract()
+        if isinstance(error, _CANNOT_TRAVEL):
+            raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
+        raise
     if failpoints.ARMED:
         failpoints.hit("reply.after")
-    _over(line, current, target, failed=False)
+    _over(line, current, target)
 
 
 def fail(line: "Line", current: Current, target: Target, error: BaseException) -> None:
     """Say what a call has raised. Who has cancelled it is told nothing, and counts none."""
     # What a nested call raises at the deadline that both share is not what came of this one.
     wanted = not current.is_cancelled and monotonic() < current.deadline
-    # Counted first: who has its answer and asks for the figures finds the call among them.
-    _over(line, current, target, failed=wanted)
+    target.counter.count(failed=wanted)  # first, as above
+    _over(line, current, target)
     if wanted:
         line.say(*error_parts(current.number, report(target.name, error)))
 
@@ -185,9 +196,9 @@ def try_item(line: "Line", current: Current, item: object) -> bool:
     return True
 
 
-def _over(line: "Line", current: Current, target: Target, *, failed: bool) -> None:
+def _over(line: "Line", current: Current, target: Target) -> None:
     """Give up the call's place, and what held as long as it ran."""
-    target.counter.leave(current.slot, failed=failed)
+    target.counter.leave(current.slot)
     line.running.pop(current.number, None)  # a peer that lies may use a number twice
     if target.is_async:
         line.ended()

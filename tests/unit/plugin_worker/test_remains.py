@@ -93,7 +93,8 @@ class TestGather:
         Its calls with their callers' names, its last lines, its events and its figures.
         """
         writer = FlightWriter(worker.flight_fd)
-        writer.leave(writer.enter(7, 1, 1.0, b""), failed=True)
+        writer.count(failed=True)
+        writer.leave(writer.enter(7, 1, 1.0, b""))
         writer.enter(7, 12, 110.5, label_of("math.add"))
         os.lseek(worker.flight_fd, SIZE, os.SEEK_SET)
         os.write(worker.flight_fd, b'  File "/plugins/base/base.py", line 3 in add\n')

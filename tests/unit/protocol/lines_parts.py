@@ -60,10 +60,15 @@ class Counter:
     def awaits(self, slot: int) -> None:
         self.awaiting.add(slot)
 
-    def leave(self, slot: int, *, failed: bool) -> None:
-        self.running.remove(slot)
+    def count(self, *, failed: bool) -> None:
         self.errors += failed
         self.calls += not failed
+
+    def retract(self) -> None:
+        self.calls -= 1
+
+    def leave(self, slot: int) -> None:
+        self.running.remove(slot)
 
 
 class Home:

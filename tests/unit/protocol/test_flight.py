@@ -36,7 +36,10 @@ class TestFlight:
         assert read_counters(fd) == (0, 0)
 
         for failed in (False, False, True):
-            writer.leave(writer.enter(7, 12, 1.5, NAME), failed=failed)
+            writer.count(failed=failed)
+            writer.leave(writer.enter(7, 12, 1.5, NAME))
+        writer.count(failed=False)
+        writer.retract()
 
         assert read_counters(fd) == (2, 1)
         assert (read_flight(fd).calls, read_flight(fd).errors) == (2, 1)
@@ -54,7 +57,8 @@ class TestFlight:
         slot = writer.enter(7, 12, 1.5, NAME)
         writer.ran_events(512, 3)
         assert [one.slot for one in read_flight(fd).running] == [slot]
-        writer.leave(slot, failed=False)
+        writer.count(failed=False)
+        writer.leave(slot)
 
         assert read_events(fd) == 517
         assert read_counters(fd) == (1, 3)
@@ -69,7 +73,8 @@ class TestFlight:
         writer = FlightWriter(fd)
         slot = writer.enter(caller=7, number=12, deadline=1.5, label=NAME)
         seen = read_flight(fd)
-        writer.leave(slot, failed=False)
+        writer.count(failed=False)
+        writer.leave(slot)
 
         assert seen.running == (
             Running(slot=slot, caller=7, number=12, deadline=1.5, label="math.add"),
@@ -85,8 +90,10 @@ class TestFlight:
         writer = FlightWriter(fd)
         slots = [writer.enter(100 + n, 1 + n, float(n), NAME) for n in range(SLOTS)]
         beyond = writer.enter(9, 9, 9.0, NAME)
-        writer.leave(slots[5], failed=False)
-        writer.leave(beyond, failed=True)
+        writer.count(failed=False)
+        writer.leave(slots[5])
+        writer.count(failed=True)
+        writer.leave(beyond)
         seen = read_flight(fd)
 
         assert {(one.caller, one.number, one.deadline) for one in seen.running} == {
@@ -102,7 +109,8 @@ class TestFlight:
         fd = make_page("flight")
         writer = FlightWriter(fd)
         for number in (-1, 1 << 70, (1 << 64) - 1):
-            writer.leave(writer.enter(7, number, float("nan"), NAME), failed=False)
+            writer.count(failed=False)
+            writer.leave(writer.enter(7, number, float("nan"), NAME))
 
         assert read_flight(fd).calls == 3
         os.close(fd)
@@ -168,7 +176,8 @@ class TestFlight:
         (seen,) = read_flight(fd).running
         assert (seen.caller, seen.is_async) == (7, True)
 
-        writer.leave(slot, failed=False)
+        writer.count(failed=False)
+        writer.leave(slot)
         writer.enter(7, 2, 1.5, NAME)
         (seen,) = read_flight(fd).running
         assert (seen.caller, seen.is_async) == (7, False)

@@ -101,6 +101,25 @@ class TestOutcome:
         assert callee.answers(peer) == [(5, 5), (6, 3)]
         assert (callee.counter.calls, callee.counter.errors) == (2, 0)
 
+    def test_it_is_counted_before_it_is_said(
+        self, callee: Callee, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Who has its answer and asks for the figures finds the call among them; till then it runs.
+        """
+        send, counter, seen = Line.send_plain, callee.counter, list[tuple[int, int]]()
+
+        def look(line: Line, parts: tuple[object, ...]) -> bool:
+            seen.append((counter.calls, len(counter.running)))
+            return send(line, parts)
+
+        monkeypatch.setattr(Line, "send_plain", look)
+        peer.call(5, "add", 1)
+
+        assert callee.answers(peer) == [(5, 2)]
+        assert seen == [(1, 1)]
+        assert not counter.running
+
     @pytest.mark.parametrize(
         ("method", "type_name"),
         [
