@@ -342,6 +342,8 @@ class TestFamily:
         """
         Each gets one error; the next spawn works, and no descriptor is left behind.
         """
+        pair.send({"kind": "dance"}, [])
+        pair.receive()  # by now it has let go of what came with the last spawn
         held = len(list(Path(f"/proc/{pair.process.pid}/fd").iterdir()))
         frames: list[tuple[dict[str, object], list[int]]] = [
             ({"kind": "dance"}, []),
