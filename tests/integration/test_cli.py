@@ -375,6 +375,8 @@ class TestLife:
         """
         What a plugin logs can be read, with its escape sequences shown and not obeyed.
         """
+        eventually(lambda: "is up" in running.log_of("calc"))
+
         done = running("logs", "calc")
 
         assert done.returncode == 0

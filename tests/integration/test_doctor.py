@@ -92,7 +92,7 @@ class TestStarting:
         done = shell(
             "start", "--best-effort", *where, plugin("polite"), lacking="landlock_create_ruleset"
         )
-        host = Host.connect(run.run_dir)
+        host = Host.connect(run.run_dir, DEADLINE)
         try:
             assert "sandbox standard, degraded: no landlock" in done.stdout
             assert host.status()["sandbox"]["degraded"] == ["landlock"]
