@@ -3,6 +3,7 @@
 The test is the node; what is not left behind matters as much as what is answered.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -123,6 +124,7 @@ class TestFailures:
     ) -> None:
         """With its own words, the layer and a cure; no process, no descriptor."""
         nest.put(script)
+        gc.collect()  # what earlier tests have left must not go meanwhile
         before = descriptors(os.getpid())
         nest.launch()
         nest.turn_until(lambda: nest.failed and not nest.bubblewrap.pids)
