@@ -177,6 +177,18 @@ class TestAdoption:
             assert lives(run.connect()) == before
         assert host.get_service("relay").call("polite", "add", 1, 2) == {"value": 3}
 
+    def test_a_node_that_takes_its_time_is_waited_for(self, run: Run) -> None:
+        """Its workers would end with it: it is not given up as soon as a machine is busy."""
+        host = run.start("polite")
+        pid, node = host.get("polite").pid, Watch(host.status()["node_pid"])
+        node.kill(signal.SIGSTOP)
+        run.kill_daemon()
+        run.start_daemon()
+        has_ended = node.has_ended(4.0)
+        node.kill(signal.SIGCONT)
+        assert not has_ended
+        assert run.connect().get("polite").pid == pid
+
     def test_a_death_while_no_daemon_was_there(self, run: Run) -> None:
         """The next daemon learns of it, counts it, and starts the plugin again."""
         host = run.start("polite", "crasher")
