@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -30,6 +31,15 @@ def limited(pid: int, spare: int) -> Iterator[int]:
         yield limit
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def held_by(pid: int) -> set[str]:
+    """Name the processes that a node holds: its workers, and the spare."""
+    found = set()
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):  # it has just closed that one
+            found |= {line for line in file.read_text().splitlines() if line.startswith("Pid:")}
+    return found
 
 
 class TestApplication:
@@ -115,6 +125,7 @@ class TestNode:
         """The node has as many descriptors as before, however often it was tried."""
         host = run.start("polite")
         node = psutil.Process(host.status()["node_pid"])
+        eventually(lambda: len(held_by(node.pid)) == 2)  # the plugin, and the spare since a moment
         before = node.num_fds()
         with limited(node.pid, HEADROOM - 1):
             loaded = Aside(lambda: host.load([plugin("relay")]))
