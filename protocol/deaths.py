@@ -4,7 +4,7 @@ from typing import Final
 
 from protocol.messages import Cause
 
-CAUSE_S: Final = 0.25
+CAUSE_S: Final = 0.5
 """How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
 comes in 1 ms where a core is free. A busy machine takes longer to let the node speak, and the two
 processes above a worker in namespaces before it. Whoever closes a lane and lives on has its caller
