@@ -21,8 +21,9 @@ setup: $(STAMP)  ## make .venv with everything; again only when pyproject.toml c
 demo: $(STAMP)  ## train a digit classifier whose parts are plugins, and crash one of them
 	$(BIN)/python examples/digits/train.py
 
+# A test that hangs ends its process: without --max-worker-restart all others would then wait for ever.
 test: $(STAMP)  ## run every test; JOBS= says how many at a time, 3 by default
-	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadfile $(ALONE:%=--ignore=%)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadfile --max-worker-restart 0 $(ALONE:%=--ignore=%)
 	$(BIN)/pytest $(ALONE)
 
 chaos: $(STAMP)  ## kill workers and daemons by the thousand, and account for all: half an hour; SEED=
