@@ -14,7 +14,7 @@ SECRET_NAME: Final = "HOSTILE_SECRET"
 LAYERS: Final = {"off": (), "standard": STANDARD, "strict": LAYER_NAMES}
 
 
-@pytest.fixture(scope="session", params=PROFILES)
+@pytest.fixture(scope="module", params=PROFILES)
 def profile(request: pytest.FixtureRequest) -> str:
     """Each profile whose every layer this machine has: without one an attack proves nothing."""
     name: str = request.param
@@ -24,7 +24,7 @@ def profile(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A host under this profile, in an environment that holds a secret."""
     from tests.hostile.scene import SECRET

@@ -45,7 +45,9 @@ class Scene:
         self.abstract = f"\0hostile-{uuid4()}"
         self._listen(socket.AF_UNIX, self.abstract)
         self.agent, self.journal = self.home / "agent.sock", self.home / "journal.sock"
-        self.shared = Path(tempfile.mkstemp(prefix="hostile-", dir="/dev/shm")[1])
+        fd, shared = tempfile.mkstemp(prefix="hostile-", dir="/dev/shm")
+        os.close(fd)
+        self.shared = Path(shared)
         closing.callback(lambda: self.shared.unlink(missing_ok=True))
         closing.callback(self._end_bystander)
         self._named = (self._listen, self.agent), (self._bind, self.journal)
