@@ -38,6 +38,7 @@ class _Asked:
 
     plugin_id: str
     manifest: Manifest
+    began: float
     code: str
 
 
@@ -83,7 +84,7 @@ class CodeWatch:
             return  # what came meanwhile is looked at behind it
         is_due = time.monotonic() >= self._next
         asked = [
-            _Asked(plugin.id, plugin.manifest, plugin.lifecycle.code)
+            _Asked(plugin.id, plugin.manifest, plugin.began, plugin.lifecycle.code)
             for plugin in self._registry.plugins.values()
             if _is_new(plugin) or (is_due and _is_given_up(plugin))
         ]
@@ -109,12 +110,13 @@ class CodeWatch:
 
     def _take_in(self, seen: _Seen) -> None:
         plugin = self._registry.plugins.get(seen.asked.plugin_id)
-        if plugin is None or plugin.lifecycle.code != seen.asked.code:
+        asked = seen.asked
+        if plugin is None or (plugin.began, plugin.lifecycle.code) != (asked.began, asked.code):
             return  # it was tried meanwhile
         if _is_new(plugin):
             plugin.lifecycle.code = seen.code
             self._noted(plugin)
-        elif _is_given_up(plugin) and seen.code != seen.asked.code:
+        elif _is_given_up(plugin) and seen.code != asked.code:
             self._changed(plugin, seen.manifest)
 
 
@@ -136,6 +138,8 @@ def _look(asked: list[_Asked]) -> tuple[list[_Seen], float]:
 
 
 def _look_at(asked: _Asked) -> _Seen:
-    code = fingerprint(asked.manifest.source)
+    # By the time of the look somebody may have saved what was not started.
+    is_new = not asked.code and asked.began
+    code = fingerprint(asked.manifest.source, time.monotonic() - asked.began if is_new else 0.0)
     is_changed = bool(asked.code) and code != asked.code
     return _Seen(asked, code, read_again(asked.manifest) if is_changed else asked.manifest)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -16,12 +17,18 @@ MAX_FILES: Final = 2000
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules"})
 
 
-def fingerprint(source: PluginSource) -> str:
+def fingerprint(source: PluginSource, age_s: float = 0.0) -> str:
     """Give a short text that changes when a file of the plugin's code or its manifest does.
 
     Names, sizes and times of change count. What cannot be read counts as not there.
+
+    Args:
+        age_s: As of how long ago. If a file has changed since then, nobody knows what it was: the
+            text is one that no later look gives. A change that lies ahead is another machine's
+            clock, and does not count as one.
     """
     digest = hashlib.blake2b(digest_size=12)
+    now = time.time()  # not to wait by: files know no other clock
     for path in _files(source):
         try:
             stat = Path(path).stat()
@@ -29,6 +36,8 @@ def fingerprint(source: PluginSource) -> str:
             continue
         digest.update(os.fsencode(path))  # a name may be no text
         digest.update(f"\0{stat.st_mtime_ns}\0{stat.st_size}\0{stat.st_ino}\n".encode())
+        if now - age_s < stat.st_ctime <= now:
+            digest.update(b"changed\n")
     return digest.hexdigest()
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from spiral_host import bus, code_watch, granting, patience, questions, supervisor, views
+from spiral_host import (
+    bus,
+    code_watch,
+    fingerprint,
+    granting,
+    patience,
+    questions,
+    supervisor,
+    views,
+)
 from tests.clock import Clock
 from tests.unit.spiral_host.fakes import House
 
@@ -26,7 +35,7 @@ def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every module that reads one."""
     clock = Clock()
-    for module in (bus, code_watch, granting, questions, supervisor, views):
+    for module in (bus, code_watch, fingerprint, granting, questions, supervisor, views):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -10,6 +10,8 @@ from spiral_host.code_watch import CODE_S, REST
 from spiral_host.fingerprint import fingerprint
 from spiral_host.lifecycle import State
 from spiral_host.manifest import read_folder
+from tests.clock import Clock
+from tests.hosts import eventually
 from tests.unit.spiral_host.fakes import House, manifest
 
 DECLARED = '[plugin]\nid = "base"\nversion = "1.0.0"\nentry = "base:Base"\n'
@@ -41,6 +43,27 @@ class TestFingerprint:
         (folder / name).write_text("other words")
 
         assert fingerprint(source) != before
+
+    def test_what_has_changed_since_is_not_known(self, folder: Path) -> None:
+        """
+        Before a change lay nobody knows what; behind it, what lies there now.
+        """
+        source = PluginSource(root=str(folder), entry="base:Base")
+        now = fingerprint(source)
+
+        assert fingerprint(source, 3600.0) != now
+        assert eventually(lambda: fingerprint(source, 0.001) == now)
+
+    def test_a_clock_that_is_ahead_is_no_change(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A disk elsewhere may have a clock of its own.
+        """
+        source = PluginSource(root=str(folder), entry="base:Base")
+        monkeypatch.setattr("spiral_host.fingerprint.time", Clock())
+
+        assert fingerprint(source, 900.0) == fingerprint(source)
 
     def test_what_python_leaves_behind_does_not_count(self, folder: Path) -> None:
         """
@@ -132,6 +155,26 @@ class TestRelease:
 
         assert house.states() == {"base": State.STARTING}
 
+    def test_code_that_is_saved_before_the_first_look_is_tried(
+        self, house: House, folder: Path
+    ) -> None:
+        """
+        However late somebody looks with what code a plugin was started.
+        """
+        started = house.clock.now = (folder / "base.py").stat().st_ctime
+        house.outside.is_away = True
+        house.add(read_folder(folder))
+        house.confine("base")
+        while (saved := (folder / "base.py").stat().st_ctime) == started:
+            (folder / "base.py").write_text("other words")
+        house.clock.now = saved
+        house.break_("base")
+        house.outside.begun.pop()()
+        house.reactor.pass_time(CODE_S)
+
+        house.outside.begun.pop()()
+        assert house.states() == {"base": State.STARTING}
+
     def test_others_that_start_all_the_time_do_not_put_it_off(
         self, house: House, folder: Path
     ) -> None:
@@ -194,7 +237,7 @@ class TestRelease:
         """
         took_s = 2.0
 
-        def slow(source: PluginSource) -> str:
+        def slow(source: PluginSource, age_s: float) -> str:
             house.clock.now += took_s
             return source.root
 
