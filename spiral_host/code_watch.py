@@ -82,10 +82,12 @@ class CodeWatch:
         """Look at what has just been started, and again and again at what is in quarantine."""
         if self._is_looking:
             return  # what came meanwhile is looked at behind it
-        is_due = time.monotonic() >= self._next
+        plugins = self._registry.plugins.values()
+        has_given_up = any(map(_is_given_up, plugins))
+        is_due = has_given_up and time.monotonic() >= self._next
         asked = [
             _Asked(plugin.id, plugin.manifest, plugin.began, plugin.lifecycle.code)
-            for plugin in self._registry.plugins.values()
+            for plugin in plugins
             if _is_new(plugin) or (is_due and _is_given_up(plugin))
         ]
         if asked:
@@ -93,7 +95,7 @@ class CodeWatch:
             self._background(
                 lambda: _look(asked), lambda found: self._looked(*found, is_due=is_due)
             )
-        elif self._timer is None and any(map(_is_given_up, self._registry.plugins.values())):
+        elif self._timer is None and has_given_up:
             self._timer = self._reactor.call_at(self._next, self._look_again)
 
     def _look_again(self) -> None:

@@ -248,6 +248,25 @@ class TestRelease:
 
         assert house.reactor.due == [house.clock.now + REST * took_s]
 
+    def test_a_long_look_at_what_starts_puts_off_no_other(
+        self, house: House, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        The first that is quarantined is looked at at once, however busy the machine was before.
+        """
+
+        def slow(source: PluginSource, age_s: float) -> str:
+            house.clock.now += 2.0
+            return fingerprint(source, age_s)
+
+        monkeypatch.setattr("spiral_host.code_watch.fingerprint", slow)
+        house.add(read_folder(folder))
+        house.confine("base")
+        (folder / "base.py").write_text("other words")
+        house.break_("base")
+
+        assert house.states() == {"base": State.STARTING}
+
     def test_nothing_is_looked_at_while_nothing_is_quarantined(
         self, house: House, folder: Path
     ) -> None:
