@@ -33,7 +33,7 @@ from protocol.session import accept
 from protocol.umbilical import Umbilical
 
 MAX_WAITING: Final = 64
-"""Connections that have not shown a valid ticket yet."""
+"""Connections that have not shown a valid ticket yet; others wait outside until one has gone."""
 
 WAIT_S: Final = 10.0
 """How long a client may take between its welcome and the door, seconds."""
@@ -132,6 +132,9 @@ class Clients:
             self._reactor.watch(self._door.fileno(), self._come_in)
 
     def _come_in(self) -> None:
+        if len(self._guests) >= MAX_WAITING:
+            self._reactor.forget(self._door.fileno())
+            return
         try:
             end, _ = self._door.accept()
         except BlockingIOError:
@@ -143,7 +146,7 @@ class Clients:
             return
         raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(raw)
-        if uid != os.getuid() or len(self._guests) >= MAX_WAITING:
+        if uid != os.getuid():
             end.close()
             return
         guest = _Guest(Umbilical(end, takes_descriptors=False))
@@ -172,7 +175,7 @@ class Clients:
         incarnation = self._tickets.pop(guest.ticket, None)
         if incarnation is None:
             return
-        del self._guests[fd]
+        self._seen_to(fd)
         self.expel(incarnation)
         self.connected[incarnation] = guest.umbilical
         self._reactor.watch(fd, lambda: self._read(incarnation, guest.umbilical))
@@ -224,8 +227,13 @@ class Clients:
         if self._guests.get(fd) is guest:
             self._send_away(fd, "no valid ticket in time")
 
+    def _seen_to(self, fd: int) -> _Guest:
+        """Wait for a guest no more, but for the next."""
+        self._open_door()
+        return self._guests.pop(fd)
+
     def _send_away(self, fd: int, why: str) -> None:
-        guest = self._guests.pop(fd)
+        guest = self._seen_to(fd)
         try:
             guest.umbilical.send(Kind.NODE, TO_ENDPOINT.encode(Refused(why)))
         except OSError:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plugin_worker.node.clients import Clients
+from plugin_worker.node.clients import MAX_WAITING, Clients
 from protocol.messages import (
     FROM_ENDPOINT,
     TO_ENDPOINT,
@@ -40,12 +40,23 @@ class Door:
             lambda incarnation, message: self.heard.append((incarnation, message)),
             lambda incarnation, message: self.heard.append((incarnation, message)),
         )
-        self.clients.admit(AdmitClient(incarnation=5, name="app", ticket=b"t"))
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        end.connect(str(folder / "node.sock"))
-        self.client = Umbilical(end, takes_descriptors=True)
-        self.client.send(Kind.NODE, greeting("client", FROM_ENDPOINT, ClientTicket(b"t")))
+        self._path = str(folder / "node.sock")
+        self.client = self.come(5)
+
+    def come(self, incarnation: int) -> Umbilical:
+        """Have a client come with its ticket."""
+        ticket = str(incarnation).encode()
+        self.clients.admit(AdmitClient(incarnation=incarnation, name="app", ticket=ticket))
+        client = self.knock()
+        client.send(Kind.NODE, greeting("client", FROM_ENDPOINT, ClientTicket(ticket)))
         self.turn()
+        return client
+
+    def knock(self) -> Umbilical:
+        """Have somebody come and say nothing."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        end.connect(self._path)
+        return Umbilical(end, takes_descriptors=True)
 
     def turn(self) -> None:
         for _ in range(5):
@@ -55,8 +66,8 @@ class Door:
         self.client.send(Kind.NODE, FROM_ENDPOINT.encode(message))
         self.turn()
 
-    def said(self) -> ToEndpoint | None:
-        packet = self.client.receive()
+    def said(self, client: Umbilical | None = None) -> ToEndpoint | None:
+        packet = (client or self.client).receive()
         return TO_ENDPOINT.decode(packet[1]) if packet else None
 
     def close(self) -> None:
@@ -101,3 +112,21 @@ class TestClients:
 
         assert door.left == [5]
         assert door.heard == []
+
+    def test_who_comes_while_many_are_at_the_door_is_let_in_when_one_has_gone(
+        self, door: Door
+    ) -> None:
+        """
+        Whoever has a ticket waits outside, and is not turned away.
+        """
+        silent = [door.knock() for _ in range(MAX_WAITING)]
+        for _ in silent:
+            door.turn()
+        client = door.come(6)
+        assert door.said(client) is None
+        silent.pop().close()
+        door.turn()
+
+        assert door.said(client) == Greeted(6)
+        for one in (*silent, client):
+            one.close()
