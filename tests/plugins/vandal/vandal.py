@@ -2,12 +2,15 @@
 
 import ctypes
 import os
+import select
 import time
 from pathlib import Path
 
 from plugin_worker import Plugin, PluginContext
 
 PR_SET_NAME = 15
+PATIENCE_MS = 20_000
+"""How long nothing may come, before nothing more is expected."""
 
 
 class Service:
@@ -15,15 +18,27 @@ class Service:
 
     def __init__(self, ctx: PluginContext) -> None:
         self._umbilical: int = ctx._host._desk.fd  # type: ignore[attr-defined]
+        self._talks = ctx.data_dir / "talks"
 
-    def talk(self, packet: bytes, seconds: float) -> None:
-        """Say the same up the umbilical again and again, then nothing, and read none of it."""
+    def talk(self, packet: bytes, seconds: float, last: bytes) -> bool:
+        """Say the same up the umbilical again and again; only then read, until this comes.
+
+        It begins when it is asked for a sign of life, behind which the node asks for no other.
+        """
+        poll = select.poll()
+        poll.register(self._umbilical, select.POLLIN)
+        poll.poll(PATIENCE_MS)
+        self._talks.touch()
         os.set_blocking(self._umbilical, True)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             os.write(self._umbilical, packet)
         os.set_blocking(self._umbilical, False)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the node takes in what was said
+        while poll.poll(PATIENCE_MS):
+            if os.read(self._umbilical, 1 << 17) == last:
+                return True
+        return False
 
     def rename(self, name: bytes) -> None:
         """Have the kernel know this process by another name."""
