@@ -1,4 +1,4 @@
-"""A plugin that floods one thing for some seconds, as fast as it can, and says how far it came."""
+"""A plugin that floods one thing until it is stopped, and says how far it came."""
 
 import array
 import mmap
@@ -7,7 +7,6 @@ import select
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -29,21 +28,25 @@ class Service:
     def __init__(self, ctx: PluginContext) -> None:
         self._ctx = ctx
         self._count = 0
+        self._is_enough = False
         self._thread = threading.Thread()
 
-    def start(self, what: str, seconds: float) -> None:
+    def start(self, what: str) -> None:
         """Begin, in a thread of its own."""
         flood: Callable[[], Iterator[None]] = getattr(self, f"_{what}")
 
         def run() -> None:
-            until = time.monotonic() + seconds
             for _ in flood():
                 self._count += 1
-                if time.monotonic() > until:
+                if self._is_enough:
                     return
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
+
+    def stop(self) -> None:
+        """Flood no more."""
+        self._is_enough = True
 
     def count(self) -> int:
         """Say how often it has done it."""
