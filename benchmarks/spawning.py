@@ -37,6 +37,7 @@ from protocol.messages import (
     Confined,
     EndWorker,
     Exited,
+    Explain,
     FromNode,
     Held,
     Loaded,
@@ -94,6 +95,9 @@ class _Nursery:
         self._gone_at = time.perf_counter()
 
     def lane_closed(self, lane: int, callee: int) -> None:
+        """Take no notice."""
+
+    def death_asked(self, incarnation: int, question: Explain) -> None:
         """Take no notice."""
 
     def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:

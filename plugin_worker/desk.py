@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final
 
 from protocol.arena import Arena
-from protocol.deaths import CAUSE_S, Deaths
+from protocol.deaths import Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
 from protocol.gathering import release_gathered
 from protocol.messages import (
@@ -27,6 +27,7 @@ from protocol.messages import (
     Answer,
     DaemonChanged,
     Down,
+    Explain,
     FromEndpoint,
     FromWorker,
     LaneOpened,
@@ -39,6 +40,7 @@ from protocol.messages import (
     Subscribed,
     ToEndpoint,
     ToWorker,
+    Unexplained,
     Unshared,
 )
 from protocol.packets import Kind
@@ -107,10 +109,14 @@ class Desk:
         self._other = other
         self._meanwhile = meanwhile
         self._reading = threading.Lock()
+        self._reader = 0
+        """The thread that has it."""
         self._writing = threading.Lock()
         self._slots: dict[str, _Slot] = {}
         self._numbers = count(1)
         self._deaths = Deaths()
+        self._mourned: dict[str, int] = {}
+        """Whose end is asked for, by the question's name."""
         self._soon: collections.deque[bytes] = collections.deque()
         self._thread = threading.get_ident()
         self.alarm: tuple[int, Callable[[], None]] | None = None
@@ -225,15 +231,28 @@ class Desk:
             raise slot.error
         return slot.value
 
-    def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended; waits a moment for the node's word."""
-        deadline = time.monotonic() + CAUSE_S
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        while incarnation not in self._deaths and time.monotonic() < deadline:
-            if poll.poll(CAUSE_S * _MS):
-                self.read()
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
+        """Say how a peer ended; the node is asked, and its answer waited for.
+
+        Nothing else is done meanwhile but reading: this may be called anywhere, by finalizers too.
+        """
+        if incarnation not in self._deaths and self._reader != threading.get_ident():
+            self._ask_for_end(incarnation, deadline)
         return str(self._deaths.cause(incarnation))
+
+    def _ask_for_end(self, incarnation: int, deadline: float) -> None:
+        name, slot = self.new_name(), _Slot(b"")
+        self._slots[name], self._mourned[name] = slot, incarnation
+        poll = self._poll(slot.wake)
+        try:
+            self.tell_node_soon(Explain(name, incarnation))
+            while not slot.done and (left := deadline - time.monotonic()) > 0:
+                for ready, _ in poll.poll(min(left, _LONGEST_S) * _MS + 1):
+                    if ready == self.fd:
+                        self.read()
+        finally:
+            del self._slots[name], self._mourned[name]
+            slot.close()
 
     # --- waiting and reading ----------------------------------------------------------------------
 
@@ -290,10 +309,12 @@ class Desk:
         """
         if not self._reading.acquire(blocking=False):
             return
+        self._reader = threading.get_ident()
         try:
             while (message := self._umbilical.receive()) is not None:
                 self._sort(*message)
         finally:
+            self._reader = 0
             self._reading.release()
 
     def _sort(self, kind: Kind, body: bytes, descriptors: list[int]) -> None:
@@ -326,12 +347,21 @@ class Desk:
             self._finish(report_name(message.report), figures)
         elif isinstance(message, Allocated | Ready | Refusal | Shared | Unshared):
             self._of_segments(message, descriptors)
-        elif isinstance(message, Down):
-            self._deaths.note(message.incarnation, message.cause)
+        elif isinstance(message, Down | Unexplained):
+            self._of_deaths(message)
         elif isinstance(message, DaemonChanged):
             self._ask_again(message.epoch)
         else:
             self._other(message, descriptors)
+
+    def _of_deaths(self, message: Down | Unexplained) -> None:
+        if isinstance(message, Unexplained):
+            self._finish(message.request, None)
+            return
+        self._deaths.note(message.incarnation, message.cause)
+        for name, incarnation in tuple(self._mourned.items()):
+            if incarnation == message.incarnation:
+                self._finish(name, None)
 
     def _of_segments(
         self, message: Allocated | Ready | Refusal | Shared | Unshared, descriptors: list[int]

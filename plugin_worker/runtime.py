@@ -412,9 +412,9 @@ class Runtime:
         opened, fd = answer
         return line_of(opened, fd, self._desk.waiter(fd), self)
 
-    def cause_of_death(self, incarnation: int) -> str:
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
         """Say how a peer ended."""
-        return self._desk.cause_of_death(incarnation)
+        return self._desk.cause_of_death(incarnation, deadline)
 
     # --- what the context needs -------------------------------------------------------------------
 

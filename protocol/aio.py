@@ -447,7 +447,8 @@ class LoopLines:
 
     async def _mourn(self, line: Line, pending: dict[int, Pending]) -> None:
         """Tell those that wait how the callee has ended, once that is known."""
-        error = await self._loop.run_in_executor(None, line.death)
+        deadline = min(one.made.deadline for one in pending.values())
+        error = await self._loop.run_in_executor(None, line.death, deadline)
         for one in pending.values():
             one.lose(error)
 

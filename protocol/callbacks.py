@@ -69,7 +69,7 @@ class Callback:
         try:
             return exchange(self._line, what, arguments, keywords, current.deadline, current.chain)
         except CalleeGone:
-            raise self._line.death() from None
+            raise self._line.death(current.deadline) from None
 
     async def aio(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
         """Call it from an `async def` handler."""
@@ -81,7 +81,7 @@ class Callback:
         try:
             return await exchange_async(self._line, what, arguments, keywords, deadline)
         except CalleeGone:
-            raise self._line.death() from None
+            raise self._line.death(deadline) from None
 
     def _check(self) -> None:
         if self.is_over:

@@ -259,7 +259,7 @@ class _Forked:
     def own(self) -> int:
         return 0
 
-    def cause_of_death(self, _: int) -> str:
+    def cause_of_death(self, _: int, __: float) -> str:
         return "unknown"
 
     def tell_node(self, _: object) -> None:

@@ -4,11 +4,10 @@ from typing import Final
 
 from protocol.messages import Cause
 
-CAUSE_S: Final = 0.5
-"""How long a caller that sees the end of a lane waits for the node's word on why, seconds. It
-comes in 1 ms where a core is free. A busy machine takes longer to let the node speak, and the two
-processes above a worker in namespaces before it. Whoever closes a lane and lives on has its caller
-wait for so long in vain, and with that all that runs in the same loop."""
+WORD_S: Final = 10.0
+"""How long whoever asks its node how a peer ended waits at most for its word, seconds. It comes in
+1 ms where a core is free, later on a machine that is busy, and never from a node that is stopped.
+"""
 
 REMEMBERED: Final = 1024
 """A caller asks within milliseconds; a plugin that crashes for ever must not fill the memory."""

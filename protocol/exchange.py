@@ -120,7 +120,7 @@ def exchange(
             return _stream(made, word, functions or ())
         return _value(made, word)
     except PeerGone:
-        raise line.death() from None
+        raise line.death(deadline) from None
     except Exception:
         raise
     except BaseException:  # what a signal's handler raises here, where nobody else's code runs

@@ -228,7 +228,7 @@ class Stream(Iterator[Any]):
                 raise
             except PeerGone:
                 if not inbox.is_over:  # else `lose` has said how
-                    inbox.lose(inbox.made.line.death())
+                    inbox.lose(inbox.made.line.death(inbox.made.deadline))
         if inbox.items:
             return inbox.pop()
         error, inbox.error = inbox.error, None
@@ -306,7 +306,7 @@ class Future:
                 self._finish(None, error)
             except PeerGone:
                 if self._value is _UNKNOWN:  # else `lose` has said how
-                    self._finish(None, self._line.death())
+                    self._finish(None, self._line.death(self._deadline))
         return self._error
 
     def done(self) -> bool:

@@ -30,6 +30,7 @@ from protocol.calls import (
     is_value,
 )
 from protocol.carrier import Carrier, no_message, unpack
+from protocol.deaths import WORD_S
 from protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
@@ -86,8 +87,8 @@ class Home(Protocol):
     def own(self) -> int:
         """Give the process's incarnation."""
 
-    def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended; may wait some milliseconds for the node's word."""
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
+        """Say how a peer ended; waits for the node's word until then, `time.monotonic()` s."""
 
     def tell_node(self, message: FromEndpoint) -> None:
         """Tell the node of this machine."""
@@ -494,13 +495,14 @@ class Line:
             current.cancel()
         pending, self.pending = self.pending, {}
         if pending:
-            error = self.death()
+            error = self.death(min(one.made.deadline for one in pending.values()))
             for one in pending.values():
                 one.lose(error)
 
-    def death(self) -> WorkerLost:
-        """Say how the peer has ended."""
-        return WorkerLost(self.peer_name, self.home.cause_of_death(self.peer))
+    def death(self, deadline: float) -> WorkerLost:
+        """Say how the peer has ended; waits until then for the node to say it."""
+        until = min(deadline, monotonic() + WORD_S)
+        return WorkerLost(self.peer_name, self.home.cause_of_death(self.peer, until))
 
 
 def line_of(opened: LaneOpened, fd: int, wait: Callable[[float], bool], home: Home) -> Line:

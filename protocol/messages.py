@@ -973,6 +973,22 @@ class Deadlock:
     circle: str
 
 
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Ask how a peer ended, because a lane with it has: `Down` says so, or `Unexplained`."""
+
+    request: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unexplained:
+    """No death is about to be told that would explain the lane's end: the peer lives, or its death
+    has been told, or it is no peer of the one who asks."""
+
+    request: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A thread of this endpoint owes a call an answer and waits for one of its own first.
@@ -1122,6 +1138,7 @@ ToEndpoint: TypeAlias = (
     | Unshared
     | Refusal
     | Ping
+    | Unexplained
 )
 FromEndpoint: TypeAlias = (
     WorkerDetails
@@ -1139,6 +1156,7 @@ FromEndpoint: TypeAlias = (
     | CallbacksRan
     | Pong
     | WasDenied
+    | Explain
 )
 
 TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
@@ -1159,6 +1177,7 @@ TO_ENDPOINT: Final[Conversation[ToEndpoint]] = Conversation(
         13: Refusal,
         14: Reported,
         15: Ping,
+        16: Unexplained,
     },
 )
 FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
@@ -1179,6 +1198,7 @@ FROM_ENDPOINT: Final[Conversation[FromEndpoint]] = Conversation(
         13: CallbacksRan,
         14: Pong,
         15: WasDenied,
+        16: Explain,
     },
     longest=64,  # what a worker can say to its node must not take the others' time
 )

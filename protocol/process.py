@@ -11,6 +11,10 @@ _STOPPED: Final = [b"T"], [b"t"]
 """How a state is spelled there; `t` is stopped by a debugger."""
 
 _ENDED: Final = b"Z", b"X"
+_FLAGS: Final = 6
+_EXITING: Final = 0x4
+"""PF_EXITING, as the kernel numbers it."""
+
 _USER_TICKS: Final = 11
 _THREADS: Final = 17
 _RESIDENT: Final = 21
@@ -40,6 +44,19 @@ def is_stopped(pid: int) -> bool:
         return _stat(pid)[:1] in _STOPPED
     except OSError:
         return False  # no descriptor is left to look with
+
+
+def is_ending(pid: int) -> bool:
+    """Say whether a process is seen to end, or is gone.
+
+    The kernel marks it before it closes its descriptors. So whoever has seen one of them closed by
+    the end of the process finds it ending, however long that takes yet.
+    """
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return False  # no descriptor is left to look with
+    return not stat or bool(int(stat[_FLAGS]) & _EXITING)
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -448,9 +448,9 @@ class Connection:
         """The application's shared memory."""
         return self._node.arena
 
-    def cause_of_death(self, incarnation: int) -> str:
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
         """Say how a peer ended."""
-        return self._node.cause_of_death(incarnation)
+        return self._node.cause_of_death(incarnation, deadline)
 
 
 def _waiter(fd: int) -> Callable[[float], bool]:

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from protocol.arena import Arena
-from protocol.deaths import CAUSE_S, Deaths
+from protocol.deaths import Deaths
 from protocol.errors import NoDaemon, ProtocolError, from_wire
 from protocol.gathering import release_gathered
 from protocol.messages import (
@@ -25,6 +25,7 @@ from protocol.messages import (
     ClientTicket,
     ClientWelcome,
     Down,
+    Explain,
     FromEndpoint,
     LaneOpened,
     Ready,
@@ -32,6 +33,7 @@ from protocol.messages import (
     Release,
     Shared,
     ToEndpoint,
+    Unexplained,
     Unshared,
 )
 from protocol.packets import Kind
@@ -78,6 +80,8 @@ class NodeSide:
         self._asked: dict[str, Future[Any]] = {}
         self._news = threading.Condition()
         self._deaths = Deaths()
+        self._unexplained: set[str] = set()
+        """Questions how a peer ended that the node has not answered yet."""
 
     @property
     def is_open(self) -> bool:
@@ -116,6 +120,7 @@ class NodeSide:
         for future in asked.values():
             future.set_exception(NoDaemon(self._run_dir, "its node has gone"))
         with self._news:
+            self._unexplained.clear()  # the next node knows nothing of them
             self._news.notify_all()
 
     def send(self, message: FromEndpoint) -> None:
@@ -153,6 +158,8 @@ class NodeSide:
         with self._news:
             if isinstance(message, Down):
                 self._deaths.note(message.incarnation, message.cause)
+            elif isinstance(message, Unexplained):
+                self._unexplained.discard(message.request)
             elif isinstance(message, Shared | Unshared):
                 self.arena.told(message, descriptors)
             else:
@@ -212,8 +219,20 @@ class NodeSide:
             self._news.wait(min(left, NEWS_S))
         return True
 
-    def cause_of_death(self, incarnation: int) -> str:
-        """Say how a peer ended; waits a moment for the node's word, if there is a node."""
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
+        """Say how a peer ended; the node is asked, if there is one, and its answer waited for."""
+        name = str(next(self._numbers))
         with self._news:
-            self._news.wait_for(lambda: incarnation in self._deaths or self._node is None, CAUSE_S)
+            if incarnation not in self._deaths:
+                self._unexplained.add(name)  # before the look: its end may come at any moment
+                if self._node is not None:
+                    self.tell_node_soon(Explain(name, incarnation))
+                    self._wait_for_end(incarnation, name, deadline)
+                self._unexplained.discard(name)
             return str(self._deaths.cause(incarnation))
+
+    def _wait_for_end(self, incarnation: int, name: str, deadline: float) -> None:
+        def is_answered() -> bool:
+            return incarnation in self._deaths or name not in self._unexplained
+
+        self._news.wait_for(is_answered, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))

@@ -20,6 +20,7 @@ from protocol.messages import (
     TO_ENDPOINT,
     AdmitClient,
     ClientTicket,
+    Explain,
     Greeted,
     Held,
     LaneClosed,
@@ -56,6 +57,7 @@ class Clients:
     Args:
         left: Called with the incarnation of a client that is gone.
         lane_closed: Called when a client, as callee, has seen a lane's end.
+        death_asked: Called when a client has seen a lane's end and asks why.
         wait_told: Called when a client tells whom it waits for while it owes an answer.
         segment_asked: Called when a client wants shared memory, or has no use for it any more.
     """
@@ -66,6 +68,7 @@ class Clients:
         path: Path,
         left: Callable[[int], None],
         lane_closed: Callable[[int, int], None],
+        death_asked: Callable[[int, Explain], None],
         wait_told: Callable[[int, Held | WaitOver], None],
         segment_asked: Callable[[int, Request], None],
     ) -> None:
@@ -74,6 +77,7 @@ class Clients:
         self._path = path
         self._left = left
         self._lane_closed = lane_closed
+        self._death_asked = death_asked
         self._wait_told = wait_told
         self._segment_asked = segment_asked
         self._tickets: dict[bytes, int] = {}
@@ -187,6 +191,8 @@ class Clients:
                 said = FROM_ENDPOINT.decode(message[1])
                 if isinstance(said, LaneClosed):
                     self._lane_closed(said.lane, incarnation)
+                elif isinstance(said, Explain):
+                    self._death_asked(incarnation, said)
                 elif isinstance(said, Held | WaitOver):
                     self._wait_told(incarnation, said)
                 elif isinstance(said, Request):

@@ -18,6 +18,7 @@ from typing import Final
 import zmq
 
 from plugin_worker.node.bubblewrap import Bubblewrap
+from plugin_worker.node.causes import Causes
 from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.node.clients import Clients
 from plugin_worker.node.cycles import Cycles
@@ -51,6 +52,7 @@ from protocol.messages import (
     Exited,
     ExitSeen,
     ExpelClient,
+    Explain,
     FromNode,
     GrantLane,
     Held,
@@ -140,12 +142,18 @@ class Node:
         self._lanes = Lanes(
             self._send, self.tell_daemon, self._segments.lane_over, self._workers.held_to
         )
+        self._causes = Causes(
+            lambda number, answer: self._send(number, answer, ()),
+            self._lanes.tied,
+            self._workers.is_ending,
+        )
         self._cycles = Cycles(self._lanes.tied, self._lanes.name_of)
         self._clients = Clients(
             reactor,
             here / "node.sock",
             self._client_left,
             self.lane_closed,
+            self.death_asked,
             self.wait_told,
             self.segment_asked,
         )
@@ -327,7 +335,7 @@ class Node:
         """A worker is gone: first those hear of it who may be waiting for it."""
         names = self._lanes.callers_of(exit_.incarnation)
         down = Down(exit_.incarnation, exit_.plugin_id, exit_.cause)
-        for other in self._forget(exit_.incarnation):
+        for other in self._forget(exit_.incarnation) | self._causes.askers(exit_.incarnation):
             self._send(other, down, ())
         if len(self._exits) < MAX_EXITS:
             self._exits[exit_.incarnation] = exit_
@@ -341,6 +349,10 @@ class Node:
     def lane_closed(self, lane: int, callee: int) -> None:
         """A callee has seen a lane's end."""
         self._lanes.closed(lane, callee)
+
+    def death_asked(self, incarnation: int, question: Explain) -> None:
+        """An endpoint has seen a lane's end, and asks how whoever was at the other has ended."""
+        self._causes.asked(incarnation, question)
 
     def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:
         """An endpoint waits and owes an answer meanwhile, or waits no longer."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ from protocol.limits import DEFAULTS, Limits
 from protocol.messages import Cause, Permitted, Sample, WorkerReport
 from protocol.packets import Kind
 from protocol.permissions import NOTHING, Permissions
-from protocol.process import descendants_of, usage_of
+from protocol.process import descendants_of, is_ending, usage_of
 from protocol.umbilical import Umbilical
 
 MAX_FACTS: Final = 512
@@ -143,6 +144,18 @@ class WorkerProcess:
         """Say of each limit what it is, and what holds it."""
         found = holding(self.limits, self.layers, self.grouped, may_fork=self.may_fork)
         return dict(found.items())
+
+    def is_ending(self) -> bool:
+        """Say whether it ends: by itself, or because somebody has begun to end it."""
+        if self.rule or not self.is_open:
+            return True
+        # In this order: while its pidfd says nothing its number is not another's.
+        return self.pid > 0 and (is_ending(self.pid) or self._has_ended())
+
+    def _has_ended(self) -> bool:
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def signal(self, number: int) -> None:
         """Signal it, and nobody else: by pidfd."""

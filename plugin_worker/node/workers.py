@@ -42,6 +42,7 @@ from protocol.messages import (
     Dropped,
     EndWorker,
     Exited,
+    Explain,
     FromNode,
     Greeted,
     Held,
@@ -91,6 +92,9 @@ class Outside(Protocol):
 
     def lane_closed(self, lane: int, callee: int) -> None:
         """A callee has seen a lane's end."""
+
+    def death_asked(self, incarnation: int, question: Explain) -> None:
+        """An endpoint has seen a lane's end, and asks how whoever was at the other has ended."""
 
     def wait_told(self, incarnation: int, message: Held | WaitOver) -> None:
         """An endpoint waits and owes an answer meanwhile, or waits no longer."""
@@ -334,7 +338,7 @@ class Workers:
         worker.said_hello = True
         self._check(worker)
 
-    def _told(self, worker: WorkerProcess, body: bytes) -> None:
+    def _told(self, worker: WorkerProcess, body: bytes) -> None:  # noqa: C901 - one line for each
         message = FROM_ENDPOINT.decode(body)
         if isinstance(message, Subscribe):
             self._feeds.subscribe(worker.incarnation, parse_pattern(message.pattern), message)
@@ -346,6 +350,8 @@ class Workers:
             self._feeds.ran(worker.incarnation, message)
         elif isinstance(message, LaneClosed):
             self._outside.lane_closed(message.lane, worker.incarnation)
+        elif isinstance(message, Explain):
+            self._outside.death_asked(worker.incarnation, message)
         elif isinstance(message, Held | WaitOver):
             self._outside.wait_told(worker.incarnation, message)
         elif isinstance(message, Pong):
@@ -437,6 +443,11 @@ class Workers:
         if worker is None:
             return (EVERYTHING,), inf
         return worker.permissions.services, worker.limits.call_rate
+
+    def is_ending(self, incarnation: int) -> bool:
+        """Say whether a worker is about to be gone, but is not yet."""
+        worker = self.living.get(incarnation)
+        return worker is not None and worker.is_ending()
 
     def is_behind(self, incarnation: int) -> bool:
         """Say whether a worker has so much to read that what it can do without is not added."""

@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from spiral_host import Host, node_side
-from tests.hosts import DEADLINE, Run, new_run
+from spiral_host import Host
+from tests.hosts import Run, new_run
 
 RUNS: Final = 6
 STEPS: Final = 12
@@ -36,12 +36,6 @@ def run() -> Iterator[Run]:
     """A run directory of this test's own; afterwards nothing of it may be left."""
     with new_run() as run:
         yield run
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This application waits for the node's word on a death as long as a busy machine takes."""
-    monkeypatch.setattr(node_side, "CAUSE_S", DEADLINE)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,6 @@ def test_the_node_is_the_real_parent(run: Run) -> None:
     assert psutil.Process(node_pid(host)).ppid() == host.status()["pid"]
 
 
-@pytest.mark.usefixtures("patient")
 def test_workers_outlive_their_zygote(run: Run) -> None:
     """Calls go on, and the next spawn is by a new zygote."""
     host = run.embed("polite", "relay", "crasher")

@@ -68,7 +68,6 @@ class TestIdempotent:
         assert call(mortal, method, deaths) == deaths + 1
         assert mortal.begun() == deaths + 1
 
-    @pytest.mark.usefixtures("patient")
     def test_not_for_ever(self, mortal: Any, call: Callable[[Any, str, int], int]) -> None:  # noqa: ANN401
         """A call that kills whoever takes it kills no more than three."""
         with pytest.raises(WorkerLost, match="SIGKILL"):

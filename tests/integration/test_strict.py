@@ -410,7 +410,6 @@ while not ctx.cancelled() and time.monotonic() < until:
         assert eventually(lambda: said.exists() and said.read_text()) == "True"
 
 
-@pytest.mark.usefixtures("patient")
 class TestDeath:
     @pytest.mark.parametrize(
         ("how", "arguments", "cause"),
@@ -516,7 +515,6 @@ class TestTheOthers:
         kill(host.status()["node_pid"])
         assert all(watch.has_ended() for watch in everybody)
 
-    @pytest.mark.usefixtures("patient")
     def test_a_killed_daemon_is_survived(self, run: Run) -> None:
         """The next one takes the worker over, and hears how it ends."""
         run.start_daemon(sandbox="strict")

@@ -11,6 +11,7 @@ from protocol.messages import (
     AdmitClient,
     ClientTicket,
     Deadlock,
+    Explain,
     FromEndpoint,
     Greeted,
     Held,
@@ -37,6 +38,7 @@ class Door:
             folder / "node.sock",
             self.left.append,
             lambda lane, callee: self.heard.append((callee, lane)),
+            lambda incarnation, message: self.heard.append((incarnation, message)),
             lambda incarnation, message: self.heard.append((incarnation, message)),
             lambda incarnation, message: self.heard.append((incarnation, message)),
         )
@@ -94,6 +96,15 @@ class TestClients:
             door.say(message)
 
         assert door.heard == [(5, told), (5, WaitOver(1)), (5, 7)]
+        assert door.left == []
+
+    def test_a_client_asks_how_a_peer_ended(self, door: Door) -> None:
+        """
+        The question reaches the node in the client's name.
+        """
+        door.say(Explain("1", 7))
+
+        assert door.heard == [(5, Explain("1", 7))]
         assert door.left == []
 
     def test_a_client_is_told_that_its_call_cannot_be_answered(self, door: Door) -> None:

@@ -10,7 +10,6 @@ from unittest.mock import patch
 import psutil
 import pytest
 
-from plugin_worker import desk as desk_module
 from plugin_worker.desk import Desk, report_name
 from protocol import arena as arena_module
 from protocol.errors import DeadlineExceeded, RemoteProtocolError, UsageError, to_wire
@@ -25,6 +24,8 @@ from protocol.messages import (
     Cause,
     DaemonChanged,
     Down,
+    Explain,
+    FromEndpoint,
     FromWorker,
     LaneOpened,
     ListServices,
@@ -39,6 +40,7 @@ from protocol.messages import (
     Subscribed,
     ToEndpoint,
     ToWorker,
+    Unexplained,
     Unshared,
     Unsubscribe,
 )
@@ -47,10 +49,13 @@ from protocol.reactor import Reactor
 from protocol.segments import SEALS
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
+from tests.actors import Aside
 from tests.clock import Clock
+from tests.hosts import eventually
 
 MINUTE = 60.0
 PAGE = 4096
+CRASH = Cause(kind="signal", code=11)
 
 
 class Node:
@@ -73,6 +78,13 @@ class Node:
         message = self.umbilical.receive()
         assert message is not None
         return message[0], message[1]
+
+    def question(self) -> FromEndpoint:
+        """Wait for what the worker asks the node."""
+        message = eventually(self.umbilical.receive)
+        assert message is not None
+        assert message[0] is Kind.NODE
+        return FROM_ENDPOINT.decode(message[1])
 
     def frames(self) -> list[FromWorker]:
         """Give everything the worker has said to the daemon."""
@@ -315,18 +327,75 @@ class TestReading:
         with pytest.raises(BrokenPipeError):
             node.desk.ask(ListServices, MINUTE)
 
-    def test_a_peers_death_is_known_with_its_cause(
-        self, node: Node, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_peers_death_is_known_with_its_cause(self, node: Node) -> None:
         """
-        Who asks how a peer ended is given the node's word, or says that it is unknown.
+        Who asks how a peer ended is given the node's word, and asks nobody if that has come.
         """
-        monkeypatch.setattr(desk_module, "CAUSE_S", 0.0)
-        assert node.desk.cause_of_death(9) == "unknown cause"
-        node.say(Down(9, "math", Cause(kind="signal", code=11)))
+        node.say(Down(9, "math", CRASH))
         node.desk.read()
 
-        assert node.desk.cause_of_death(9) == "SIGSEGV"
+        assert node.desk.cause_of_death(9, 0.0) == "SIGSEGV"
+        assert node.umbilical.receive() is None
+
+    def test_the_node_is_asked_how_a_peer_ended(self, node: Node) -> None:
+        """
+        A death that it tells, however late, is the answer; another's is none.
+        """
+        asking = Aside(lambda: node.desk.cause_of_death(9, time.monotonic() + MINUTE))
+        assert node.question() == Explain("1", 9)
+        node.say(Down(8, "shop", CRASH))
+        node.say(Unexplained("another"))
+        node.say(Down(9, "math", CRASH))
+
+        assert asking.outcome() == "SIGSEGV"
+
+    def test_a_peer_that_lives_has_no_cause_of_death(self, node: Node) -> None:
+        """
+        The node says that there is none to tell, and nobody waits any longer.
+        """
+        asking = Aside(lambda: node.desk.cause_of_death(9, time.monotonic() + MINUTE))
+        node.question()
+        node.say(Unexplained("1"))
+
+        assert asking.outcome() == "unknown cause"
+
+    def test_a_death_that_another_thread_has_read_is_known(self, node: Node) -> None:
+        """
+        Whoever waits for it is woken, though nothing is left to be read.
+        """
+        asking = Aside(lambda: node.desk.cause_of_death(9, time.monotonic() + MINUTE))
+        node.question()
+        with node.desk._reading:
+            node.say(Down(9, "math", CRASH))
+            message = node.lower.receive()
+            assert message is not None
+            node.desk._sort(*message)
+
+        assert asking.outcome() == "SIGSEGV"
+
+    def test_a_node_that_says_nothing_is_waited_for_no_longer_than_that(self, node: Node) -> None:
+        """
+        Then the cause is unknown; a late answer disturbs nobody.
+        """
+        assert node.desk.cause_of_death(9, time.monotonic() + 0.01) == "unknown cause"
+        node.say(Unexplained("1"))
+        node.say(Published(3, 30))
+        node.desk.read()
+
+        assert node.other == [Published(3, 30)]
+
+    def test_a_thread_that_is_reading_waits_for_nothing(self, node: Node) -> None:
+        """
+        A finalizer may be what asks, in the middle of it; the answer would be read after that.
+        """
+        told: list[str] = []
+        node.desk._other = lambda *_: told.append(
+            node.desk.cause_of_death(9, time.monotonic() + MINUTE)
+        )
+        node.say(Published(3, 30))
+        node.desk.read()
+
+        assert told == ["unknown cause"]
 
     def test_waiting_for_news_has_an_end(self, node: Node) -> None:
         """

@@ -1,6 +1,8 @@
 import os
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,6 +205,50 @@ class TestCause:
         monkeypatch.setattr(os, "waitid", refuse)
 
         assert worker.reap() == Cause(kind="unknown")
+
+
+class TestIsEnding:
+    def test_before_there_is_a_process_nothing_ends(self, worker: WorkerProcess) -> None:
+        """
+        Nobody knows its number yet.
+        """
+        assert not worker.is_ending()
+
+    def test_one_that_ends_by_itself(self, worker: WorkerProcess) -> None:
+        """
+        It is seen in the process, whether or not it has been reaped.
+        """
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        worker.pid, worker.pidfd = child.pid, os.pidfd_open(child.pid)
+        try:
+            assert not worker.is_ending()
+            child.kill()
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert worker.is_ending()
+        finally:
+            child.communicate()
+        assert worker.is_ending()
+
+    def test_one_whose_number_is_another_s(self, worker: WorkerProcess) -> None:
+        """
+        Its own descriptor knows better than a number that lives on.
+        """
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        worker.pid, worker.pidfd = os.getpid(), os.pidfd_open(child.pid)
+        child.wait()
+
+        assert worker.is_ending()
+
+    def test_one_that_is_being_ended(self, worker: WorkerProcess) -> None:
+        """
+        By a rule, or because nobody can hear it any more.
+        """
+        worker.pid, worker.pidfd = os.getpid(), os.pidfd_open(os.getpid())
+        assert not worker.is_ending()
+        worker.rule = "stop"
+        assert worker.is_ending()
+        worker.rule, worker.is_open = "", False
+        assert worker.is_ending()
 
 
 class TestSample:

@@ -79,11 +79,14 @@ class Home:
     def __init__(self, incarnation: int = OWN) -> None:
         self.incarnation = incarnation
         self.told: list[FromEndpoint] = []
+        self.mourned: list[tuple[int, float]] = []
+        """Whose cause of death was asked for, and until when an answer was waited for."""
 
     def own(self) -> int:
         return self.incarnation
 
-    def cause_of_death(self, incarnation: int) -> str:
+    def cause_of_death(self, incarnation: int, deadline: float) -> str:
+        self.mourned.append((incarnation, deadline))
         return f"{incarnation} died"
 
     def tell_node(self, message: FromEndpoint) -> None:

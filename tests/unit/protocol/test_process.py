@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from protocol.process import HEADROOM, check_room, descriptors, is_stopped, start_time_of, usage_of
+from protocol.process import (
+    HEADROOM,
+    check_room,
+    descriptors,
+    is_ending,
+    is_stopped,
+    start_time_of,
+    usage_of,
+)
 from tests.limits import no_descriptor_left
 
 
@@ -47,6 +55,23 @@ class TestProcess:
         finally:
             own.write_bytes(name)
 
+    def test_one_that_ends_is_seen_as_soon_as_its_descriptors_are_closed(self) -> None:
+        """
+        However long it takes until the kernel says that it has ended; so is one that is gone.
+        """
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        try:
+            assert not is_ending(child.pid)
+            child.kill()
+            assert child.stdout.read() == b""  # which ends with the process only
+            assert is_ending(child.pid)
+        finally:
+            child.communicate()
+        assert is_ending(child.pid)
+
 
 class TestWithoutDescriptors:
     def test_nothing_is_said_of_a_process(self) -> None:
@@ -58,6 +83,7 @@ class TestWithoutDescriptors:
         with no_descriptor_left():
             assert usage_of(own) is None
             assert not is_stopped(own)
+            assert not is_ending(own)
         assert usage_of(own) is not None
 
     @pytest.mark.parametrize("shown", [True, False])
