@@ -1,14 +1,17 @@
 """A lane belongs to one thread: many call at once, and what breaks one lane breaks no other."""
 
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from protocol.deaths import WORD_S
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from spiral_host import Host, RemoteError
+from spiral_host import Host, RemoteError, WorkerLost
 from tests.hosts import DEADLINE, all_ready, eventually, plugin
 
 LIMIT = 1 << 20
@@ -130,6 +133,25 @@ class TestLies:
             stub.on_lanes(body)
         assert stub.pid() == pid
         assert liar.get_service("polite").add(1, 1) == 2
+
+    @pytest.mark.parametrize("caller", ["application", "worker"])
+    def test_a_callee_that_shuts_its_lanes_and_lives(self, liar: Host, caller: str) -> None:
+        """Its caller is not kept waiting for a cause of death that nobody will ever tell."""
+        stub, relay = liar.get_service("liar"), liar.get_service("relay")
+        pid = stub.pid()
+        assert relay.call("liar", "echo", 1) == {"value": 1}
+        started = time.monotonic()
+        try:
+            if caller == "application":
+                with pytest.raises(WorkerLost, match="unknown cause"):
+                    stub.shut_lanes(caller)
+            else:
+                lost = relay.call("liar", "shut_lanes", caller)
+                assert (lost["error"], lost["fields"][1]) == ("WorkerLost", "unknown cause")
+            assert time.monotonic() - started < WORD_S / 2
+        finally:
+            (Path(liar.status()["data_dir"]) / "liar" / caller).touch()
+        assert stub.pid() == pid
 
     @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE.keys())
     def test_a_caller_s_lane_is_lost_alone(self, liar: Host, body: bytes) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from protocol.failpoints import SPEC
 from spiral_host import Host, RemoteError, WorkerLost
-from tests.hosts import DEADLINE, all_ready, eventually, kill, plugin
+from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin
 
 
 def kill_it(pid: int) -> None:
@@ -222,6 +223,30 @@ class TestKilledFromOutside:
             outcomes.of(future.result)
             outcomes.check()
         assert mortal.begun() == 0
+
+
+def test_a_node_that_hears_of_the_death_late(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its word is waited for, by an application and by a worker, in every form of a call."""
+    monkeypatch.setenv(SPEC, "node/exit.seen=delay(900)")
+    host = run.embed("mortal", "asker")
+    mortal, asker = host.get_service("mortal"), host.get_service("asker")
+
+    async def awaited() -> None:
+        await mortal.aio.at_its_start()
+
+    forms: tuple[Callable[[], object], ...] = (
+        mortal.at_its_start,
+        lambda: mortal.at_its_start.submit().result(),
+        lambda: asyncio.run(awaited()),
+    )
+    for form in forms:
+        host.wait_service("mortal", DEADLINE)
+        outcomes = Outcomes()
+        outcomes.of(form)
+        outcomes.check()
+    host.wait_service("mortal", DEADLINE)
+    with pytest.raises(RemoteError, match="mortal was lost.*SIGKILL"):
+        asker.call("mortal", "at_its_start")
 
 
 PROGRAM = """

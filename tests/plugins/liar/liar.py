@@ -5,6 +5,7 @@ import select
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 
 from plugin_worker import Plugin, PluginContext, SpiralHostError
@@ -84,6 +85,14 @@ class Service:
         for lane in lanes:
             os.write(lane, body)
         return len(lanes)
+
+    def shut_lanes(self, until: str) -> None:
+        """Shut every lane down, and go on until there is a file of this name."""
+        for lane in sockets(socket.SOCK_STREAM):
+            with socket.socket(fileno=os.dup(lane)) as end:
+                end.shutdown(socket.SHUT_RDWR)
+        while not (self._ctx.data_dir / until).exists():
+            time.sleep(0.01)
 
     def lanes(self) -> int:
         """Say how many lanes there are."""

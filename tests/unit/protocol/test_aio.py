@@ -286,17 +286,20 @@ class TestCall:
 
     def test_a_death_is_told_to_each_with_its_cause(self, math: Dynamic, wire: Wire) -> None:
         """
-        Those under way are lost and not made again.
+        Those under way are lost and not made again; the node is waited for until the first
+        deadline.
         """
 
         async def work() -> None:
-            tasks = [asyncio.ensure_future(_get(math.aio.add())) for _ in range(3)]
+            adds = [math.aio.add(timeout=timeout) for timeout in (4.0, 2.0, 3.0)]
+            tasks = [asyncio.ensure_future(_get(add)) for add in adds]
             for _ in tasks:
                 await heard(wire)
             wire.peer.lane.close()
             for task in tasks:
                 with pytest.raises(WorkerLost, match="2 died"):
                     await task
+            assert wire.home.mourned == [(2, wire.clock.now + 2.0)]
 
         run(work)
 

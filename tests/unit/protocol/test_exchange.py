@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgpack
 import pytest
 
+from protocol.deaths import WORD_S
 from protocol.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -189,6 +190,19 @@ class TestEnd:
             scripted.stub().add(1, 2)
         assert len(scripted.wires) == 1
         assert wire.line.is_lost
+
+    @pytest.mark.parametrize(("timeout", "waits_s"), [(2.0, 2.0), (60.0, WORD_S)])
+    def test_the_cause_is_waited_for_until_the_call_s_deadline(
+        self, scripted: Scripted, wire: Wire, timeout: float, waits_s: float
+    ) -> None:
+        """
+        A node that says nothing makes no outcome late, and keeps nobody for ever.
+        """
+        wire.then(wire.peer.lane.close)
+
+        with pytest.raises(WorkerLost):
+            scripted.stub().add(1, 2, timeout=timeout)
+        assert wire.home.mourned == [(2, wire.clock.now + waits_s)]
 
     def test_what_was_said_before_a_death_counts(self, scripted: Scripted, wire: Wire) -> None:
         """

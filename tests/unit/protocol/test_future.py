@@ -155,6 +155,19 @@ class TestFuture:
         assert isinstance(futures[1].exception(), WorkerLost)
         assert not TURN.in_flight
 
+    def test_the_cause_is_waited_for_until_the_first_deadline(
+        self, math: Dynamic, wire: Wire
+    ) -> None:
+        """
+        None of them is told late; the node is asked once for all.
+        """
+        futures = [math.add.submit(timeout=timeout) for timeout in (4.0, 2.0, 3.0)]
+        wire.then(wire.peer.lane.close)
+
+        for future in futures:
+            assert isinstance(future.exception(), WorkerLost)
+        assert wire.home.mourned == [(2, wire.clock.now + 2.0)]
+
     def test_who_listens_is_told_once(self, math: Dynamic, wire: Wire) -> None:
         """
         When the outcome comes, in the thread that waits; at once if it is there.
@@ -353,6 +366,7 @@ class TestStream:
         assert next(stream) == "a"
         with pytest.raises(WorkerLost):
             next(stream)
+        assert len(wire.home.mourned) == 1
 
     def test_a_death_that_another_call_found_out_is_told_too(
         self, math: Dynamic, wire: Wire

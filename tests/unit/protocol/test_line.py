@@ -48,6 +48,11 @@ class Waiter:
         self.told.append(error)
 
 
+def made_on(wire: Wire) -> Made:
+    """Give a call whose time is up now."""
+    return Made(wire.line, 1, ("math", "add", "math.add", None), wire.clock.now)
+
+
 def read_all(wire: Wire) -> None:
     """Take in what the peer is going to say."""
     while wire.plan or wire.line.lane.has_more():
@@ -448,6 +453,8 @@ class TestLose:
         """
         lost: list[Line] = []
         waiters = [Waiter(), Waiter()]
+        for waiter in waiters:
+            waiter.made = made_on(wire)
         current = Current((), 1.0, wire.line, 9)
         wire.line.pending = dict(enumerate(waiters))
         wire.line.running = {9: current}
@@ -468,6 +475,7 @@ class TestLose:
         """
         parents = os.dup(wire.line.lane.fd)
         waiter = Waiter()
+        waiter.made = made_on(wire)
         wire.line.pending = {1: waiter}
         wire.line.leave()
         wire.line.look()
