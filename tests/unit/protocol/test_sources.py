@@ -105,7 +105,7 @@ class TestTexts:
         started = time.process_time()
         sources.without_folders("/" * 32_000 + "-packages/")
 
-        assert time.process_time() - started < 0.5
+        assert time.process_time() - started < 4.0  # 0.2; ten if it grew with the square
 
     @pytest.mark.parametrize("home", ["/", "", "relative"])
     def test_a_home_that_is_none_hides_nothing(
