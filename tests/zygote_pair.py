@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -99,8 +100,9 @@ class Worker:
             os.waitpid(self.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
-        os.close(self.pidfd)
-        os.close(self.output)
+        finally:
+            os.close(self.pidfd)
+            os.close(self.output)
 
 
 class ZygotePair:
@@ -109,6 +111,7 @@ class ZygotePair:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workers: list[Worker] = []
+        self._spares: list[int] = []
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(DEADLINE)
         lib = _lib(folder / "lib")
@@ -129,10 +132,13 @@ class ZygotePair:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        for worker in self.workers:
-            worker.close()
-        self.socket.close()
-        self.process.wait(DEADLINE)
+        with ExitStack() as ends:
+            for spare in self._spares:  # it leaves with the zygote, unless it became a worker
+                ends.callback(_reap, spare)
+            ends.callback(self.process.wait, DEADLINE)
+            ends.callback(self.socket.close)
+            for worker in self.workers:
+                ends.callback(worker.close)
 
     def send(self, frame: dict[str, object], descriptors: list[int]) -> None:
         """Send one frame as the node would."""
@@ -142,6 +148,14 @@ class ZygotePair:
         """Wait for the next answer; {} at end of file."""
         packet = self.socket.recv(65536)
         return msgpack.unpackb(packet) if packet else {}
+
+    def spare(self) -> int:
+        """Have the next worker forked in advance; give its number, or 0 if there can be none."""
+        self.send({"kind": "spare"}, [])
+        pid: int = self.receive()["spare"]
+        if pid:
+            self._spares.append(pid)
+        return pid
 
     def send_program(self, *variant: str) -> None:
         """Give it the filter for these permissions, compiled for this machine."""
@@ -202,6 +216,11 @@ def serve_as_node(folder: str) -> None:
         assert worker.hello() == "confined"
         print(worker.pid, pair.process.pid, flush=True)  # noqa: T201 - read by the test
         sys.stdin.read()
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _lib(folder: Path) -> Path:

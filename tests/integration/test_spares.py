@@ -31,18 +31,12 @@ def pair(layers: tuple[str, ...], tmp_path: Path) -> Iterator[ZygotePair]:
         yield pair
 
 
-def spare_of(pair: ZygotePair) -> int:
-    pair.send({"kind": "spare"}, [])
-    pid: int = pair.receive()["spare"]
-    return pid
-
-
 class TestZygote:
     def test_the_next_worker_is_the_spare(self, pair: ZygotePair) -> None:
         """
         It is confined as others are, seen from outside and from inside; the one after is forked.
         """
-        spare = spare_of(pair)
+        spare = pair.spare()
         worker, next_ = pair.spawn(), pair.spawn()
         assert worker.pid == spare
         for one in (worker, next_):
@@ -56,7 +50,7 @@ class TestZygote:
         """
         No more descriptors are open in it than in a worker that was forked when it was wanted.
         """
-        spare_of(pair)
+        pair.spare()
         code = "import os; answer = [fd for fd in range(64) if _is_open(fd)]"
         look = """
             import os
@@ -78,7 +72,7 @@ class TestZygote:
         """
         It is told of them, too.
         """
-        spare = spare_of(pair)
+        spare = pair.spare()
         pair.send_program("subprocess")
         worker = pair.spawn(subprocess=True)
         assert (worker.pid, worker.hello()) == (spare, "confined")
@@ -87,7 +81,7 @@ class TestZygote:
         """
         Another worker is forked, and the order is not lost.
         """
-        spare = spare_of(pair)
+        spare = pair.spare()
         os.kill(spare, signal.SIGKILL)
         os.waitpid(spare, 0)
         worker = pair.spawn()
@@ -98,8 +92,8 @@ class TestZygote:
         """
         The one before leaves when there is another.
         """
-        first = spare_of(pair)
-        second = spare_of(pair)
+        first = pair.spare()
+        second = pair.spare()
         assert os.waitpid(first, 0)[0] == first
         assert pair.spawn().pid == second
 
@@ -107,7 +101,7 @@ class TestZygote:
         """
         It would never be told anything.
         """
-        spare = spare_of(pair)
+        spare = pair.spare()
         pair.process.kill()
         pair.process.wait(DEADLINE)
         assert os.waitpid(spare, 0)[0] == spare
@@ -119,7 +113,7 @@ class TestZygote:
         zygote = psutil.Process(pair.process.pid)
         room = zygote.rlimit(psutil.RLIMIT_NOFILE)
         zygote.rlimit(psutil.RLIMIT_NOFILE, (zygote.num_fds(), room[1]))
-        assert spare_of(pair) == 0
+        assert pair.spare() == 0
         zygote.rlimit(psutil.RLIMIT_NOFILE, room)
         assert pair.spawn().hello() == "confined"
 
