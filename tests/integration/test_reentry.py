@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from spiral_host import Host, RemoteError
-from tests.hosts import all_ready
+from tests.actors import Aside
+from tests.hosts import DEADLINE, all_ready
 
 PLUGIN = '''
 # /// script
@@ -32,7 +33,6 @@ class Service:
 
     def wait_for_other(self):
         self.log.append("began")
-        self.ctx.wait_service("app", 10).began()
         self.ctx.wait_service("{other}", 10).hold()
         self.log.append("ended")
 
@@ -50,18 +50,17 @@ class Circle(Plugin):
 
 
 class App:
-    """The application's own service, which holds a plugin until the test lets it go."""
+    """The application's own service, which holds a plugin until a stranger has called it."""
 
-    def __init__(self) -> None:
-        self.has_begun, self.go_on = threading.Event(), threading.Event()
-
-    def began(self) -> None:
-        """Hear that the plugin is about to wait."""
-        self.has_begun.set()
+    def __init__(self, host: Host) -> None:
+        self.waits, self.is_called = threading.Event(), threading.Event()
+        self._host = host
 
     def wait(self) -> None:
-        """Hold the caller."""
-        assert self.go_on.wait(10)
+        """Hold the caller; it has looked at the stranger's call when it has answered ours."""
+        self.waits.set()
+        assert self.is_called.wait(DEADLINE)
+        assert self._host.get_service("left").bounce(0) == ["left"]
 
 
 @pytest.fixture
@@ -96,21 +95,20 @@ class TestReentry:
 
     def test_a_strangers_call_waits(self, circle: Host) -> None:
         """What the waiting plugin's own call has not led to is served when it waits no longer."""
-        app = App()
+        app = App(circle)
         circle.register_service("app", app)
-        caller = threading.Thread(target=circle.get_service("left").wait_for_other)
-        caller.start()
-        assert app.has_begun.wait(10)
+        caller = Aside(circle.get_service("left").wait_for_other)
 
-        seen: list[object] = []
-        stranger = threading.Thread(target=lambda: seen.extend(circle.get_service("left").seen()))
-        stranger.start()
-        app.go_on.set()
-        for thread in (caller, stranger):
-            thread.join(10)
+        def call() -> object:
+            assert app.waits.wait(DEADLINE)
+            called = circle.get_service("left").seen.submit()
+            app.is_called.set()
+            return called.result(DEADLINE)
+
+        stranger = Aside(call)
+        caller.outcome()
+        assert stranger.outcome() == ["began", 0, "ended"]
         circle.unregister_service("app")
-
-        assert seen == ["began", "ended"]
 
     def test_an_application_may_call_from_its_own_service(self, circle: Host) -> None:
         """A plugin calls the application, whose service calls the plugin: no deadlock."""
