@@ -28,6 +28,9 @@ DEADLINE: Final = 20.0
 STOP_S: Final = 45.0
 """Seconds for the end of a daemon: 30 are its own to stop everything, and 5 its node's to leave."""
 
+HANGS: Final = "hang_s = 6"
+"""Of a table `[supervision]`: soon, but longer than a busy machine lets who is well stand still."""
+
 PLUGINS: Final = Path(__file__).parent / "plugins"
 SANDBOX: Final = "standard"
 

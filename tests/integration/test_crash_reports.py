@@ -17,7 +17,7 @@ import pytest
 from plugin_worker.node.health import TOGETHER_S
 from plugin_worker.node.vitals import OFTEN_S
 from spiral_host import CrashReport, DeadlineExceeded, Host, PluginEvent, WorkerLost
-from tests.hosts import DEADLINE, Run, all_ready, eventually, kill, plugin, run_out
+from tests.hosts import DEADLINE, HANGS, Run, all_ready, eventually, kill, plugin, run_out
 
 SOON_S = 5.0
 """Far more than a report takes: a few milliseconds on a machine that is free."""
@@ -171,7 +171,7 @@ class TestCause:
         A plugin that is ended because it answers nobody says so, and shows where it stood.
         """
         host = run.embed("polite")
-        assert all_ready(host.load(changed(tmp_path, "[supervision]\nhang_s = 0.5\n")))
+        assert all_ready(host.load(changed(tmp_path, f"[supervision]\n{HANGS}\n")))
         holding: list[PluginEvent] = []
         host.subscribe("Holding", holding.append)
 

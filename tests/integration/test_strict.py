@@ -32,7 +32,7 @@ from spiral_host import (
     SpiralHostError,
     WorkerLost,
 )
-from tests.hosts import Run, Watch, all_ready, eventually, kill, new_run, plugin
+from tests.hosts import HANGS, Run, Watch, all_ready, eventually, kill, new_run, plugin, run_out
 
 STRICT_PLUGIN = '''
 """A plugin that asks for more than its host's profile."""
@@ -486,10 +486,16 @@ class TestDeath:
     def test_a_hanging_plugin_is_replaced_with_its_stacks(self, run: Run, tmp_path: Path) -> None:
         """It misses its signs of life, and writes its stacks down at the node's signal."""
         host = run.embed(sandbox="strict")
-        impatient = with_table(tmp_path, "snoop", "[supervision]\nhang_s = 0.5\n")
+        impatient = with_table(tmp_path, "snoop", f"[supervision]\n{HANGS}\n")
         assert all_ready(host.load(impatient))
-        with suppress(DeadlineExceeded, WorkerLost):
-            host.get_service("snoop").attempt("import time; time.sleep(60)", timeout=0.5)
+        began = run.data_dir / "snoop" / "began"
+        code = f"import time; open({str(began)!r}, 'w').close(); time.sleep(60)"
+
+        def hang(timeout: float) -> None:
+            with suppress(DeadlineExceeded, WorkerLost):
+                host.get_service("snoop").attempt(code, timeout=timeout)
+
+        run_out(hang, began.exists, 0.5)
         report = eventually(lambda: host.report("snoop"))
         assert report is not None
         assert "in attempt" in report.stacks

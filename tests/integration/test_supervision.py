@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spiral_host import Host, PluginEvent, ServiceUnavailable, WorkerLost
-from tests.hosts import Run, Watch, all_ready, eventually, kill
+from tests.hosts import DEADLINE, HANGS, Run, Watch, all_ready, eventually, kill
 
 CODE = '''
 import os, time
@@ -214,15 +214,17 @@ class TestHang:
     ) -> None:
         """A callback that never returns: suspect, then ended, then back; the report says where."""
         host = run.embed()
-        assert all_ready(host.load(write(tmp_path, "doer", "hang_s = 3", events="Sleep")))
+        assert all_ready(host.load(write(tmp_path, "doer", HANGS, events="Sleep")))
         before = host.get("doer").pid
         host.publish(PluginEvent.custom("Sleep", None))
-        eventually(lambda: state(host, "doer") == "suspect")
-        eventually(lambda: state(host, "doer") == "ready" and host.get("doer").pid != before)
+        eventually(
+            lambda: state(host, "doer") == "ready" and host.get("doer").pid != before,
+            2 * DEADLINE,
+        )
         report = eventually(lambda: host.report("doer"))
 
         assert report is not None
-        assert report.kind == "hang"
+        assert (report.kind, report.state) == ("hang", "suspect")
         assert "on_event" in report.stacks
         assert host.get("doer").restarts == 1
 
