@@ -29,6 +29,7 @@ WALL_CLOCK_READ = {
     "spiral_host/audit.py": "a line of the audit log",
     "spiral_host/bus.py": "the stamp of an event",
     "spiral_host/crash_writer.py": "the moment of a crash, by both clocks",
+    "spiral_host/fingerprint.py": "how long ago a file was changed, by the clock that stamps it",
     "spiral_host/granting.py": "when a grant was given",
 }
 """Where it is read, and for what: people and stamps. Whoever waits, waits by `time.monotonic`."""
