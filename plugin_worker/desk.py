@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final
 
 from protocol.arena import Arena
-from protocol.deaths import Deaths
+from protocol.deaths import UNASKED_S, Deaths
 from protocol.errors import DeadlineExceeded, SpiralHostError, from_wire
 from protocol.gathering import release_gathered
 from protocol.messages import (
@@ -243,16 +243,22 @@ class Desk:
     def _ask_for_end(self, incarnation: int, deadline: float) -> None:
         name, slot = self.new_name(), _Slot(b"")
         self._slots[name], self._mourned[name] = slot, incarnation
-        poll = self._poll(slot.wake)
         try:
-            self.tell_node_soon(Explain(name, incarnation))
-            while not slot.done and (left := deadline - time.monotonic()) > 0:
-                for ready, _ in poll.poll(min(left, _LONGEST_S) * _MS + 1):
-                    if ready == self.fd:
-                        self.read()
+            self._read_until(slot, min(deadline, time.monotonic() + UNASKED_S))
+            if not slot.done:
+                self.tell_node_soon(Explain(name, incarnation))
+                self._read_until(slot, deadline)
         finally:
             del self._slots[name], self._mourned[name]
             slot.close()
+
+    def _read_until(self, slot: _Slot, deadline: float) -> None:
+        """Read, and do nothing else, until an answer has come or the time is up."""
+        poll = self._poll(slot.wake)
+        while not slot.done and (left := deadline - time.monotonic()) > 0:
+            for ready, _ in poll.poll(min(left, _LONGEST_S) * _MS + 1):
+                if ready == self.fd:
+                    self.read()
 
     # --- waiting and reading ----------------------------------------------------------------------
 

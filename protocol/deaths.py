@@ -4,10 +4,13 @@ from typing import Final
 
 from protocol.messages import Cause
 
+UNASKED_S: Final = 0.02
+"""How long whoever sees the end of a lane waits for its node's word on why before it asks, seconds.
+It comes by itself in 1 ms where a core is free; a question only keeps the node from it."""
+
 WORD_S: Final = 10.0
-"""How long whoever asks its node how a peer ended waits at most for its word, seconds. It comes in
-1 ms where a core is free, later on a machine that is busy, and never from a node that is stopped.
-"""
+"""How long it waits in all, seconds. The word comes late on a machine that is busy, and never from
+a node that is stopped."""
 
 REMEMBERED: Final = 1024
 """A caller asks within milliseconds; a plugin that crashes for ever must not fill the memory."""

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from protocol.arena import Arena
-from protocol.deaths import Deaths
+from protocol.deaths import UNASKED_S, Deaths
 from protocol.errors import NoDaemon, ProtocolError, from_wire
 from protocol.gathering import release_gathered
 from protocol.messages import (
@@ -225,14 +225,18 @@ class NodeSide:
         with self._news:
             if incarnation not in self._deaths:
                 self._unexplained.add(name)  # before the look: its end may come at any moment
-                if self._node is not None:
+                unasked = min(deadline, time.monotonic() + UNASKED_S)
+                if self._node is not None and not self._is_explained(incarnation, name, unasked):
                     self.tell_node_soon(Explain(name, incarnation))
-                    self._wait_for_end(incarnation, name, deadline)
+                    self._is_explained(incarnation, name, deadline)
                 self._unexplained.discard(name)
             return str(self._deaths.cause(incarnation))
 
-    def _wait_for_end(self, incarnation: int, name: str, deadline: float) -> None:
+    def _is_explained(self, incarnation: int, name: str, deadline: float) -> bool:
+        """Wait until then for the node's word on a peer's end."""
+
         def is_answered() -> bool:
             return incarnation in self._deaths or name not in self._unexplained
 
-        self._news.wait_for(is_answered, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))
+        left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
+        return self._news.wait_for(is_answered, left)

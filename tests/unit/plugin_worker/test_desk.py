@@ -10,6 +10,7 @@ from unittest.mock import patch
 import psutil
 import pytest
 
+from plugin_worker import desk as desk_module
 from plugin_worker.desk import Desk, report_name
 from protocol import arena as arena_module
 from protocol.errors import DeadlineExceeded, RemoteProtocolError, UsageError, to_wire
@@ -348,6 +349,19 @@ class TestReading:
         node.say(Down(9, "math", CRASH))
 
         assert asking.outcome() == "SIGSEGV"
+
+    def test_a_node_that_says_it_soon_is_not_asked(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Nearly always the word comes by itself; a question would only keep the node from it.
+        """
+        monkeypatch.setattr(desk_module, "UNASKED_S", MINUTE)
+        asking = Aside(lambda: node.desk.cause_of_death(9, time.monotonic() + MINUTE))
+        node.say(Down(9, "math", CRASH))
+
+        assert asking.outcome() == "SIGSEGV"
+        assert node.umbilical.receive() is None
 
     def test_a_peer_that_lives_has_no_cause_of_death(self, node: Node) -> None:
         """

@@ -27,6 +27,7 @@ from protocol.packets import Kind
 from protocol.reactor import Reactor
 from protocol.turn import TURN
 from protocol.umbilical import Umbilical
+from spiral_host import node_side
 from spiral_host.node_side import NodeSide
 from tests.actors import Aside
 from tests.hosts import DEADLINE, eventually
@@ -86,6 +87,19 @@ def test_the_node_is_asked_how_a_peer_ended(tmp_path: Path) -> None:
         opened.say(Down(9, "math", CRASH))
         assert asking.outcome() == "SIGSEGV"
         assert opened.side.cause_of_death(9, 0.0) == "SIGSEGV"
+        assert opened.node.receive() is None
+
+
+def test_a_node_that_says_it_soon_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly always the word comes by itself; a question would only keep the node from it."""
+    monkeypatch.setattr(node_side, "UNASKED_S", 2 * DEADLINE)
+    with Opened(tmp_path) as opened:
+        asking = Aside(lambda: opened.side.cause_of_death(9, time.monotonic() + 2 * DEADLINE))
+        eventually(lambda: opened.side._unexplained)
+        opened.say(Down(9, "math", CRASH))
+        assert asking.outcome() == "SIGSEGV"
         assert opened.node.receive() is None
 
 
