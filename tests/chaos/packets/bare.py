@@ -105,6 +105,12 @@ class BareRun:
         thread.start()
         return thread
 
+    def revive(self) -> None:
+        """Start anew those that have crashed as often as a plugin may; waits for none of them."""
+        for info in self.host.list_plugins():
+            if info.id.startswith(BARE) and info.state == "quarantined":
+                threading.Thread(target=self.host.restart, args=(info.id,), daemon=True).start()
+
     @property
     def fd(self) -> int:
         """What can be read when another life has begun."""

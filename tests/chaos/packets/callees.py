@@ -61,7 +61,8 @@ class Callee:
         until = time.monotonic() + PATIENCE_S
         while not (born := list(self._run.born())):
             assert time.monotonic() < until, "nobody is started again"
-            select.select([self._run.fd], [], [], 0.1)
+            if not select.select([self._run.fd], [], [], 0.5)[0]:
+                self._run.revive()
         *self._others, first = born  # who was born last has its whole time to begin in
         first.send(hello(), *ready(first.name))
         return first

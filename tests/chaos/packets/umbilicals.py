@@ -63,7 +63,10 @@ class Umbilicals:
         """Send so many."""
         wanted = self.tally.sent + packets
         while self.tally.sent < wanted:
-            for fd, _ in self._poll.poll(0.5):
+            happened = self._poll.poll(0.5)
+            if not happened and not self._turns:
+                self._run.revive()
+            for fd, _ in happened:
                 if fd == self._run.fd:
                     self._begin()
                 elif fd in self._turns:
