@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgpack
 
-from protocol.messages import FROM_ENDPOINT, TO_ENDPOINT, LaneOpened, Ping, Pong
+from protocol.messages import FROM_ENDPOINT, TO_ENDPOINT, LaneClosed, LaneOpened, Ping, Pong
 from protocol.packets import Kind, cut
 from spiral_host import RemoteError
 from tests.chaos.packets.bare import ROOM, Bare, BareRun, hello, ready
@@ -32,6 +32,8 @@ class Callee:
         self._others: list[Bare] = []
         self._bare = self._begin()
         self._lanes: dict[int, socket.socket] = {}
+        self._numbers: dict[int, int] = {}
+        """The node's numbers of the lanes, by descriptor."""
         self._in: dict[int, bytes] = {}
         self._is_over = False
 
@@ -93,6 +95,7 @@ class Callee:
                 lane = socket.socket(fileno=fds[0])
                 lane.settimeout(PATIENCE_S)
                 self._lanes[lane.fileno()], self._in[lane.fileno()] = lane, b""
+                self._numbers[lane.fileno()] = message.lane
 
     def _answer(self, lane: socket.socket) -> None:
         fd = lane.fileno()
@@ -111,6 +114,8 @@ class Callee:
         if not chunk or lane.fileno() < 0:
             del self._lanes[fd], self._in[fd]
             lane.close()
+            closed = LaneClosed(self._numbers.pop(fd))  # else it has as many as one may have, soon
+            self._bare.send(cut(Kind.NODE, FROM_ENDPOINT.encode(closed))[0])
 
     def _answer_one(self, lane: socket.socket, body: bytes) -> None:
         parts = msgpack.unpackb(body, strict_map_key=False)
