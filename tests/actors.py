@@ -51,6 +51,11 @@ def wait_sent(host: Host) -> None:
     eventually(lambda: not host._connection.bus.has_unsent)
 
 
+def of_actors(rows: list[Row]) -> list[Row]:
+    """Give the events that are not the daemon's own: those of restarts may still be under way."""
+    return [row for row in rows if row["source"] != "spiral-host"]
+
+
 def numbers(rows: list[Row]) -> list[Any]:
     """Give what custom events carry."""
     return [row["data"] for row in rows]

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.link import MAX_RUNS
 from spiral_host import Host, PluginEvent, Subscription, UsageError
-from tests.actors import Row, collect, covered, load_actors, numbers, rows_of
+from tests.actors import Row, collect, covered, load_actors, numbers, of_actors, rows_of
 from tests.hosts import DEADLINE, Run, all_ready, eventually
 
 SOME: Final = 100
@@ -77,11 +77,6 @@ def _gaps(rows: list[Row]) -> list[tuple[Row, Row, Row]]:
     """Give each gap with its neighbours."""
     around = zip(rows, rows[1:], rows[2:], strict=False)
     return [three for three in around if three[1]["type"] == "EventGap"]
-
-
-def of_actors(rows: list[Row]) -> list[Row]:
-    """Give the events that are not the daemon's own: those of restarts may still be under way."""
-    return [row for row in rows if row["source"] != "spiral-host"]
 
 
 def _has(rows: list[Row], count: int) -> bool:

@@ -42,11 +42,6 @@ def everything(host: Host) -> list[Row]:
     return rows
 
 
-def of_others(rows: list[Row]) -> list[Row]:
-    """Give the events that are not the daemon's own: those of restarts may still be under way."""
-    return [row for row in rows if row["source"] != "spiral-host"]
-
-
 def heard(host: Host, last: int) -> list[Row]:
     """Wait until the subscriber plugin has the event of this number, or a gap that ends with it.
 
@@ -135,8 +130,8 @@ class TestWays:
         ]
         for event in events:
             listener.publish(event)
-        eventually(lambda: len(of_others(everything(listener))) >= len(events))
-        rows = of_others(everything(listener))
+        eventually(lambda: len(actors.of_actors(everything(listener))) >= len(events))
+        rows = actors.of_actors(everything(listener))
         assert [row["type"] for row in rows] == [event.type for event in events]
         for row, event in zip(rows, events, strict=True):
             assert {key: row[key] for key in event.fields()} == event.fields()
@@ -162,8 +157,8 @@ class TestSubscriptions:
         some, every = collect(bus, "Ab"), collect(bus, "*")
         for event_type in ("A", "Ab", "Abc", "ab"):
             bus.publish(PluginEvent.custom(event_type, event_type))
-        eventually(lambda: len(of_others(every)) >= 4)
-        assert numbers(of_others(every)) == ["A", "Ab", "Abc", "ab"]
+        eventually(lambda: len(actors.of_actors(every)) >= 4)
+        assert numbers(actors.of_actors(every)) == ["A", "Ab", "Abc", "ab"]
         assert numbers(some) == ["Ab"]
 
     def test_what_is_unsubscribed_does_not_come(self, bus: Host) -> None:
@@ -253,8 +248,8 @@ class TestRefusals:
                 bus.publish(event)
         assert bus.get_service("publisher").pretend() == ["UsageError"] * 5
         bus.publish(PluginEvent.custom("After", None))
-        eventually(lambda: of_others(seen))
-        assert [row["type"] for row in of_others(seen)] == ["After"]
+        eventually(lambda: actors.of_actors(seen))
+        assert [row["type"] for row in actors.of_actors(seen)] == ["After"]
 
     def test_what_is_too_large_or_cannot_travel(self, bus: Host) -> None:
         """The publisher is told; nothing is sent and no number is used."""
