@@ -7,6 +7,7 @@ import pytest
 from plugin_worker.node import trees
 from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.node.trees import CONTROLLERS, Nest, Tree, find_trees
+from tests.descriptors import count_open
 
 V1_MOUNTS = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -119,7 +120,7 @@ class TestFolders:
         """
         It was not locked yet: the next try makes another, and keeps nothing of the first.
         """
-        before, tries = len(list(Path("/proc/self/fd").iterdir())), list[int]()
+        before, tries = count_open(), list[int]()
         flock = fcntl.flock
 
         def swept(descriptor: int, how: int) -> None:
@@ -130,9 +131,9 @@ class TestFolders:
 
         monkeypatch.setattr(fcntl, "flock", swept)
         nest = Nest(Tree(1, ("pids",), tmp_path))
-        assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+        assert count_open() == before + 1
         nest.close()
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert count_open() == before
         assert not (tmp_path / "spiral-host").exists()
 
     def test_where_nothing_can_be_forked_there_are_no_groups(
@@ -146,7 +147,7 @@ class TestFolders:
             raise BlockingIOError(11, "no more processes")
 
         monkeypatch.setattr(os, "fork", fork)
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = count_open()
         groups = Cgroups(f"1 0 0:1 / {tmp_path} rw - cgroup cgroup rw,pids\n", "1:pids:/\n")
         assert str(groups) == "no cgroup (no process can be made to try it: no more processes)"
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert count_open() == before

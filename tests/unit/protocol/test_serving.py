@@ -1,5 +1,4 @@
 import asyncio
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
 from protocol.serving import MAX_QUEUED, MAX_RUNNING
 from protocol.turn import CURRENT, TURN, Current
+from tests.descriptors import count_open
 from tests.unit.protocol.lines_parts import FOREVER, OWN, THEIRS, Callee, Dynamic, Peer
 
 
@@ -233,10 +233,10 @@ class TestCalls:
         Nothing is left open, and nobody is told: this process is leaving.
         """
         peers = [callee.peer(), callee.peer()]
-        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all we need
+        descriptors = count_open()
         callee.die()
 
-        assert len(os.listdir("/proc/self/fd")) == descriptors - 2  # noqa: PTH208
+        assert count_open() == descriptors - 2
         assert all(peer.is_left for peer in peers)
         assert callee.closed == []
 

@@ -1,13 +1,13 @@
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.packets import MAX_PACKET, Kind
 from protocol.umbilical import MAX_BACKLOG, Umbilical
+from tests.descriptors import count_open
 
 LARGE = bytes(900_000)
 
@@ -30,10 +30,6 @@ def pipe() -> Iterator[tuple[int, int]]:
     yield ends
     for fd in ends:
         os.close(fd)
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestUmbilical:
@@ -123,15 +119,15 @@ class TestUmbilical:
         Descriptors that were still to leave or to be taken do not outlive the umbilical.
         """
         node, worker = pair
-        before = open_descriptors()
+        before = count_open()
         node.send(Kind.RELAY, LARGE)
         node.send(Kind.NODE, b"kept", (pipe[1],))
-        assert open_descriptors() == before + 1
+        assert count_open() == before + 1
 
         node.close()
         worker.close()
 
-        assert open_descriptors() == before - 2
+        assert count_open() == before - 2
 
     def test_the_end_of_a_peer_is_seen(self, pair: tuple[Umbilical, Umbilical]) -> None:
         """
