@@ -59,8 +59,8 @@ def rehearse() -> None:
     """Make a worker, have it say hello and load a plugin, and take it down again."""
     with ExitStack() as undone:
         # The points are a worker's, which this is not yet: nothing is counted, and nothing fails.
-        undone.callback(setattr, failpoints, "ARMED", failpoints.ARMED)
-        failpoints.ARMED = False
+        undone.callback(failpoints.ARMED.extend, failpoints.ARMED.copy())
+        failpoints.ARMED.clear()
         ours, nobody = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undone.enter_context(nobody)
         flight = make_page("rehearsal")

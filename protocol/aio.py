@@ -5,7 +5,7 @@ in a thread of the loop's own pool.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
@@ -108,8 +108,8 @@ def _set(future: "asyncio.Future[Any]", value: object) -> None:
 async def exchange_async(
     line: Line,
     what: What,
-    arguments: Sequence[object],
-    keywords: Mapping[str, object],
+    arguments: tuple[object, ...],
+    keywords: dict[str, object],
     deadline: float,
 ) -> Any:  # noqa: ANN401 - whatever the other side gives
     """Make a call and await its value, as `exchange` does for a thread.
@@ -260,7 +260,7 @@ class AioCall:
     """One call that was not begun: `await` gives its value, `async for` the items of a stream."""
 
     def __init__(
-        self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
+        self, method: "Method", arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> None:
         self._method = method
         self._arguments = arguments
@@ -289,7 +289,7 @@ class AioCaller:
         self._loops: dict[asyncio.AbstractEventLoop, LoopLines] = {}
 
     async def call(
-        self, method: "Method", arguments: Sequence[object], keywords: Mapping[str, object]
+        self, method: "Method", arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> Any:  # noqa: ANN401 - whatever the plugin returned
         """Make one call and await its one outcome; errors are those of `Caller.call`."""
         rate = self._caller.rate

@@ -8,43 +8,17 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from protocol.calls import Call, error_parts
 from protocol.errors import LocalProtocolError, UsageError
 from protocol.exchange import CalleeGone, exchange
+from protocol.flight import UNCOUNTED
 from protocol.running import Target, run
 from protocol.turn import CURRENT, NUMBERS
 
 if TYPE_CHECKING:
     from protocol.line import Line
-
-
-class Uncounted:
-    """Where calls are not counted: callbacks are no services, and clients have no flight page."""
-
-    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
-        """Do nothing."""
-        del caller, number, deadline, label
-        return -1
-
-    def streams(self, slot: int) -> None:
-        """Do nothing."""
-
-    def awaits(self, slot: int) -> None:
-        """Do nothing."""
-
-    def count(self, *, failed: bool) -> None:
-        """Do nothing."""
-
-    def retract(self) -> None:
-        """Do nothing."""
-
-    def leave(self, slot: int) -> None:
-        """Do nothing."""
-
-
-UNCOUNTED: Final = Uncounted()
 
 
 class Callback:

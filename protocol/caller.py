@@ -9,7 +9,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -85,7 +85,7 @@ class Caller:
         return stub
 
     def call(
-        self, method: Method, arguments: Sequence[object], keywords: Mapping[str, object]
+        self, method: Method, arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> Any:  # noqa: ANN401 - whatever the plugin returned
         """Make one call and wait for its one outcome; an idempotent one is made again when lost.
 
@@ -129,7 +129,7 @@ class Caller:
             return value
 
     def submit(
-        self, method: Method, arguments: Sequence[object], keywords: Mapping[str, object]
+        self, method: Method, arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> Future:
         """Make one call without waiting for its outcome.
 

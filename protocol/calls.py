@@ -10,12 +10,12 @@ The chain lists the calls that led to this one, outermost first.
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgpack
 
 from protocol.errors import RemoteProtocolError, SpiralHostError, from_wire, to_wire
-from protocol.turn import MAX_CHAIN, Link
+from protocol.turn import MAX_CHAIN
 
 MAX_CLOCK: Final = 1e15
 """Seconds that no clock shows; a deadline beyond is none that can be waited for."""
@@ -65,9 +65,7 @@ _LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3,
 _LINK_PARTS: Final = 3
 VALUE_PARTS: Final = 3
 
-Call = tuple[
-    int, str, str, list[Any], dict[str, Any] | None, float, list[Link] | None, *tuple[Any, ...]
-]
+Call: TypeAlias = list[Any]
 """A call as it arrived: number, service, method, arguments, keywords, deadline, chain; then, if
 functions came as arguments, the list of them."""
 

@@ -6,7 +6,7 @@ large. Without an arena everything lies in the frames.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -37,6 +37,14 @@ FUNCTION: Final = 3
 
 
 unpack: Final = msgpack.unpackb
+
+
+def are_plain(values: Sequence[object]) -> bool:
+    """Say whether all are of `PLAIN` types."""
+    for value in values:  # noqa: SIM110 - a generator for each call would take longer
+        if type(value) not in PLAIN:
+            return False
+    return True
 
 
 def no_message(error: Exception) -> RemoteProtocolError:

@@ -1,14 +1,17 @@
 """Make one call on a line: send it, and wait for its one outcome."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import contains
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from protocol import failpoints
 from protocol.calls import BEGIN, ERROR, STREAM, VALUE, call_parts
-from protocol.carrier import PLAIN
+from protocol.carrier import are_plain
 from protocol.codec import default
 from protocol.errors import LocalProtocolError, ServiceUnavailable
+from protocol.failpoints import ARMED
 from protocol.future import Inbox, Made, Stream, What
 from protocol.lane import PeerGone
 from protocol.listen import finish, next_word
@@ -27,8 +30,8 @@ class CalleeGone(Exception):
 def begin(
     line: "Line",
     what: What,
-    arguments: Sequence[object],
-    keywords: Mapping[str, object],
+    arguments: tuple[object, ...],
+    keywords: dict[str, object],
     deadline: float,
     chain: tuple[Link, ...],
 ) -> tuple[int, bool]:
@@ -50,9 +53,9 @@ def begin(
     line.used = monotonic()
     line.is_calling = True
     try:
-        if failpoints.ARMED:
+        if ARMED:
             failpoints.hit("call.before")
-        if not keywords and PLAIN.issuperset(map(type, arguments)):
+        if not keywords and are_plain(arguments):
             has_left = line.send_plain(
                 (number, service, method, arguments, None, deadline, chain or None)
             )
@@ -60,7 +63,7 @@ def begin(
             has_left = line.send(
                 call_parts(number, service, method, arguments, keywords, deadline, chain)
             )
-        if failpoints.ARMED:
+        if ARMED:
             failpoints.hit("call.sent")
     except OSError:
         release(line, take_exported(line))
@@ -81,8 +84,8 @@ def begin(
 def exchange(
     line: "Line",
     what: What,
-    arguments: Sequence[object],
-    keywords: Mapping[str, object],
+    arguments: tuple[object, ...],
+    keywords: dict[str, object],
     deadline: float,
     chain: tuple[Link, ...],
 ) -> Any:  # noqa: ANN401 - whatever the other side gives
@@ -113,7 +116,7 @@ def exchange(
             return word[2]
         made = Made(line, number, what, deadline)
         if word is None:
-            made.attend(deadline, lambda: number in line.early)
+            made.attend(deadline, partial(contains, line.early, number))
             word = line.early.pop(number)
         if word[1] == STREAM:
             functions, exported = exported, None  # they hold as long as the stream

@@ -100,11 +100,11 @@ FAIL: Final = frozenset(
 )
 """Those in front of a step that can fail by itself: only there does `error` stand for anything."""
 
-ARMED = False
-"""Whether this process has anything to do at its points. Every step reads it: it is no function."""
+ARMED: Final[list[str]] = []
+"""What this process is, `worker:adder`, if it has anything to do at its points; else empty. Every
+step looks at it: it is no function, and one that was imported by its name is the same."""
 
 _environment = {key: os.environ[key] for key in (SPEC, LOG) if key in os.environ}
-_who = ""
 _log = -1
 _failures: "list[Failure]" = []
 _passages = count(1)
@@ -125,18 +125,18 @@ def arm(kind: str, plugin: str = "") -> None:
         UsageError: What the environment says cannot be meant.
         OSError: The file cannot be written.
     """
-    global ARMED, _who, _log, _failures  # noqa: PLW0603 - what a process is, is global
+    global _log, _failures  # noqa: PLW0603 - what a process is, is global
     if not _environment:
         return
     from protocol.failures import parse  # noqa: PLC0415 - seldom needed
 
-    _who = f"{kind}:{plugin}" if plugin else kind
+    who = f"{kind}:{plugin}" if plugin else kind
     said = parse(_environment.get(SPEC, ""))
-    _failures = [failure for failure in said if failure.is_for(_who)]
+    _failures = [failure for failure in said if failure.is_for(who)]
     if LOG in _environment and _log < 0:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         _log = os.open(_environment[LOG], flags, 0o600)
-    ARMED = bool(_failures) or _log >= 0
+    ARMED[:] = [who] if _failures or _log >= 0 else []
 
 
 def hit(name: str) -> None:
@@ -147,13 +147,14 @@ def hit(name: str) -> None:
         KeyError: There is no such point, or not here, which is a bug of ours.
     """
     kinds, _ = POINTS[name]
-    if _who.partition(":")[0] not in kinds.split():
-        raise KeyError(f"{_who} passes {name}, which is said to be passed by: {kinds}")
-    passed = _note(name) if _log >= 0 else None
+    (who,) = ARMED
+    if who.partition(":")[0] not in kinds.split():
+        raise KeyError(f"{who} passes {name}, which is said to be passed by: {kinds}")
+    passed = _note(who, name) if _log >= 0 else None
     for failure in _failures:
         if failure.name == name:
             number = failure.count() if passed is None else failure.count_among(passed)
-            _act(name, *failure.action(number))
+            _act(who, name, *failure.action(number))
 
 
 def handed_on() -> dict[str, str]:
@@ -166,17 +167,17 @@ def descriptors() -> frozenset[int]:
     return frozenset() if _log < 0 else frozenset({_log})
 
 
-def _note(name: str) -> str:
+def _note(who: str, name: str) -> str:
     """Append a passage to the file; give all that had been passed by then, this one too."""
-    line = f"passed {_who}/{name} {os.getpid()} {next(_passages)}\n"
+    line = f"passed {who}/{name} {os.getpid()} {next(_passages)}\n"
     os.write(_log, line.encode())
     text = os.pread(_log, os.fstat(_log).st_size, 0).decode()
     return text[: text.index(line) + len(line)]
 
 
-def _act(name: str, action: str, milliseconds: int) -> None:
+def _act(who: str, name: str, action: str, milliseconds: int) -> None:
     if action != "off" and _log >= 0:
-        os.write(_log, f"{action} {_who}/{name} {os.getpid()}\n".encode())
+        os.write(_log, f"{action} {who}/{name} {os.getpid()}\n".encode())
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

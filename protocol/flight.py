@@ -15,6 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.kernel import put
+
 SIZE: Final = 4096
 
 SLOTS: Final = 32
@@ -41,6 +43,8 @@ _MASK: Final = (1 << 64) - 1
 
 _COUNTERS: Final = struct.Struct("=QQQ")
 """Calls that succeeded; calls and callbacks that failed; events whose callbacks have run."""
+_CALLS: Final = 0
+_ERRORS: Final = 1
 _EVENTS: Final = 2
 _BUSY: Final = struct.Struct("=d")
 _BUSY_WORD: Final = 3
@@ -52,11 +56,14 @@ def` has a bit in its caller: while it waits, its thread does other things too."
 _STEP: Final = 64
 """Bytes from place to place: one cache line each, so that threads do not share any."""
 
-_put_call: Final = _SLOT.pack_into
+_LABEL: Final = struct.Struct(f"{LABEL + 1}p")
 _WORDS: Final = _STEP // 8
 _CALL_WORD: Final = _FIRST // 8
-_DEADLINE_WORD: Final = _CALL_WORD + 1
-_CALLER_WORD: Final = _CALL_WORD + 2
+_DEADLINE: Final = 1
+_CALLER: Final = 2
+_NAME: Final = 3
+"""Words from the start of a place; the name takes all that are left."""
+
 _ASYNC: Final = 1 << 63
 
 
@@ -70,25 +77,15 @@ def make_page(name: str) -> int:
 
 def label_of(name: str) -> bytes:
     """Give a method's name as a place holds it: whole characters of its first 39 bytes."""
-    return name.encode("utf-8", "replace")[:LABEL].decode("utf-8", "ignore").encode()
+    return _LABEL.pack(name.encode("utf-8", "replace")[:LABEL].decode("utf-8", "ignore").encode())
 
 
-class FlightWriter:
-    """The worker's side; lives as long as the worker. Any of its threads may use it."""
+class Counter:
+    """Where calls are noted and counted. This one does neither: it is for what is no service."""
 
-    __slots__ = ("_free", "_moments", "_page", "_words")
+    __slots__ = ()
 
-    def __init__(self, fd: int) -> None:
-        self._page = memoryview(mmap.mmap(fd, SIZE))
-        self._words = self._page.cast("Q")
-        self._moments = self._page.cast("d")
-        self._free = list(range(SLOTS))
-
-    def busy(self, until: float) -> None:
-        """Say until when the worker may be too busy to answer; 0 is no longer."""
-        self._moments[_BUSY_WORD] = until
-
-    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:  # noqa: ARG002
         """Note that a call runs: its caller's incarnation, its number there, when it is due.
 
         Args:
@@ -96,32 +93,81 @@ class FlightWriter:
             label: What is called, from `label_of`.
 
         Returns:
-            Its place, for `leave`; -1 if all are taken.
+            Its place, for `leave`; -1 if it has none.
         """
+        return -1
+
+    def streams(self, slot: int) -> None:
+        """Note that a call is a stream, which its thread only takes up now and then."""
+
+    def awaits(self, slot: int) -> None:
+        """Note that a call is `async def`: others run in its thread while it waits."""
+
+    def succeeded(self) -> None:
+        """Count a call that gave a value, before its caller knows."""
+
+    def failed(self) -> None:
+        """Count one that did not, before its caller knows."""
+
+    def retract(self) -> None:
+        """Count a success no longer: its value cannot travel."""
+
+    def leave(self, slot: int) -> None:
+        """Note that a call has ended."""
+
+
+UNCOUNTED: Final = Counter()
+
+
+class FlightWriter(Counter):
+    """The worker's side; lives as long as the worker. Any of its threads may use it."""
+
+    __slots__ = ("_free", "_moments", "_page", "_words")
+
+    def __init__(self, fd: int) -> None:
+        page = memoryview(mmap.mmap(fd, SIZE))
+        self._page, self._words, self._moments = page, page.cast("Q"), page.cast("d")
+        self._free = list(range(SLOTS))
+
+    def busy(self, until: float) -> None:
+        """Say until when the worker may be too busy to answer; 0 is no longer."""
+        self._moments[_BUSY_WORD] = until
+
+    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
+        """Note that a call runs, if a place is free."""
         try:
             slot = self._free.pop()
         except IndexError:
             return -1
-        _put_call(self._page, _FIRST + slot * _STEP, number & _MASK, deadline, caller, label)
+        word = _CALL_WORD + slot * _WORDS
+        self._words[word] = number & _MASK
+        self._moments[word + _DEADLINE] = deadline
+        self._words[word + _CALLER] = caller
+        put(self._page, 8 * (word + _NAME), label)
         return slot
 
     def streams(self, slot: int) -> None:
         """Note that a call is a stream, which its thread only takes up now and then."""
         if slot >= 0:
-            self._moments[_DEADLINE_WORD + slot * _WORDS] *= -1.0
+            self._moments[_CALL_WORD + slot * _WORDS + _DEADLINE] *= -1.0
 
     def awaits(self, slot: int) -> None:
         """Note that a call is `async def`: others run in its thread while it waits."""
         if slot >= 0:
-            self._words[_CALLER_WORD + slot * _WORDS] |= _ASYNC
+            self._words[_CALL_WORD + slot * _WORDS + _CALLER] |= _ASYNC
 
-    def count(self, *, failed: bool) -> None:
-        """Count a call, before its caller knows what came of it."""
-        self._words[failed] += 1
+    def succeeded(self) -> None:
+        """Count a call that gave a value, before its caller knows."""
+        self._words[_CALLS] += 1
+
+    def failed(self) -> None:
+        """Count one that did not, before its caller knows."""
+        self._words[_ERRORS] += 1
 
     def retract(self) -> None:
         """Count a success no longer: its value cannot travel."""
-        self._words[False] = max(0, self._words[False] - 1)  # threads may have lost each other's
+        if self._words[_CALLS]:  # threads may have lost each other's
+            self._words[_CALLS] -= 1
 
     def leave(self, slot: int) -> None:
         """Note that a call has ended."""
@@ -133,7 +179,7 @@ class FlightWriter:
         """Count events whose callbacks have run, and callbacks that raised."""
         self._words[_EVENTS] += count
         if failed:
-            self._words[True] += failed
+            self._words[_ERRORS] += failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,16 @@ A lane belongs to one thread. Its socket never blocks; who wants to wait polls i
 
 import os
 import select
-import struct
 import time
 from typing import Final
 
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.kernel import cut, head_of, length_at, read, write, write_frame
 
-_LENGTH: Final = struct.Struct("!I")
-_HEAD: Final = _LENGTH.size
-_pack_length: Final = _LENGTH.pack
-_unpack_length: Final = _LENGTH.unpack_from
+_HEAD: Final = 4
+"""Bytes of a frame's length."""
+
 _FEW: Final = 448
 """Bytes asked of the kernel where little came last: what Python has in store, and a small call."""
 
@@ -41,11 +40,13 @@ class Lane:
         fd: One end of a stream socket pair; the lane's own from now on.
     """
 
-    __slots__ = ("_ask", "_at", "_gathered", "fd", "rest", "unsent")
+    __slots__ = ("_ask", "_at", "_gathered", "_is_open", "fd", "rest", "unsent")
 
     def __init__(self, fd: int) -> None:
+        self._is_open = False
         os.set_blocking(fd, False)
         self.fd = fd
+        self._is_open = True
         self.rest: bytes | bytearray = b""
         """What came with an earlier frame; `has_more` says whether it is a frame itself."""
         self._ask = _FEW
@@ -70,23 +71,20 @@ class Lane:
         length = len(body)
         if length > MAX_MESSAGE:
             raise LocalProtocolError(f"a frame of {length} bytes; the limit is {MAX_MESSAGE}")
-        frame = _pack_length(length) + body
         if self.unsent or self._gathered is not None:
-            return self._write(frame)
+            return self._write(head_of(body) + body)
         # As `_write`, without the way there: nearly every frame leaves here.
         try:
-            sent = os.write(self.fd, frame)
+            sent = write_frame(self.fd, body)
         except BlockingIOError:
-            return self._keep(frame)
-        return sent == len(frame) or self._keep(memoryview(frame)[sent:])
+            sent = 0
+        return sent == _HEAD + length or self._keep((head_of(body) + body)[sent:])
 
     def send_both(self, first: bytes, second: bytes) -> bool:
         """Send two frames at once, as `send` does each; the first is known to be short enough."""
         if len(second) > MAX_MESSAGE:
             raise LocalProtocolError(f"a frame of {len(second)} bytes; the limit is {MAX_MESSAGE}")
-        return self._write(
-            b"".join((_pack_length(len(first)), first, _pack_length(len(second)), second))
-        )
+        return self._write(b"".join((head_of(first), first, head_of(second), second)))
 
     def gather(self) -> None:
         """Keep the frames that are sent from now on, to send them at once by `release`.
@@ -115,9 +113,9 @@ class Lane:
         if self.unsent:
             return self._keep(frames)
         try:
-            sent = os.write(self.fd, frames)
+            sent = write(self.fd, frames)
         except BlockingIOError:
-            return self._keep(frames)
+            sent = 0
         return sent == len(frames) or self._keep(memoryview(frames)[sent:])
 
     @property
@@ -133,7 +131,7 @@ class Lane:
         """
         try:
             while self.unsent:
-                del self.unsent[: os.write(self.fd, self.unsent)]
+                del self.unsent[: write(self.fd, self.unsent)]
         except BlockingIOError:
             return False
         return True
@@ -162,7 +160,7 @@ class Lane:
         frame = self.next() if self.rest else None
         try:
             while frame is None:
-                chunk = os.read(self.fd, self._ask)
+                chunk = read(self.fd, self._ask)
                 # The common case by far: exactly one frame, which needs no buffer.
                 length = len(chunk) - _HEAD
                 if length < _FULL:
@@ -170,8 +168,8 @@ class Lane:
                 elif self._ask == _FEW:
                     chunk = self._with_more(chunk)
                     length = len(chunk) - _HEAD
-                if length >= 0 and not self.rest and _unpack_length(chunk)[0] == length:
-                    return chunk[_HEAD:]
+                if length >= 0 and not self.rest and length_at(chunk, 0) == length:
+                    return cut(chunk, _HEAD, _HEAD + length)
                 if not chunk:
                     raise EOFError
                 self._add(chunk)
@@ -186,7 +184,7 @@ class Lane:
         """Read on where more is here than was asked for: what came together is taken together."""
         self._ask = _CHUNK
         try:
-            return chunk + os.read(self.fd, _CHUNK)
+            return chunk + read(self.fd, _CHUNK)
         except (BlockingIOError, ConnectionResetError):  # the latter says so again, as an end
             return chunk
 
@@ -201,7 +199,7 @@ class Lane:
         start = at + _HEAD
         if start > known:
             return None
-        (length,) = _unpack_length(here, at)
+        length = length_at(here, at)
         end = start + length
         if end < known:  # then it cannot be too long: no more is read than the rest of a frame
             self._at = end
@@ -211,8 +209,7 @@ class Lane:
             self.rest, self._at = b"", 0
         else:
             return None
-        frame = here[start:end]
-        return frame if type(frame) is bytes else bytes(frame)
+        return cut(here, start, end)
 
     def _add(self, chunk: bytes) -> None:
         if not self.rest:
@@ -229,13 +226,13 @@ class Lane:
         left = len(self.rest) - self._at - _HEAD
         if left < 0:
             return False
-        length: int = _unpack_length(self.rest, self._at)[0]
+        length = length_at(self.rest, self._at)
         return length > MAX_MESSAGE or left >= length
 
     def close(self) -> None:
         """Close this end; the peer sees the end of the stream. Harmless when it is closed."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        if self._is_open:
+            fd, self.fd, self._is_open = self.fd, -1, False
             os.close(fd)
 
     def __del__(self) -> None:

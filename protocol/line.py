@@ -13,7 +13,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from protocol.callbacks import LineFunctions
 from protocol.calls import (
     BEGIN,
     CANCEL,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from protocol.arena import Arena
     from protocol.callbacks import Callback
     from protocol.future import Made
+    from protocol.reactor import Reactor
     from protocol.running import Target
 
 MAX_WORD_S: Final = 1.0
@@ -100,11 +100,12 @@ class Line:
     Args:
         number: The node's number for the lane.
         wait: Waits until a deadline for the lane, or for something of the thread's other duties
-            to be done; says False when the time is up.
+            to be done; says False when the time is up. None where there is a `reactor`.
     """
 
     __slots__ = (
         "__weakref__",
+        "_wait",
         "abandoned",
         "adopted",
         "awaited",
@@ -130,13 +131,13 @@ class Line:
         "peer",
         "peer_name",
         "pending",
+        "reactor",
         "running",
         "serve",
         "size",
         "told",
         "unwanted",
         "used",
-        "wait",
         "waiting",
         "when_flushed",
         "when_room",
@@ -148,15 +149,18 @@ class Line:
         number: int,
         peer: int,
         peer_name: str,
-        wait: Callable[[float], bool],
+        wait: Callable[[float], bool] | None,
         home: "Home",
     ) -> None:
         self.lane = lane
         self.number = number
         self.peer, self.peer_name = peer, peer_name
-        self.wait = wait
-        self.home = home
+        self.reactor: Reactor | None = None
+        """The loop that goes on while its thread waits, if it has one."""
+        self._wait, self.home = wait, home
         self.belong()
+        from protocol.callbacks import LineFunctions  # noqa: PLC0415 - which needs this module
+
         self.carrier = Carrier(home.arena, number, peer, LineFunctions(self))
         self.serve: Callable[[Line, Call], object] = _refuse
         self.functions: dict[str, Target] = {}
@@ -207,6 +211,17 @@ class Line:
         self.owner = threading.get_ident()
         # Found here without asking which thread this is, which takes longer than a look at them.
         self.waiting, self.told = TURN.waiting, TURN.told
+
+    def wait(self, until: float) -> bool:
+        """Wait until something has come, or another of the thread's duties is done.
+
+        Returns:
+            False when `time.monotonic()` has reached `until`.
+        """
+        if self.reactor is not None:
+            return self.reactor.wait_for(self.lane.fd, until)
+        assert self._wait is not None
+        return self._wait(until)
 
     # --- sending ----------------------------------------------------------------------------------
 

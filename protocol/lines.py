@@ -1,7 +1,6 @@
 """The lines on which one thread calls, found by service; one line serves all of a callee's."""
 
 import threading
-from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -41,7 +40,7 @@ class Lines(threading.local):
         if reactor is None:
             return
         # This thread serves calls: while it waits, its loop goes on, and reads what comes early.
-        line.wait = partial(reactor.wait_for, line.lane.fd)
+        line.reactor = reactor
         reactor.watch(line.lane.fd, line.came)
         if self.close not in TURN.at_end:
             TURN.at_end.append(self.close)

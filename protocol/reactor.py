@@ -8,11 +8,13 @@ that and its waking nobody else touches it.
 import heapq
 import os
 import select
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from protocol.kernel import wait
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -28,10 +30,6 @@ _ANYTHING_ELSE: Final = ~select.EPOLLOUT
 
 
 _NONE: Final[frozenset[int]] = frozenset()
-
-_AT_ONCE: Final = 32
-"""Descriptors that the kernel tells of at once. Where it is not said, Python asks the C library for
-room for a thousand each time; for these it has some in store."""
 
 _LONGEST_S: Final = 3600.0
 """How long it sleeps at once, seconds; poll(2) knows no more than 24 days."""
@@ -67,7 +65,6 @@ class Reactor:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._wait = self._epoll.poll
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._zmq: dict[int, tuple[ZmqSocket, Callable[[], None]]] = {}
@@ -134,7 +131,7 @@ class Reactor:
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call back after so many seconds."""
-        return self.call_at(time.monotonic() + delay_s, callback)
+        return self.call_at(monotonic() + delay_s, callback)
 
     def turn(self, longest_s: float | None = None) -> None:
         """Wait until something is ready or due, or `longest_s` has passed, and call back for it."""
@@ -143,7 +140,7 @@ class Reactor:
             longest_s = 0
         elif self._timers:
             longest_s = self._wait_s(longest_s)
-        for fd, happened in self._wait(-1 if longest_s is None else longest_s, _AT_ONCE):
+        for fd, happened in wait(self._epoll, -1 if longest_s is None else longest_s):
             # Looked up now: an earlier callback of this turn may have forgotten it.
             if happened & _WRITABLE and (callback := self._writers.get(fd)):
                 callback()
@@ -155,7 +152,7 @@ class Reactor:
         if ready:
             self._call_zmq(ready)
         if self._timers:
-            self._run_due(time.monotonic())
+            self._run_due(monotonic())
 
     def wait_for(self, fd: int, deadline: float) -> bool:
         """Wait until one watched descriptor can be read or others were called back for.
@@ -169,10 +166,10 @@ class Reactor:
             self.send_unsent()
         if self.urgent and self.meanwhile is not None and self.meanwhile():
             return True
-        left = deadline - time.monotonic()
+        left = deadline - monotonic()
         if left <= 0:
             return False
-        happenings = self._wait(min(_LONGEST_S, left), _AT_ONCE)
+        happenings = wait(self._epoll, min(_LONGEST_S, left))
         for ready, happened in happenings:
             if ready != fd and (
                 (happened & _WRITABLE and (callback := self._writers.get(ready)))
@@ -289,7 +286,7 @@ class Reactor:
         due = self._next_due()
         if due is None:
             return -1 if longest_s is None else longest_s
-        wait_s = min(max(0.0, due - time.monotonic()), _LONGEST_S)
+        wait_s = min(max(0.0, due - monotonic()), _LONGEST_S)
         return wait_s if longest_s is None else min(wait_s, longest_s)
 
     def _next_due(self) -> float | None:

@@ -8,10 +8,9 @@ a generator       runs as far as its reader's credit reaches, and again with the
 import types
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol import failpoints
 from protocol.calls import CALL_PARTS, CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
@@ -23,7 +22,8 @@ from protocol.errors import (
     RemoteProtocolError,
     SpiralHostError,
 )
-from protocol.flight import label_of
+from protocol.failpoints import ARMED
+from protocol.flight import Counter, label_of
 from protocol.places import explain_result
 from protocol.pool import NoRoom
 from protocol.remote import report
@@ -37,52 +37,40 @@ if TYPE_CHECKING:
     from protocol.typed import Signature
 
 
-class Counter(Protocol):
-    """Where calls are noted and counted."""
-
-    def enter(self, caller: int, number: int, deadline: float, label: bytes) -> int:
-        """Note that a call runs; give its place, for `leave`."""
-
-    def streams(self, slot: int) -> None:
-        """Note that it is a stream, which its thread takes up now and then."""
-
-    def awaits(self, slot: int) -> None:
-        """Note that it is `async def`: others run in its thread while it waits."""
-
-    def count(self, *, failed: bool) -> None:
-        """Count it, before its caller knows what came of it."""
-
-    def retract(self) -> None:
-        """Count a success no longer: its value cannot travel."""
-
-    def leave(self, slot: int) -> None:
-        """Note that it has ended."""
-
-
 DOUBT: Final = 16
 """Runs of a method in a row that have to be quick before ready answers wait for one more of them.
 Now and then one only seems slow, because another process had the core: it must not be too many."""
 
 
-@dataclass(slots=True)
 class Target:
-    """Something that may be called from elsewhere."""
+    """Something that may be called from elsewhere.
 
-    name: str
-    """For people: `service.method`."""
-    function: Callable[..., Any]
-    counter: Counter
-    signature: "Signature | None" = None
-    """Checks the arguments; None if nothing is said of them."""
-    is_async: bool = False
-    """Whether it needs an event loop: `async def`, with `yield` or without."""
-    doubt: int = field(default=DOUBT, init=False)
-    """Runs that have to be quick before ready answers wait for one more of them."""
-    label: bytes = field(init=False)
-    """The name as the flight page shows it."""
+    Attributes:
+        name: For people, `service.method`; `label` is the same as the flight page shows it.
+        counter: Where its calls are noted and counted.
+        signature: Checks the arguments; None if nothing is said of them.
+        is_async: Whether it needs an event loop: `async def`, with `yield` or without.
+        doubt: Runs that have to be quick before ready answers wait for one more of them.
+    """
 
-    def __post_init__(self) -> None:
-        self.label = label_of(self.name)
+    __slots__ = ("counter", "doubt", "function", "is_async", "label", "name", "signature")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        counter: Counter,
+        signature: "Signature | None" = None,
+        *,
+        is_async: bool = False,
+    ) -> None:
+        self.name = name
+        self.label = label_of(name)
+        self.function = function
+        self.counter = counter
+        self.signature = signature
+        self.is_async = is_async
+        self.doubt = DOUBT
 
 
 _CANNOT_TRAVEL: Final = LocalProtocolError, TypeError, ValueError, OverflowError, BufferError
@@ -107,12 +95,10 @@ def run(line: "Line", call: Call, target: Target) -> None:
     current.slot = target.counter.enter(line.peer, number, deadline, target.label)
     token = CURRENT.set(current)
     try:
-        if failpoints.ARMED:
+        if ARMED:
             failpoints.hit("call.taken")
         signature = target.signature
-        if signature is not None and (
-            keywords or [*map(type, arguments)] != signature.fitting.get(len(arguments))
-        ):
+        if signature is not None and (keywords or not signature.fits(arguments)):
             arguments, keywords = signature.prepare(arguments, keywords)
         value = target.function(*arguments, **keywords) if keywords else target.function(*arguments)
         # What came by shared memory goes back with the answer, unless the plugin has kept it.
@@ -146,10 +132,10 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
     Raises:
         LocalProtocolError: The value cannot travel.
     """
-    if failpoints.ARMED:
+    if ARMED:
         failpoints.hit("reply.before")
     # First: who has its answer and asks for the figures finds the call among them.
-    target.counter.count(failed=False)
+    target.counter.succeeded()
     try:
         # As `Line.say`, without the way there: a small answer is all of this and no more.
         if not (current.is_cancelled or line.is_lost):
@@ -163,7 +149,7 @@ def finish(line: "Line", current: Current, target: Target, value: object) -> Non
         if isinstance(error, _CANNOT_TRAVEL):
             raise LocalProtocolError(explain_result(value) or f"the result: {error}") from None
         raise
-    if failpoints.ARMED:
+    if ARMED:
         failpoints.hit("reply.after")
     _over(line, current, target)
 
@@ -172,7 +158,10 @@ def fail(line: "Line", current: Current, target: Target, error: BaseException) -
     """Say what a call has raised. Who has cancelled it is told nothing, and counts none."""
     # What a nested call raises at the deadline that both share is not what came of this one.
     wanted = not current.is_cancelled and monotonic() < current.deadline
-    target.counter.count(failed=wanted)  # first, as above
+    if wanted:
+        target.counter.failed()  # first, as above
+    else:
+        target.counter.succeeded()
     _over(line, current, target)
     if wanted:
         line.say(*error_parts(current.number, report(target.name, error)))
@@ -184,7 +173,7 @@ def try_item(line: "Line", current: Current, item: object) -> bool:
     Raises:
         LocalProtocolError: It cannot travel.
     """
-    if failpoints.ARMED:
+    if ARMED:
         failpoints.hit("item.before")
     try:
         if not current.is_cancelled:

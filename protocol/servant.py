@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 
 from protocol.admission import Admissions
 from protocol.errors import ServiceUnavailable, SpiralHostError, UsageError
+from protocol.flight import Counter
 from protocol.interface import interface_of
 from protocol.messages import Offer
 from protocol.names import parse_service, shown
-from protocol.running import Counter, Target
+from protocol.running import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +43,8 @@ class Servant:
         self._counter = counter
         self._objects: dict[str, object] = {}
         self._offers: dict[str, Offer] = {}
-        self._targets: dict[tuple[str, str], Target] = {}
-        self.find = self._targets.get
-        """Gives the target of a service and a method, or None."""
+        self.targets: dict[tuple[str, str], Target] = {}
+        """What may be called, by service and method; the same dictionary for ever."""
         self.admissions = Admissions()
 
     @property
@@ -70,7 +70,7 @@ class Servant:
         self._objects[name] = service
         for method, signature in signatures.items():
             function = getattr(service, method)
-            self._targets[name, method] = Target(
+            self.targets[name, method] = Target(
                 f"{name}.{method}",
                 function,
                 self._counter,
@@ -90,7 +90,7 @@ class Servant:
         if offer is None:
             return False
         for method in offer.methods:
-            del self._targets[name, method]
+            del self.targets[name, method]
         return True
 
     def object_of(self, name: str) -> object | None:

@@ -11,10 +11,10 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from protocol import failpoints
 from protocol.admission import Admission
 from protocol.calls import CREDITS, Call, error_parts
 from protocol.errors import Overloaded, RemoteProtocolError, ServiceUnavailable, SpiralHostError
+from protocol.failpoints import ARMED
 from protocol.gathering import Gathering
 from protocol.lane import Lane
 from protocol.line import Home, Line
@@ -55,7 +55,7 @@ class LaneServer:
         self._reactor = reactor
         self._gathering = Gathering(reactor)
         self._servant = servant
-        self._find = servant.find
+        self._targets = servant.targets
         self._home = home
         self._closed = closed
         self._lines: set[Line] = set()
@@ -78,8 +78,8 @@ class LaneServer:
 
     def open(self, opened: LaneOpened, fd: int) -> None:
         """Serve one lane more."""
-        wait = partial(self._reactor.wait_for, fd)
-        line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, wait, self._home)
+        line = Line(Lane(fd), opened.lane, opened.peer, opened.peer_name, None, self._home)
+        line.reactor = self._reactor
         admission = self._servant.admissions.of(opened)
         line.serve = self._take if admission is None else partial(self._take_admitted, admission)
         line.blocked = self._blocked
@@ -132,7 +132,7 @@ class LaneServer:
         """Take in what has come together; the answers leave together, too."""
         lane = line.lane
         frame: bytes | None = first
-        if not failpoints.ARMED:  # of which each wants to know what has been sent
+        if not ARMED:  # of which each wants to know what has been sent
             self._gathering.begin(line)
         try:
             left = _FAIR
@@ -155,7 +155,7 @@ class LaneServer:
         elif line.held or line.lane.unsent:  # who takes in no answers gets no more of them
             self._hold(line, call)
         else:
-            target = self._find((call[1], call[2]))
+            target = self._targets.get((call[1], call[2]))
             if target is None or target.is_async:
                 self._begin(line, call)
             else:
@@ -213,7 +213,7 @@ class LaneServer:
     def _begin(self, line: Line, call: Call) -> bool:
         """Begin a call; False if it has to wait for an event loop."""
         _, service, method, *_ = call
-        target = self._servant.find((service, method))
+        target = self._targets.get((service, method))
         self.served += 1
         if target is None:
             self._refuse(line, call, self._servant.missing(service, method))

@@ -76,7 +76,7 @@ class Method:
         The keyword `timeout` is the call's own deadline, seconds; a parameter of the method that
         has this name is given by position.
         """
-        if "timeout" in keywords:
+        if keywords and "timeout" in keywords:
             return self.options(timeout=keywords.pop("timeout"))(*arguments, **keywords)
         return self._call(self, arguments, keywords)
 

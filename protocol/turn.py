@@ -9,7 +9,6 @@ what `asyncio.to_thread` runs for it, has its own.
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -41,16 +40,18 @@ class Current:
         led: The calls that led to it, outermost first.
     """
 
-    is_cancelled = False
-    """Whether its caller has said that it no longer wants the answer, or has died."""
-    stop: "Callable[[], object] | None" = None
-    """Ends what serves it, where that does not have to ask: a task, a suspended stream."""
-    more: "Callable[[int], object]" = staticmethod(_no_stream)
-    """Takes in that a stream's reader wants so many items more."""
-    slot = -1
-    """Its place in the flight page."""
-    callbacks: "Sequence[Callback]" = ()
-    """The functions that came as its arguments; they hold as long as it runs."""
+    __slots__ = (
+        "_chain",
+        "callbacks",
+        "deadline",
+        "is_cancelled",
+        "led",
+        "line",
+        "more",
+        "number",
+        "slot",
+        "stop",
+    )
 
     def __init__(
         self, led: Sequence[Link] | None, deadline: float, line: "Line | None", number: int
@@ -59,14 +60,25 @@ class Current:
         self.deadline = deadline
         self.line = line
         self.number = number
+        self.is_cancelled = False
+        """Whether its caller has said that it no longer wants the answer, or has died."""
+        self.stop: Callable[[], object] | None = None
+        """Ends what serves it, where that does not have to ask: a task, a suspended stream."""
+        self.more: Callable[[int], object] = _no_stream
+        """Takes in that a stream's reader wants so many items more."""
+        self.slot = -1
+        """Its place in the flight page."""
+        self.callbacks: Sequence[Callback] = ()
+        """The functions that came as its arguments; they hold as long as it runs."""
+        self._chain: tuple[Link, ...] | None = None
 
-    @cached_property
+    @property
     def chain(self) -> tuple[Link, ...]:
         """The calls that lead to whatever it calls: itself last. Most calls make no others."""
-        line, led = self.line, self.led or ()
-        if line is None:
-            return tuple(led)
-        return *led, [line.peer, self.number, line.peer_name]
+        if self._chain is None:
+            line, led = self.line, tuple(self.led or ())
+            self._chain = led if line is None else (*led, [line.peer, self.number, line.peer_name])
+        return self._chain
 
     def cancel(self) -> None:
         """Note that nobody wants the answer; harmless when said again."""

@@ -55,6 +55,16 @@ class Signature:
         self.fitting: dict[int, list[type | None]] = {}
         """Types of so many arguments without keywords that need not be looked at: they fit."""
 
+    def fits(self, arguments: list[Any]) -> bool:
+        """Say whether arguments without keywords are of types that need not be looked at."""
+        types = self.fitting.get(len(arguments))
+        if types is None:
+            return False
+        for place, value in enumerate(arguments):  # noqa: SIM110 - as each call asks it
+            if type(value) is not types[place]:
+                return False
+        return True
+
     def prepare(
         self, arguments: list[Any], keywords: dict[str, Any] | None
     ) -> tuple[list[Any], dict[str, Any] | None]:

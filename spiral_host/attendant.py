@@ -5,8 +5,8 @@ In a thread apart from the connection's, so that a callback may use the host lik
 
 from collections.abc import Callable
 
-from protocol.callbacks import UNCOUNTED
 from protocol.crew import ServingThread
+from protocol.flight import UNCOUNTED
 from protocol.line import Home
 from protocol.messages import LaneOpened
 from protocol.servant import Servant

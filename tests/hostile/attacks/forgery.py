@@ -435,10 +435,14 @@ def side_channels(scene: Scene) -> str:
     )
 
 
-@attack("ipc-patch-its-own-library")
-def patch(scene: Scene) -> str:
-    """Nothing is trusted that this process could have changed: its next answer is no answer."""
-    import protocol.lane
+@attack("ipc-write-behind-its-own-library")
+def write_behind(scene: Scene) -> str:
+    """Nothing is trusted that this process can reach: its next answer is no answer."""
+    import gc
 
-    setattr(protocol.lane, "_pack_length", lambda _: b"\xff" * 4)  # noqa: B010 - it is Final
+    from protocol.lane import Lane
+
+    for found in gc.get_objects():
+        if type(found) is Lane:
+            os.write(found.fd, b"\xff" * 4)
     return "answered"

@@ -8,10 +8,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
 from plugin_worker import Plugin, PluginContext
-from protocol.reactor import Reactor
+from protocol.turn import CURRENT, NOBODY
 
 SOON_S = 0.05
 
@@ -57,10 +56,10 @@ class Service:
     def soon(self, how: str) -> None:
         """Be stuck as soon as this has returned, in the loop's own thread and outside any call."""
 
-        def ring(_: int, frame: FrameType | None) -> None:
-            if frame is not None and frame.f_code is Reactor.turn.__code__:
+        def ring(_: int, __: object) -> None:
+            if CURRENT.get() is NOBODY:
                 self.be_stuck(how)
-            else:  # it is not back in its loop yet
+            else:  # it has not returned yet
                 signal.setitimer(signal.ITIMER_REAL, SOON_S)
 
         signal.signal(signal.SIGALRM, ring)

@@ -41,7 +41,7 @@ def test_what_is_held_up_is_tried_now_and_then(
     """
     Not in a loop that takes the processor, however many messages wait; and it does leave.
     """
-    monkeypatch.setattr(reactor_module, "time", clock := Clock())
+    monkeypatch.setattr(reactor_module, "monotonic", (clock := Clock()).monotonic)
     end, theirs = pair
     reactor, umbilical = Reactor(), Umbilical(end, takes_descriptors=False)
 

@@ -26,10 +26,13 @@ def test_it_passes_no_failpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     They are the worker's that it becomes; a rehearsal that hits one ends early, or is one too many.
     """
     passed: list[str] = []
-    monkeypatch.setattr(failpoints, "ARMED", True)
     monkeypatch.setattr(failpoints, "hit", passed.append)
-    rehearse()
-    assert (passed, failpoints.ARMED) == ([], True)
+    failpoints.ARMED.append("zygote")
+    try:
+        rehearse()
+        assert (passed, failpoints.ARMED) == ([], ["zygote"])
+    finally:
+        failpoints.ARMED.clear()
 
 
 def _descriptors() -> dict[int, str]:

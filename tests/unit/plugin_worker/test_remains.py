@@ -93,7 +93,7 @@ class TestGather:
         Its calls with their callers' names, its last lines, its events and its figures.
         """
         writer = FlightWriter(worker.flight_fd)
-        writer.count(failed=True)
+        writer.failed()
         writer.leave(writer.enter(7, 1, 1.0, b""))
         writer.enter(7, 12, 110.5, label_of("math.add"))
         os.lseek(worker.flight_fd, SIZE, os.SEEK_SET)

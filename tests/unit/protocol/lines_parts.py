@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgpack
 
+from protocol import flight
 from protocol.callbacks import serve_callback
 from protocol.caller import Caller
 from protocol.calls import ERROR, error_of, error_parts
@@ -37,7 +38,7 @@ Dynamic: TypeAlias = Any
 """A stub, or what came over a lane: nobody knows its type."""
 
 
-class Counter:
+class Counter(flight.Counter):
     """Counts for the test to see."""
 
     def __init__(self) -> None:
@@ -60,9 +61,11 @@ class Counter:
     def awaits(self, slot: int) -> None:
         self.awaiting.add(slot)
 
-    def count(self, *, failed: bool) -> None:
-        self.errors += failed
-        self.calls += not failed
+    def succeeded(self) -> None:
+        self.calls += 1
+
+    def failed(self) -> None:
+        self.errors += 1
 
     def retract(self) -> None:
         self.calls -= 1

@@ -30,7 +30,7 @@ def held(lane: LaneOpened, admissions: Admissions | None = None) -> Admission:
 
 
 def call(service: str = "math") -> Call:
-    return 1, service, "add", [], None, 0.0, None
+    return [1, service, "add", [], None, 0.0, None]
 
 
 class TestCallRate:

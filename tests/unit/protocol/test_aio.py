@@ -20,6 +20,7 @@ from protocol.errors import (
 from protocol.reactor import Reactor
 from protocol.turn import TURN
 from tests.clock import Clock
+from tests.only_plain import only_plain
 from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
 PATIENCE_S = 20
@@ -181,6 +182,7 @@ class TestCall:
 
         run(work)
 
+    @only_plain
     def test_calls_of_one_turn_of_the_loop_leave_together(
         self, math: Dynamic, wire: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -94,7 +94,7 @@ def math(process: Process, callee: Callee, service: Service, monkeypatch: Dynami
                     line.take(frame)
             return True
 
-        served.wait = wait
+        served.reactor, served._wait = None, wait
     return stub
 
 
@@ -138,7 +138,7 @@ class TestCallback:
 
         assert not line.functions
         for served in callee.server._lines:
-            served.wait = None  # type: ignore[assignment]  # it knows without asking
+            served._wait = None  # it knows without asking
         assert "a call that is over" in math.use_kept()
 
     def test_a_future_holds_its_functions_too(self, math: Dynamic, process: Process) -> None:

@@ -8,6 +8,7 @@ from protocol.calls import CREDIT, WINDOW
 from protocol.gathering import HOLD_S, QUICK_S
 from protocol.running import DOUBT, is_cancelled
 from tests.clock import Clock
+from tests.only_plain import only_plain
 from tests.unit.protocol.lines_parts import Callee, Peer
 
 
@@ -65,6 +66,7 @@ def together(callee: Callee, peer: Peer, *numbers: int) -> list[int]:
 
 
 class TestGathering:
+    @only_plain
     def test_answers_leave_together(
         self, callee: Callee, peer: Peer, steps: Steps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -220,8 +222,10 @@ class TestGathering:
         """
         Behind the point `reply.after` the answer has left, as its table says.
         """
-        monkeypatch.setattr(failpoints, "ARMED", True)
         monkeypatch.setattr(failpoints, "hit", str)
-
-        assert together(callee, peer, 100, 101) == [101]
-        assert steps.told == [100]
+        failpoints.ARMED.append("worker")
+        try:
+            assert together(callee, peer, 100, 101) == [101]
+            assert steps.told == [100]
+        finally:
+            failpoints.ARMED.clear()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.lane import MAX_OUTBOX, Lane
+from tests.only_plain import only_plain
 
 
 @pytest.fixture
@@ -239,6 +240,7 @@ class TestLane:
         with pytest.raises(EOFError):
             lane.receive()
 
+    @only_plain
     def test_little_is_asked_for_where_little_comes(
         self, raw: tuple[socket.socket, Lane], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from protocol.kernel import wait
 from protocol.reactor import EVENTS, POLLIN, Reactor
 
 
@@ -112,7 +113,7 @@ class TestDescriptors:
         reactor.forget_writable(one.fileno())
         other.close()
 
-        assert reactor._wait(0) == []
+        assert wait(reactor._epoll, 0) == []
         reactor.watch_writable(one.fileno(), lambda: None)
 
     def test_the_end_of_the_other_side_is_something_to_read(

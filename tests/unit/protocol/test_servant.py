@@ -75,7 +75,7 @@ class TestOffer:
         offer = servant.offer("math", Math(), Adds)
 
         assert (offer.methods, offer.idempotent) == (("add",), ())
-        assert servant.find(("math", "zero")) is None
+        assert servant.targets.get(("math", "zero")) is None
 
     def test_what_is_no_service_is_refused(self, servant: Servant) -> None:
         """
@@ -103,8 +103,8 @@ class TestOffer:
         servant.offer("math", other)
 
         assert servant.object_of("math") is other
-        assert servant.find(("math", "sub")) is not None
-        assert servant.find(("math", "add")) is None
+        assert servant.targets.get(("math", "sub")) is not None
+        assert servant.targets.get(("math", "add")) is None
 
     def test_a_service_can_be_taken_back(self, servant: Servant) -> None:
         """
@@ -116,8 +116,8 @@ class TestOffer:
 
         assert [offer.service for offer in servant.offers] == ["more"]
         assert servant.object_of("math") is None
-        assert servant.find(("math", "add")) is None
-        assert servant.find(("more", "add")) is not None
+        assert servant.targets.get(("math", "add")) is None
+        assert servant.targets.get(("more", "add")) is not None
 
 
 class TestTargets:
@@ -125,7 +125,7 @@ class TestTargets:
         """
         What is called is the object's method, with the name that people read.
         """
-        target = servant.find(("math", "add"))
+        target = servant.targets.get(("math", "add"))
 
         assert target is not None
         assert (target.name, target.function(2)) == ("math.add", 3)
@@ -135,7 +135,7 @@ class TestTargets:
         `async def`, with `yield` or without, is told from plain methods before it is called.
         """
         methods = ("add", "later", "rows")
-        targets = [servant.find(("math", method)) for method in methods]
+        targets = [servant.targets.get(("math", method)) for method in methods]
 
         assert [target and target.is_async for target in targets] == [False, True, True]
 
@@ -144,7 +144,7 @@ class TestTargets:
         """
         There are no attribute walks, and the error names what there is.
         """
-        assert servant.find(("math", method)) is None
+        assert servant.targets.get(("math", method)) is None
         assert "service math has no method" in str(servant.missing("math", method))
         assert "it has add" in str(servant.missing("math", method))
 

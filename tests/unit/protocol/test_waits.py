@@ -32,7 +32,8 @@ def pass_patience(wire: Wire) -> None:
     """Let the caller wait until it has no patience any more, and has told the node so."""
     plan = list(wire.plan)
     wire.plan.clear()
-    wait = wire.line.wait
+    wait = wire.line._wait
+    assert wait is not None
 
     def wait_long(deadline: float) -> bool:
         if deadline > wire.clock.now + 1:
@@ -40,7 +41,7 @@ def pass_patience(wire: Wire) -> None:
             plan.clear()
         return wait(deadline)
 
-    wire.line.wait = wait_long
+    wire.line._wait = wait_long
 
 
 class TestTold:

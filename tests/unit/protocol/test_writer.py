@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from protocol.calls import WINDOW
+from protocol.flight import label_of
 from protocol.running import is_cancelled
 from protocol.turn import CURRENT, TURN
 from tests.unit.protocol.lines_parts import THEIRS, Callee, Dynamic, Peer
@@ -74,7 +75,7 @@ class TestWriter:
         assert peer.hear_all() == [[5, 2], [5, 3, 0], [5, 3, 1], [5, 0, None]]
         assert service.seen == ["closed"]
         assert (callee.counter.calls, callee.counter.errors) == (1, 0)
-        assert (callee.counter.labels, callee.counter.streaming) == ([b"math.rows"], {0})
+        assert (callee.counter.labels, callee.counter.streaming) == ([label_of("math.rows")], {0})
 
     def test_a_slow_reader_stops_it(self, callee: Callee, service: Rows, peer: Peer) -> None:
         """

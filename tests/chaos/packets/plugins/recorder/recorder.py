@@ -1,13 +1,13 @@
 """A plugin that does one of everything and keeps what its process says meanwhile."""
 
 import asyncio
-import struct
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
 from plugin_worker import Plugin, PluginCapability, PluginContext, PluginEvent, SpiralHostError
-from protocol.lane import Lane
+from protocol import carrier, line
+from protocol.kernel import head_of
 from protocol.packets import Kind, cut
 from protocol.umbilical import Umbilical
 
@@ -27,28 +27,30 @@ def keep(frames: Frames, where: str, frame: bytes) -> None:
 
 def listen(frames: Frames) -> None:
     """Listen from now on."""
-    send, receive, write = Umbilical.send, Lane.receive, Lane._write
+    send, unpack, new_packer = Umbilical.send, vars(line)["unpack"], vars(carrier)["new_packer"]
 
     @wraps(send)
     def heard_send(self: Umbilical, kind: Kind, body: bytes, *rest: Any) -> bool:  # noqa: ANN401
         keep(frames, "umbilical", cut(kind, body)[0])
         return send(self, kind, body, *rest)
 
-    @wraps(receive)
-    def heard_receive(self: Lane) -> bytes | None:
-        frame = receive(self)
-        if frame is not None:
-            keep(frames, "lane", struct.pack("!I", len(frame)) + frame)
-        return frame
+    def heard_unpack(frame: bytes, **how: Any) -> Any:  # noqa: ANN401 - as msgpack has them
+        keep(frames, "lane", head_of(frame) + frame)
+        return unpack(frame, **how)
 
-    @wraps(write)
-    def heard_write(self: Lane, sent: bytes) -> bool:
-        keep(frames, "lane", bytes(sent))
-        return write(self, sent)
+    def heard_packer(turn: Callable[[object], object]) -> Callable[[object], bytes]:
+        pack = new_packer(turn)
+
+        def heard_pack(value: object) -> bytes:
+            frame: bytes = pack(value)
+            keep(frames, "lane", head_of(frame) + frame)
+            return frame
+
+        return heard_pack
 
     Umbilical.send = heard_send  # type: ignore[method-assign, assignment]
-    Lane.receive = heard_receive  # type: ignore[method-assign]
-    Lane._write = heard_write  # type: ignore[method-assign, assignment]
+    # Names in modules, which compiled ones look up as well; their classes cannot be changed.
+    vars(line)["unpack"], vars(carrier)["new_packer"] = heard_unpack, heard_packer
 
 
 FRAMES: Frames = {}
