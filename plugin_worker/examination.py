@@ -9,6 +9,7 @@ from plugin_worker.node.cgroups import Cgroups
 from plugin_worker.sandbox.landlock import abi
 from plugin_worker.sandbox.policy import LAYER_NAMES
 from plugin_worker.sandbox.probe import probe
+from protocol import line
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "user": os.geteuid(),
+        "is_compiled": not line.__file__.endswith(".py"),  # all that a call passes, or nothing
         "landlock_abi": abi(),
         "groups": groups.available,
         "no_groups": groups.why,

@@ -1,4 +1,4 @@
-"""Say what this machine can give: each layer of the sandbox, and with it each profile."""
+"""Say what this machine can give: each layer of the sandbox, each profile, compiled calls."""
 
 import json
 import subprocess
@@ -40,12 +40,14 @@ class Examination:
         groups: What control groups can limit here; without `pids` no plugin may start programs
             under `standard`.
         no_groups: Why there are none, if so.
+        is_compiled: Whether what every call passes is compiled, or plain Python.
     """
 
     kernel: str
     machine: str
     python: str
     user: int
+    is_compiled: bool
     landlock_abi: int
     groups: tuple[str, ...]
     no_groups: str

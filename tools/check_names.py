@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
-OURS = set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+OURS = set(PROJECT["tool"]["importlinter"]["root_packages"])
 
 
 def main() -> int:

@@ -11,6 +11,10 @@ from spiral_host.cli.output import say, say_json, say_table
 if TYPE_CHECKING:
     from spiral_host.doctor import Examination
 
+PLAIN: Final = (
+    "plain Python, which takes about one and a half times as long; "
+    "cure: a C compiler and Python's headers, then install again (in a clone: make setup)"
+)
 PROFILES: Final = ("standard", "strict")
 
 
@@ -32,6 +36,7 @@ def doctor(*, as_json: bool) -> int:
                 "machine": found.machine,
                 "python": found.python,
                 "user": found.user,
+                "compiled": found.is_compiled,
                 "layers": dict(found.layers),
                 "landlock_abi": found.landlock_abi,
                 "landlock": dict(found.landlock()),
@@ -57,6 +62,7 @@ def _say_page(found: "Examination", lacks: dict[str, list[str]]) -> None:
         (version, "is"), [(what, "holds" if it else "missing") for what, it in found.landlock()]
     )
     say("")
+    say(f"calls: {'compiled' if found.is_compiled else PLAIN}")
     say(f"control groups: {', '.join(found.groups) or f'none: {found.no_groups}'}")
     for profile, lacking in lacks.items():
         say(f"--sandbox {profile}: " + (f"no: {', '.join(lacking)}" if lacking else "yes"))

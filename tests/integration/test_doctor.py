@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spiral_host import Host
+from tests.compiled import compiled
 from tests.hosts import DEADLINE, Run, plugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,7 @@ class TestDoctor:
         assert found["profiles"]["standard"] == (not lacks - {"namespaces"})
         assert found["profiles"]["strict"] == (not lacks)
         assert set(found["groups"]) <= {"memory", "pids", "cpu"}
+        assert found["compiled"] == bool(compiled(ROOT / "protocol"))
         assert done.returncode == (0 if found["profiles"]["standard"] else 1)
         assert all(found["landlock"].values()) == (found["landlock_abi"] >= 10)
 
@@ -62,6 +64,22 @@ class TestDoctor:
         assert "Landlock ABI 0, and 3 is needed; cure: boot Linux >= 6.2" in line
         assert "--sandbox standard: no: landlock" in done.stdout
         assert done.returncode == 1
+
+    def test_plain_python_has_a_cure_and_is_no_failure(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        All works without a compiler, only slower.
+        """
+        monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/plain"))
+
+        done = shell("doctor")
+
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("calls: ")]
+        assert "plain Python" in line
+        assert "cure: a C compiler and Python's headers" in line
+        assert done.returncode == shell("doctor", "--json").returncode
+        assert json.loads(shell("doctor", "--json").stdout)["compiled"] is False
 
 
 class TestStarting:

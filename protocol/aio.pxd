@@ -1,0 +1,18 @@
+# C's types for aio.py; docs/design.md says what to know (What is compiled).
+from protocol.exchange cimport begin
+from protocol.future cimport Inbox, Made
+from protocol.line cimport Line
+
+cdef class Answer:
+    cdef public Line line
+    cdef public object number, exported
+    cdef public tuple what
+    cdef public double deadline, started
+    cdef object _future
+    cpdef bint feed(self, list parts) except -1
+    cdef _answer(self, object value)
+
+cdef class Awaited:
+    cdef object _loop, _sent
+    cdef public double due
+    cpdef gather(self, Line line)
