@@ -1,9 +1,9 @@
 # C's types for aio.py; docs/design.md says what to know (What is compiled).
 from protocol.exchange cimport begin
 from protocol.future cimport Inbox, Made
-from protocol.line cimport Line
+from protocol.line cimport Line, Pending
 
-cdef class Answer:
+cdef class Answer(Pending):
     cdef public Line line
     cdef public object number, exported
     cdef public tuple what

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from protocol.stub import Method
 
 
-class Answer:
+class Answer(Pending):
     """The outcome of one call, for the coroutine that awaits it."""
 
     __slots__ = ("_future", "deadline", "exported", "line", "number", "started", "what")

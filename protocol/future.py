@@ -23,6 +23,7 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.lane import PeerGone
+from protocol.line import Pending
 from protocol.waits import DeadlockError, attend
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Made:
             self.line.early.pop(self.number, None)
 
 
-class Inbox:
+class Inbox(Pending):
     """The items of one stream that have come and were not taken yet.
 
     Args:
@@ -142,7 +143,7 @@ class Inbox:
     """
 
     def __init__(self, made: Made, functions: Sequence[str]) -> None:
-        self.made = made
+        self._made = made
         self._functions = functions
         self.items: deque[object] = deque()
         self.error: SpiralHostError | None = None
@@ -150,6 +151,11 @@ class Inbox:
         self._taken = 0
         self.changed: Callable[[], object] = _nobody
         """Called when something has come; for who does not wait in this thread."""
+
+    @property
+    def made(self) -> Made:
+        """The call that they come of."""
+        return self._made
 
     def feed(self, parts: list[Any]) -> bool:
         """Take in an item, or the end.
@@ -163,7 +169,7 @@ class Inbox:
             self.items.append(parts[2])
         else:
             self.end()
-            self.error = self.made.error(parts) if parts[1] == ERROR else None
+            self.error = self._made.error(parts) if parts[1] == ERROR else None
         self.changed()
         return self.is_over
 
@@ -177,16 +183,16 @@ class Inbox:
         """Note that no more will come."""
         self.is_over = True
         for function in self._functions:
-            self.made.line.functions.pop(function, None)
+            self._made.line.functions.pop(function, None)
 
     def pop(self) -> object:
         """Give the oldest item, and the writer new credit now and then."""
         self._taken += 1
         if self._taken >= _AGAIN and not self.is_over:
             taken, self._taken = self._taken, 0
-            self.made.line.say(self.made.number, CREDIT, taken)
-        self.made.line.give_back()  # a writer of large items waits for that
-        return self.made.item(self.items.popleft())
+            self._made.line.say(self._made.number, CREDIT, taken)
+        self._made.line.give_back()  # a writer of large items waits for that
+        return self._made.item(self.items.popleft())
 
     def abandon(self) -> None:
         """Want no more; the generator is closed, and its `finally` runs."""
@@ -194,7 +200,7 @@ class Inbox:
         if self.is_over:
             return
         self.end()
-        line, number = self.made.line, self.made.number
+        line, number = self._made.line, self._made.number
         if threading.get_ident() == line.owner and not line.is_sending:
             line.forget(number)
         else:
@@ -244,7 +250,7 @@ class Stream(Iterator[Any]):
         self._inbox.abandon()
 
 
-class Future:
+class Future(Pending):
     """A call under way. Wait for it, and add callbacks to it, in the thread that made it."""
 
     __slots__ = (

@@ -6,6 +6,9 @@ from protocol.carrier cimport Carrier
 from protocol.lane cimport Lane
 from protocol.reactor cimport Reactor
 
+cdef class Pending:
+    cpdef bint feed(self, list parts) except -1
+
 cdef class Line:
     cdef object __weakref__
     cdef public Lane lane
@@ -29,6 +32,7 @@ cdef class Line:
     cpdef bint send_plain(self, tuple parts) except -1
     cpdef unpack(self, bytes frame)
     cpdef sort(self, object parts, Py_ssize_t size)
+    @cython.locals(pending=Pending)
     cpdef hear(self, list parts)
-    @cython.locals(lane=Lane, frame=bytes)
+    @cython.locals(lane=Lane, frame=bytes, one=Pending)
     cpdef take_in(self)

@@ -63,18 +63,23 @@ MAX_HELD: Final = 1 << 20
 """Bytes of frames that are held on one lane, before it is read no further."""
 
 
-class Pending(Protocol):
+class Pending:
     """Whoever waits for what comes of a call that was made on a line."""
+
+    __slots__ = ()
 
     @property
     def made(self) -> "Made":
         """The call."""
+        raise NotImplementedError
 
     def feed(self, parts: list[Any]) -> bool:
         """Take in a word about it; say whether it was the last."""
+        raise NotImplementedError
 
     def lose(self, error: Any) -> None:  # noqa: ANN401 - an outcome; or `CalleeGone`, to a coroutine
         """Take in that no more words will come."""
+        raise NotImplementedError
 
 
 class Home(Protocol):

@@ -24,21 +24,25 @@ from protocol.errors import (
 )
 from protocol.future import Future, Made, Stream
 from protocol.lane import PeerGone
-from protocol.line import Line
+from protocol.line import Line, Pending
 from protocol.listen import read
 from protocol.turn import NOBODY, TURN, Current
 from tests.clock import Clock
 from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
 
-class Waiter:
+class Waiter(Pending):
     """Waits for one call, and writes down what it is told."""
-
-    made: Made
 
     def __init__(self, *, is_stream: bool = False) -> None:
         self.told: list[object] = []
         self._is_stream = is_stream
+        self.call: Made | None = None
+
+    @property
+    def made(self) -> Made:
+        assert self.call is not None
+        return self.call
 
     def feed(self, parts: list[Any]) -> bool:
         self.told.append(parts[1:])
@@ -447,7 +451,7 @@ class TestLose:
         lost: list[Line] = []
         waiters = [Waiter(), Waiter()]
         for waiter in waiters:
-            waiter.made = made_on(wire)
+            waiter.call = made_on(wire)
         current = Current((), 1.0, wire.line, 9)
         wire.line.pending = dict(enumerate(waiters))
         wire.line.running = {9: current}
@@ -468,7 +472,7 @@ class TestLose:
         """
         parents = os.dup(wire.line.lane.fd)
         waiter = Waiter()
-        waiter.made = made_on(wire)
+        waiter.call = made_on(wire)
         wire.line.pending = {1: waiter}
         wire.line.leave()
         wire.line.look()
