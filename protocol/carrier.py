@@ -212,5 +212,5 @@ class Carrier:
 
     def __del__(self) -> None:
         # The lanes of a thread that has ended: nobody is left to close them.
-        if hasattr(self, "packer"):
+        if getattr(self, "packer", None) is not None:  # else it was never made
             self.close()

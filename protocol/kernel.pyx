@@ -84,13 +84,14 @@ cpdef bytes read(int fd, Py_ssize_t most):
 cpdef Py_ssize_t write(int fd, object data) except -1:
     """Write what there is room for; say how many bytes. Raises as `os.write`."""
     cdef Py_ssize_t size
-    cdef const char *start = bytes_of(data, &size)
+    cdef const char *start
     cdef ssize_t count
-    count = c_write(fd, start, size)
-    while count < 0:
-        failed()
+    while True:
+        start = bytes_of(data, &size)  # anew: a signal's handler may have changed it
         count = c_write(fd, start, size)
-    return count
+        if count >= 0:
+            return count
+        failed()
 
 
 cpdef Py_ssize_t write_frame(int fd, bytes body) except -1:
@@ -151,12 +152,13 @@ cpdef put(unsigned char[::1] page, Py_ssize_t at, bytes data):
 cpdef list wait(object epoll, double longest_s):
     """Wait until something has happened, or the time is up; less than 0 is for ever."""
     cdef epoll_event events[AT_ONCE]
-    cdef int fd = epoll.fileno()
+    cdef int fd
     cdef double until = monotonic() + longest_s if longest_s > 0 else 0
     cdef int milliseconds = in_milliseconds(longest_s)
     cdef int count, place
     PyErr_CheckSignals()  # of one that has come just now the kernel would not wake us
     while True:
+        fd = epoll.fileno()  # anew: a signal's handler may have closed it
         with nogil:
             count = epoll_wait(fd, events, AT_ONCE, milliseconds)
         if count >= 0:

@@ -59,6 +59,9 @@ MAX_WORD_S: Final = 1.0
 
 _DEALT_WITH: Final = object()
 
+MAX_LOOKED: Final = 1024
+"""Frames that are taken in by one look at what has come: four times the calls of a lane."""
+
 MAX_HELD: Final = 1 << 20
 """Bytes of frames that are held on one lane, before it is read no further."""
 
@@ -490,9 +493,11 @@ class Line:
         if self.is_lost:
             return
         self.is_looking = True
+        left = MAX_LOOKED  # or a peer that floods would keep this thread, and all others with it
         try:
-            while not self.is_full and (frame := self.lane.receive()) is not None:
+            while left and not self.is_full and (frame := self.lane.receive()) is not None:
                 self.take(frame)
+                left -= 1
         except (EOFError, RemoteProtocolError):
             self.lose()
         finally:

@@ -47,7 +47,7 @@ def parse_service(text: object) -> ServiceName:
         UsageError: It is anything else.
     """
     if isinstance(text, str) and _SERVICE.match(text):
-        return ServiceName(text)
+        return ServiceName(str.__str__(text))  # of an enumeration, too
     raise UsageError(f"{shown(text)} is no service name; use 1 to 128 of A-Z a-z 0-9 _ . : -")
 
 
@@ -95,7 +95,7 @@ def parse_method(text: object) -> str:
         UsageError: It is anything else.
     """
     if isinstance(text, str) and _METHOD.match(text):
-        return text
+        return str.__str__(text)
     raise UsageError(f"{shown(text)} is no public method's name")
 
 

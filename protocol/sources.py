@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 _INSTALLED: Final = Path(__file__).parent.parent
-_OURS: Final = tuple(
-    f"{_INSTALLED / name}/" for name in ("protocol", "plugin_worker", "spiral_host")
+_OURS: Final = (
+    *(f"{_INSTALLED / name}/" for name in ("protocol", "plugin_worker", "spiral_host")),
+    "protocol/",  # as compiled modules name themselves
 )
 _STANDARD: Final = f"{Path(os.__file__).parent}/"
 _LIBRARIES: Final = ("/site-packages/", "/dist-packages/")

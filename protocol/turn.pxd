@@ -5,3 +5,4 @@ cdef class Current:
     cdef public bint is_cancelled
     cdef public int slot
     cdef tuple _chain
+    cdef tuple _led_on(self)  # a method of C's, so that no plain module is taken for this one

@@ -76,9 +76,12 @@ class Current:
     def chain(self) -> tuple[Link, ...]:
         """The calls that lead to whatever it calls: itself last. Most calls make no others."""
         if self._chain is None:
-            line, led = self.line, tuple(self.led or ())
-            self._chain = led if line is None else (*led, [line.peer, self.number, line.peer_name])
+            self._chain = self._led_on()
         return self._chain
+
+    def _led_on(self) -> tuple[Link, ...]:
+        line, led = self.line, tuple(self.led or ())
+        return led if line is None else (*led, [line.peer, self.number, line.peer_name])
 
     def cancel(self) -> None:
         """Note that nobody wants the answer; harmless when said again."""

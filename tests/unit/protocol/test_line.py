@@ -23,8 +23,9 @@ from protocol.errors import (
     WorkerLost,
 )
 from protocol.future import Future, Made, Stream
+from protocol.kernel import head_of
 from protocol.lane import PeerGone
-from protocol.line import Line, Pending
+from protocol.line import MAX_LOOKED, Line, Pending
 from protocol.listen import read
 from protocol.turn import NOBODY, TURN, Current
 from tests.clock import Clock
@@ -401,6 +402,18 @@ class TestRead:
 
 
 class TestLook:
+    def test_a_peer_that_floods_is_looked_at_for_a_while(self, wire: Wire) -> None:
+        """
+        What it says beyond that is for the next look: nobody keeps a thread by speaking.
+        """
+        word = msgpack.packb([5, 5, 1])
+        os.write(wire.peer.lane.fd, (head_of(word) + word) * (MAX_LOOKED + 5))
+        wire.line.look()
+
+        assert wire.line.lane.has_more()
+        wire.line.look()
+        assert not wire.line.lane.has_more()
+
     def test_it_takes_in_what_is_here(self, wire: Wire) -> None:
         """
         Without waiting: a call that is being served finds its own cancel.

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from enum import StrEnum
 
 import pytest
 
@@ -96,3 +97,16 @@ class TestNames:
         """
         assert shown("\x1b[2J\n") == r"'\x1b[2J\n'"
         assert len(shown("x" * 10_000)) <= 72
+
+
+def test_a_name_may_come_from_an_enumeration() -> None:
+    """
+    What is kept is the text itself, whatever class it came in.
+    """
+
+    class Known(StrEnum):
+        MATH = "math"
+
+    for parse in (parse_service, parse_method):
+        assert type(parse(Known.MATH)) is str
+        assert parse(Known.MATH) == "math"

@@ -91,6 +91,11 @@ def peer(callee: Callee, math: Math) -> Dynamic:
     peer.lane.close()
 
 
+class Divider:
+    def divide(self, number: int) -> float:
+        return number / 0
+
+
 class TestOutcome:
     def test_a_value_is_said_and_counted(self, callee: Callee, peer: Peer) -> None:
         """
@@ -101,6 +106,19 @@ class TestOutcome:
 
         assert callee.answers(peer) == [(5, 5), (6, 3)]
         assert (callee.counter.calls, callee.counter.errors) == (2, 0)
+
+    def test_an_error_shows_no_frame_of_ours(self, callee: Callee, peer: Peer) -> None:
+        """
+        Compiled or not: it is the plugin's own code that its author looks for.
+        """
+        callee.servant.offer("calc", Divider())
+        peer.say(5, "calc", "divide", [1], None, 1e12, None)
+        callee.turn()
+
+        said = str(peer.hear())
+        assert "ZeroDivisionError" in said
+        assert "in divide" in said
+        assert "running" not in said.replace("test_running", "")
 
     def test_it_is_counted_before_it_is_said(
         self, callee: Callee, peer: Peer, monkeypatch: pytest.MonkeyPatch
