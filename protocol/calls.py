@@ -63,7 +63,7 @@ BEGIN: Final = 2
 
 _LENGTHS: Final = {VALUE: 3, ERROR: 4, STREAM: 2, ITEM: 3, CANCEL: 2, CREDIT: 3, FREE: 3}
 _LINK_PARTS: Final = 3
-VALUE_PARTS: Final = 3
+_VALUE_PARTS: Final = 3
 
 Call: TypeAlias = list[Any]
 """A call as it arrived: number, service, method, arguments, keywords, deadline, chain; then, if
@@ -125,7 +125,7 @@ def is_value(parts: Any) -> bool:  # noqa: ANN401 - whatever the peer said
     """Say whether it is the word that a call has given a value; nearly every answer is."""
     return (
         type(parts) is list
-        and len(parts) == VALUE_PARTS
+        and len(parts) == _VALUE_PARTS
         and type(parts[0]) is type(parts[1]) is int
         and parts[1] == VALUE
     )

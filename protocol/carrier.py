@@ -15,7 +15,7 @@ import msgpack
 from protocol.codec import MAX_MESSAGE, default, extension, new_packer
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.incoming import Incoming
-from protocol.outgoing import BUFFERS, Outgoing, size_of
+from protocol.outgoing import BUFFERS, PLAIN, Outgoing, size_of
 from protocol.pool import LARGE
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _CALL_PARTS: Final = 7
 _ARGUMENTS: Final = 3
 _KEYWORDS: Final = 4
-
-PLAIN: Final = frozenset({int, float, str, bool, type(None)})
-"""Types whose values are asked nothing when they are packed, and are never lent."""
 
 _KEPT_BUFFER: Final = 4 * MAX_MESSAGE
 """A packer keeps the memory of the largest value it has packed; beyond this it is made anew."""

@@ -6,5 +6,6 @@ from protocol.line cimport Line
 from protocol.listen cimport next_word
 
 cpdef tuple begin(Line line, tuple what, tuple arguments, dict keywords, double deadline, tuple chain)
+
 @cython.locals(word=list, soon=double)
 cpdef exchange(Line line, tuple what, tuple arguments, dict keywords, double deadline, tuple chain)

@@ -1,7 +1,8 @@
 """What a call asks of the kernel, and the one thing it reads of a frame: by the shortest way.
 
-The same as kernel.py, which says more of each. Nothing but `wait` lets other threads run: its calls
-return at once, and taking turns costs more than they do.
+The same as kernel.py, which says more of each, except that what would lie outside of the bytes is
+an IndexError. Nothing but `wait` lets other threads run: the others' calls return at once, and
+taking turns costs more than they do. So nothing may go on for as long as a peer sends.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE

@@ -1,6 +1,7 @@
 # C's types for listen.py; docs/design.md says what to know (What is compiled).
 import cython
 
+from protocol.calls cimport is_value
 from protocol.lane cimport Lane
 from protocol.line cimport Line
 

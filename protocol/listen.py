@@ -7,7 +7,7 @@ import select
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from protocol.calls import VALUE, VALUE_PARTS
+from protocol.calls import is_value
 from protocol.errors import Cancelled, RemoteProtocolError
 from protocol.lane import PeerGone
 from protocol.turn import Current
@@ -34,15 +34,7 @@ def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
         if frame is None:
             return None
         parts = line.unpack(frame)
-        # As `is_value` says it, without the way there.
-        if (
-            type(parts) is list
-            and len(parts) == VALUE_PARTS
-            and type(parts[0]) is type(parts[1]) is int
-            and parts[0] == number
-            and parts[1] == VALUE
-            and not line.adopted
-        ):
+        if is_value(parts) and parts[0] == number and not line.adopted:
             word: list[Any] = parts
             return word
         line.sort(parts, len(frame))

@@ -35,7 +35,9 @@ IN_ARRAY: Final = 2
 BUFFERS: Final = frozenset({bytes, bytearray, memoryview})
 """What msgpack packs by itself, however large, so that it has to be looked for."""
 
-_PLAIN: Final = frozenset({int, float, str, bool, type(None)})
+PLAIN: Final = frozenset({int, float, str, bool, type(None)})
+"""Types whose values are asked nothing when they are packed, and are never lent."""
+
 _DEPTH: Final = 64
 """How deep large buffers are looked for; msgpack goes 511 deep, Python's own stack does not."""
 
@@ -147,11 +149,11 @@ class Outgoing:
         if type(value) in BUFFERS:
             return place(value) if size_of(value) >= LARGE else value
         if isinstance(value, dict):
-            if not depth or _PLAIN.issuperset(map(type, value.values())):
+            if not depth or PLAIN.issuperset(map(type, value.values())):
                 return value
             return {key: self._lift(item, place, depth - 1) for key, item in value.items()}
         if isinstance(value, list | tuple) and not isinstance(value, msgpack.ExtType):
-            if not depth or _PLAIN.issuperset(map(type, value)):
+            if not depth or PLAIN.issuperset(map(type, value)):
                 return value
             return [self._lift(item, place, depth - 1) for item in value]
         return value

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from protocol import failpoints
 from protocol.calls import CALL_PARTS, CREDITS, ITEM, STREAM, VALUE, WINDOW, Call, error_parts
-from protocol.carrier import PLAIN
 from protocol.errors import (
     DeadlineExceeded,
     LocalProtocolError,
@@ -24,6 +23,7 @@ from protocol.errors import (
 )
 from protocol.failpoints import ARMED
 from protocol.flight import Counter, label_of
+from protocol.outgoing import PLAIN
 from protocol.places import explain_result
 from protocol.pool import NoRoom
 from protocol.remote import report
