@@ -31,13 +31,14 @@ def next_word(line: "Line", number: int, until: float) -> list[Any] | None:
         return None
     try:
         frame = lane.receive()
-        if frame is None:
-            return None
-        parts = line.unpack(frame)
-        if is_value(parts) and parts[0] == number and not line.adopted:
-            word: list[Any] = parts
-            return word
-        line.sort(parts, len(frame))
+        while frame is not None:
+            parts = line.unpack(frame)
+            if is_value(parts) and parts[0] == number and not line.adopted:
+                word: list[Any] = parts
+                return word
+            line.sort(parts, len(frame))
+            # What it gives back comes before an answer, and with it.
+            frame = None if line.early or line.is_lost else lane.next()
     except EOFError:
         line.lose()
         raise PeerGone from None
