@@ -195,15 +195,21 @@ class Arena:
         Raises:
             RemoteProtocolError: There is none, or it cannot be read here.
         """
+        known = self._incoming.get(lane)
+        if known is None or number not in known:
+            known = self._wait_for(lane, number, peer)
+        segment = known[number]
+        if segment is None:
+            raise RemoteProtocolError("its shared memory cannot be mapped here")
+        return segment
+
+    def _wait_for(self, lane: int, number: int, peer: int) -> "dict[int, Segment | None]":
         deadline = time.monotonic() + (LIAR_S if peer in self._liars else SHARED_S)
         while number not in (known := self._incoming.get(lane, {})):
             if not self._node.wait_for_news(deadline):
                 self._liars.add(peer)
                 raise RemoteProtocolError("it names shared memory that it does not have")
-        segment = known[number]
-        if segment is None:
-            raise RemoteProtocolError("its shared memory cannot be mapped here")
-        return segment
+        return known
 
     # --- lanes ------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ an array arrives: whoever has one to send has it imported already.
 
 import struct
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgpack
 
@@ -23,6 +23,9 @@ ARRAY: Final = 1
 _LENGTH: Final = struct.Struct("!H")
 _ALIGNED: Final = 16
 """The bytes begin so far from where numpy would have to read them piecemeal."""
+
+_SHORT: Final = 128
+"""Bytes of what is said of an array, as far as it is remembered from one arrival to the next."""
 
 _MAX_DIMENSIONS: Final = 32
 """numpy 1's own limit; numpy 2 allows 64, but both ends have to read it."""
@@ -42,7 +45,7 @@ def is_numpy(value: object) -> bool:
 
 def is_array(value: object) -> bool:
     """Say whether a value of numpy's is an array, rather than a number, a dtype or a class."""
-    kind = type(value)  # the attribute of an array itself takes a microsecond to make
+    kind = type(value)  # as above
     return hasattr(kind, "__array_interface__") and hasattr(kind, "__setitem__")
 
 
@@ -52,17 +55,29 @@ def to_extension(value: "NDArray[Any] | np.generic") -> object:
     Raises:
         LocalProtocolError: It cannot be described, or holds Python objects.
     """
-    if not hasattr(value, "__array_interface__") or not hasattr(value, "tobytes"):
-        raise LocalProtocolError(f"cannot send a {type(value).__name__}; send an array")
-    description = describe(value.dtype, value.ndim)
+    kind = type(value)  # the attribute of an array itself takes a microsecond to make
+    if not (hasattr(kind, "__array_interface__") and hasattr(kind, "tobytes")):
+        raise LocalProtocolError(f"cannot send a {kind.__name__}; send an array")
+    head = _head(value.dtype, value.shape)
     if not is_array(value) and value.dtype.names is None:
         return value.item()
-    head = msgpack.packb([description, list(value.shape), b""])
+    return new_extension(ARRAY, head + value.tobytes())
+
+
+def new_extension(code: int, body: bytes) -> object:
+    """Make what msgpack packs as an extension, without the checks that take longer than that."""
+    return tuple.__new__(msgpack.ExtType, (code, body))
+
+
+@lru_cache(maxsize=256)
+def _head(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    """Give what comes before the bytes of an array."""
+    head: bytes = msgpack.packb([describe(dtype, len(shape)), list(shape), b""])
     padding = -(_LENGTH.size + len(head)) % _ALIGNED
     head = head[:-1] + bytes([padding]) + bytes(padding)
     if len(head) >= 1 << 16:
         raise LocalProtocolError("cannot send an array of so many columns; send it in parts")
-    return msgpack.ExtType(ARRAY, _LENGTH.pack(len(head)) + head + value.tobytes())
+    return _LENGTH.pack(len(head)) + head
 
 
 def from_extension(body: bytes) -> "NDArray[Any]":
@@ -73,11 +88,20 @@ def from_extension(body: bytes) -> "NDArray[Any]":
     """
     try:
         (length,) = _LENGTH.unpack_from(body)
-        description, shape, _ = msgpack.unpackb(body[2 : 2 + length])
+        head = body[_LENGTH.size : _LENGTH.size + length]
+        description, shape = _known_head(head) if length <= _SHORT else _read_head(head)
     except Exception as error:  # noqa: BLE001 - msgpack has five kinds of exception for bad input
         raise RemoteProtocolError(f"an array arrived that is none: {error}") from None
     begin = _LENGTH.size + length
     return build(body, begin, len(body) - begin, description, shape)
+
+
+def _read_head(head: bytes) -> tuple[object, object]:
+    description, shape, _ = msgpack.unpackb(head)
+    return description, shape
+
+
+_known_head = lru_cache(maxsize=256)(_read_head)
 
 
 def describe(dtype: "np.dtype[Any]", dimensions: int) -> object:
@@ -122,8 +146,7 @@ def build(
     size: int,
     description: object,
     shape: object,
-    *,
-    is_fortran: bool = False,
+    order: Literal["C", "F"] = "C",
 ) -> "NDArray[Any]":
     """Build an array over its bytes, which it keeps alive.
 
@@ -142,8 +165,9 @@ def build(
         if size % width:
             raise RemoteProtocolError("an array arrived that does not fit its bytes")
         flat = frombuffer(memory, dtype, size // width, begin)
-        shaped = flat.reshape(shape, order="F") if is_fortran else flat.reshape(shape)
-        array: NDArray[Any] = shaped.view(arrived)
+        if [len(flat)] != shape:
+            flat = flat.reshape(shape, order=order)
+        array: NDArray[Any] = flat.view(arrived)
     except RemoteProtocolError:
         raise
     except Exception as error:  # noqa: BLE001 - numpy has as many kinds as there are bad headers

@@ -99,7 +99,9 @@ class Carrier:
         self.peer = peer
         self._arena = arena
         self._lane = lane
-        self._last: tuple[bytes, list[int]] = b"", []
+        self._last: bytes | None = None
+        self._leases: list[int] = []
+        """What the frame packed last has lent, if it has."""
         self._out: Outgoing | None = None
         self._turn: Callable[[object], object] = default
         self.extension: Callable[[int, bytes], object] = extension
@@ -150,7 +152,7 @@ class Carrier:
             out.undo(out.lent)
             raise
         if out.is_used:
-            self._last = frame, out.done()
+            self._last, self._leases = frame, out.done()
         return frame
 
     def _pack_again(self, out: Outgoing, value: tuple[Any, ...], frame: bytes) -> bytes:
@@ -166,10 +168,9 @@ class Carrier:
 
     def unsent(self, frame: bytes) -> None:
         """Take back what the frame packed last has lent: it was not sent."""
-        last, leases = self._last
-        if self._out is not None and last is frame:
-            self._out.undo(leases)
-            self._last = b"", []
+        if self._out is not None and self._last is frame:
+            self._out.undo(self._leases)
+            self._last = None
 
     # --- from the peer ----------------------------------------------------------------------------
 
@@ -183,6 +184,11 @@ class Carrier:
             return unpack(frame, ext_hook=self.extension, strict_map_key=False)
         except Exception as error:  # noqa: BLE001 - msgpack has five kinds for bad input
             raise no_message(error) from None
+
+    def take_freed(self) -> list[int]:
+        """Take the leases that the peer can have back, to tell it."""
+        freed = self.freed
+        return [freed.popleft() for _ in range(len(freed))]  # one more may end meanwhile
 
     def returned(self, leases: object) -> None:
         """Use again what the peer looks at no more.

@@ -4,7 +4,7 @@ Belongs to the thread of its lane; but views may end in any thread, and then say
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgpack
 
@@ -40,15 +40,17 @@ class Incoming:
 
     def _view(self, parts: Any) -> object:  # noqa: ANN401 - whatever the peer said
         what, lease, number, offset, size, *array = parts
-        if not type(lease) is type(number) is type(offset) is type(size) is int:
-            raise RemoteProtocolError("a reference to shared memory of the wrong types")
+        for value in (lease, number, offset, size):
+            if type(value) is not int:
+                raise RemoteProtocolError("a reference to shared memory of the wrong types")
         segment = self._arena.incoming(self._lane, number, self._peer)
         if not 0 <= offset <= offset + size <= segment.size:
             raise RemoteProtocolError("a reference beyond the end of its shared memory")
         memory = memoryview(segment.lease(lease, self.freed)).toreadonly()
         if what == IN_ARRAY:
             description, shape, is_fortran = array
-            return build(memory, offset, size, description, shape, is_fortran=is_fortran is True)
+            order: Literal["C", "F"] = "F" if is_fortran is True else "C"
+            return build(memory, offset, size, description, shape, order)
         body = memory.cast("B")[offset : offset + size]
         if what == BYTES:
             return bytes(body)

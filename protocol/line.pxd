@@ -30,6 +30,8 @@ cdef class Line:
     cpdef bint send(self, tuple parts) except -1
     @cython.locals(carrier=Carrier, frame=bytes)
     cpdef bint send_plain(self, tuple parts) except -1
+    @cython.locals(carrier=Carrier)
+    cdef bint _leave(self, bytes frame) except -1
     cpdef unpack(self, bytes frame)
     cpdef sort(self, object parts, Py_ssize_t size)
     @cython.locals(pending=Pending)

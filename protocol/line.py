@@ -255,15 +255,19 @@ class Line:
                 raise
             except OSError as error:  # a value's own: the peer has nothing to do with it
                 raise LocalProtocolError(f"a value cannot be read: {error}") from error
-            if carrier.freed:
-                freed = [carrier.freed.popleft() for _ in range(len(carrier.freed))]
-                return self.lane.send_both(carrier.pack((0, FREE, freed)), frame)
-            return self.lane.send(frame)
+            return self._leave(frame)
         except BaseException:
             carrier.unsent(frame)
             raise
         finally:
             self.is_sending = False
+
+    def _leave(self, frame: bytes) -> bool:
+        """Send a frame, and before it what the peer can have back."""
+        carrier = self.carrier
+        if not carrier.freed:
+            return self.lane.send(frame)
+        return self.lane.send_both(carrier.packer((0, FREE, carrier.take_freed())), frame)
 
     def send_plain(self, parts: tuple[Any, ...]) -> bool:
         """Send what has nothing in it but `PLAIN` values; as `send`, in fewer steps.
@@ -271,13 +275,13 @@ class Line:
         There is nothing to lend, so nothing to take back; and no value that speaks.
         """
         carrier = self.carrier
-        if self.is_sending or self.abandoned or carrier.freed:
+        if self.is_sending or self.abandoned:
             return self.send(parts)
         self.is_sending = True  # what is collected just now may speak
         try:
             frame = carrier.packer(parts)
             if len(frame) <= LARGE:
-                return self.lane.send(frame)
+                return self._leave(frame)
         finally:
             self.is_sending = False
         return self.send(parts)
@@ -298,9 +302,8 @@ class Line:
 
     def give_back(self) -> None:
         """Tell the peer at once what of its shared memory nobody looks at any more."""
-        freed = self.carrier.freed
-        if freed:
-            self.say(0, FREE, [freed.popleft() for _ in range(len(freed))])
+        if self.carrier.freed:
+            self.say(0, FREE, self.carrier.take_freed())
 
     def learn(self, service: str, idempotent: set[tuple[str, str]]) -> None:
         """Know anew which of a service's methods may be called again; it may be another by now."""
@@ -424,9 +427,13 @@ class Line:
                 self.running[number].more(parts[2])
         else:
             self.carrier.returned(parts[2])
-            waiting, self.when_room = self.when_room, []
-            for go_on in waiting:
-                go_on()
+            if self.when_room:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        waiting, self.when_room = self.when_room, []
+        for go_on in waiting:
+            go_on()
 
     def _cancel(self, number: int) -> None:
         current = self.running.get(number)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from protocol.arrays import describe, is_array, is_numpy, to_extension
+from protocol.arrays import describe, is_array, is_numpy, new_extension, to_extension
 from protocol.codec import as_buffer, default
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.pool import LARGE, MAX_GROWN, MAX_LEASES, Pool
@@ -175,7 +175,7 @@ class Outgoing:
         view = memoryview(value)
         flat = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
         memoryview(segment.view).cast("B")[offset : offset + size] = flat
-        return self._reference(what, lease, segment.number, offset, size)
+        return self._reference((what, lease, segment.number, offset, size))
 
     def _place_array(self, array: "NDArray[Any]") -> object:
         flags, size = array.flags, array.nbytes
@@ -193,11 +193,11 @@ class Outgoing:
             numpy.copyto(target, array, casting="no")
         else:
             return to_extension(array)
-        return self._reference(IN_ARRAY, lease, number, offset, size, description, shape, flags.fnc)
+        place = (IN_ARRAY, lease, number, offset, size)
+        return self._reference((*place, description, shape, flags.fnc))
 
-    def _reference(self, *parts: object) -> object:
-        # Made without the checks that take longer than the making.
-        return tuple.__new__(msgpack.ExtType, (SEGMENT, self._pack(parts)))
+    def _reference(self, parts: tuple[object, ...]) -> object:
+        return new_extension(SEGMENT, self._pack(parts))
 
     def _lend_own(self, segment: "Segment") -> int:
         if len(self._own) >= MAX_LEASES:
@@ -249,9 +249,14 @@ class Outgoing:
         Raises:
             RemoteProtocolError: It names what it does not have.
         """
-        if type(leases) is not list or not {int}.issuperset(map(type, leases)):
+        if type(leases) is not list:
             raise RemoteProtocolError("it gives back what is no lease")
-        pooled = [lease for lease in leases if self._own.pop(lease, None) is None]
+        pooled = []
+        for lease in leases:
+            if type(lease) is not int:
+                raise RemoteProtocolError("it gives back what is no lease")
+            if self._own.pop(lease, None) is None:
+                pooled.append(lease)
         if pooled:
             self._drop(self._pool.returned(pooled))
 

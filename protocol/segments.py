@@ -134,6 +134,7 @@ class Segment:
 class Leased:
     """What marks a view that carries a lease."""
 
+    __slots__ = ()
     leased: tuple[Segment, Any, int]
     """The segment, and where its lease goes at the end."""
 
@@ -145,6 +146,7 @@ class Leased:
 class Own:
     """What marks a view of a segment that this process may write to; see `Arena.empty`."""
 
+    __slots__ = ()
     segment: Segment
 
 
@@ -180,9 +182,9 @@ def _kind(size: int) -> Any:  # noqa: ANN401 - a class
 
 @lru_cache(maxsize=128)
 def _leased_kind(size: int) -> Any:  # noqa: ANN401
-    return type("Leased", (Leased, _kind(size)), {})
+    return type("Leased", (Leased, _kind(size)), {"__slots__": ("leased",)})
 
 
 @lru_cache(maxsize=128)
 def _own_kind(size: int) -> Any:  # noqa: ANN401
-    return type("Own", (Own, _kind(size)), {})
+    return type("Own", (Own, _kind(size)), {"__slots__": ("segment",)})

@@ -1,5 +1,6 @@
 """Compiling: in a small tree of its own, with our `setup.py`."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -95,6 +96,26 @@ def change(file: Path) -> None:
     """Make it newer than all that was compiled."""
     later = file.stat().st_mtime + 10
     os.utime(file, (later, later))
+
+
+class TestSource:
+    @pytest.mark.parametrize(
+        "module", sorted(file.stem for file in (ROOT / "protocol").glob("*.pxd"))
+    )
+    def test_nothing_is_compiled_to_something_else(self, module: str) -> None:
+        """Cython turns `not a is b is c` into `a is not b is c`."""
+        source = (ROOT / "protocol" / module).with_suffix(".py").read_text()
+        wrong = [
+            ast.unparse(node)
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.UnaryOp)
+            and isinstance(node.op, ast.Not)
+            and isinstance(node.operand, ast.Compare)
+            and isinstance(node.operand.ops[0], ast.Is | ast.IsNot | ast.In | ast.NotIn)
+            and len(node.operand.ops) > 1
+        ]
+
+        assert wrong == [], "say what must not be, or compare one by one"
 
 
 @needs_tools
