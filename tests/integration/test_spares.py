@@ -150,11 +150,13 @@ class TestHost:
 
     def test_it_ends_with_the_node(self, run: Run) -> None:
         """
-        Even one that is stopped, and does not see that its zygote is gone.
+        Even one that is stopped, and does not see that its zygote is gone. It waits by then, so
+        it has asked the kernel to be killed.
         """
         host = run.embed("polite")
         spare = spare_at(host)
         last = Watch(spare)
+        eventually(lambda: psutil.Process(spare).status() == psutil.STATUS_SLEEPING)
         os.kill(spare, signal.SIGSTOP)
         eventually(lambda: psutil.Process(spare).status() == psutil.STATUS_STOPPED)
         kill(host.status()["node_pid"])
