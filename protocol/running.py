@@ -19,6 +19,7 @@ from protocol.errors import (
     LocalProtocolError,
     Overloaded,
     RemoteProtocolError,
+    ServiceUnavailable,
     SpiralHostError,
 )
 from protocol.failpoints import ARMED
@@ -27,7 +28,7 @@ from protocol.outgoing import PLAIN
 from protocol.places import explain_result
 from protocol.pool import NoRoom
 from protocol.remote import report
-from protocol.turn import CURRENT, Current
+from protocol.turn import CURRENT, MAX_CHAIN, Current
 from protocol.writer import Writer
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ def run(line: "Line", call: Call, target: Target) -> None:
     running = line.running
     if len(running) >= CREDITS:  # an honest caller waits before
         _refuse(line, number, target, Overloaded(target.name, 0.1))
+        return
+    if len(line.waiting) > MAX_CHAIN:  # and this one is refused before: each lies on the stack
+        why = f"its thread waits for more than {MAX_CHAIN} calls, each within the one before"
+        _refuse(line, number, target, ServiceUnavailable(target.name, why))
         return
     running[number] = current = Current(call[6], deadline, line, number)
     if len(call) > CALL_PARTS:

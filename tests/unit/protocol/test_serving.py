@@ -19,7 +19,7 @@ from protocol.line import MAX_HELD
 from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
 from protocol.serving import MAX_QUEUED, MAX_RUNNING
-from protocol.turn import CURRENT, TURN, Current
+from protocol.turn import CURRENT, MAX_CHAIN, TURN, Current
 from tests.descriptors import count_open
 from tests.unit.protocol.lines_parts import FOREVER, OWN, THEIRS, Callee, Dynamic, Peer
 
@@ -570,6 +570,25 @@ class TestAsync:
 
         assert number == 5
         assert isinstance(error, Overloaded)
+
+    @pytest.mark.parametrize(("waiting", "answered"), [(MAX_CHAIN, 3), (MAX_CHAIN + 1, None)])
+    def test_calls_within_calls_are_bounded(
+        self, callee: Callee, peer: Peer, waiting: int, answered: int | None
+    ) -> None:
+        """
+        A caller that hides how long its chain is does not fill the stack of this thread.
+        """
+        with callee.runs():
+            TURN.waiting.update(dict.fromkeys(range(1000, 1000 + waiting), 1))
+        peer.call(5, "add", 1, 2, chain=[[callee.home.own(), 1000, "callee"]])
+        [(number, answer)] = callee.answers(peer)
+
+        assert number == 5
+        if answered is not None:
+            assert answer == answered
+        else:
+            assert isinstance(answer, ServiceUnavailable)
+            assert "waits for more than 32 calls" in str(answer)
 
     def test_a_queued_call_can_be_cancelled(self, callee: Callee, math: Math, peer: Peer) -> None:
         """
