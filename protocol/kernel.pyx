@@ -157,6 +157,8 @@ cpdef list wait(object epoll, double longest_s):
     cdef double until = monotonic() + longest_s if longest_s > 0 else 0
     cdef int milliseconds = in_milliseconds(longest_s)
     cdef int count, place
+    if longest_s != longest_s:
+        raise ValueError("no time to wait for: not a number")
     PyErr_CheckSignals()  # of one that has come just now the kernel would not wake us
     while True:
         fd = epoll.fileno()  # anew: a signal's handler may have closed it

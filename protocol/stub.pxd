@@ -6,3 +6,4 @@ cdef class Method:
     cdef public object caller
     cdef public bint waits
     cdef object _call
+    cdef Method _within(self, dict keywords)

@@ -14,6 +14,8 @@ from protocol.errors import UsageError
 from protocol.names import parse_method
 
 if TYPE_CHECKING:
+    import inspect
+
     from protocol.aio import AioCall
     from protocol.caller import Caller
     from protocol.future import Future
@@ -76,15 +78,17 @@ class Method:
         The keyword `timeout` is the call's own deadline, seconds; a parameter of the method that
         has this name is given by position.
         """
-        if keywords and "timeout" in keywords:
-            return self.options(timeout=keywords.pop("timeout"))(*arguments, **keywords)
-        return self._call(self, arguments, keywords)
+        method = self._within(keywords) if keywords and "timeout" in keywords else self
+        return self._call(method, arguments, keywords)
 
     def submit(self, *arguments: object, **keywords: Any) -> "Future":  # noqa: ANN401
         """Call it without waiting for its value; takes what calling it takes."""
-        if "timeout" in keywords:
-            return self.options(timeout=keywords.pop("timeout")).submit(*arguments, **keywords)
-        return self.caller.submit(self, arguments, keywords)
+        method = self._within(keywords) if keywords and "timeout" in keywords else self
+        return self.caller.submit(method, arguments, keywords)
+
+    def _within(self, keywords: dict[str, Any]) -> "Method":
+        """Take a call's own deadline out of its keywords, and give this method with it."""
+        return self.options(timeout=keywords.pop("timeout"))
 
     def options(self, *, timeout: float | None = None, wait: bool | None = None) -> "Method":
         """Give this method with other options.
@@ -104,6 +108,17 @@ class Method:
             waits=self.waits if wait is None else wait,
             signature=self.what[3],
         )
+
+    @property
+    def __signature__(self) -> "inspect.Signature":
+        """What it takes, for `inspect` and for help: known where the stub's kind was asked for."""
+        from inspect import Parameter, Signature  # noqa: PLC0415 - for who asks
+
+        known = self.what[3]
+        if known is not None and known.parameters is not None:
+            return known.parameters
+        rest = ("arguments", Parameter.VAR_POSITIONAL), ("keywords", Parameter.VAR_KEYWORD)
+        return Signature([Parameter(name, kind) for name, kind in rest])
 
     def __str__(self) -> str:
         return self.what[2]

@@ -200,3 +200,10 @@ class TestWait:
         epoll.close()
         with pytest.raises(ValueError, match="closed"):
             wait(epoll, 0)
+
+    def test_what_is_no_time_is_not_waited_for(self, epoll: select.epoll) -> None:
+        """
+        It would be for ever.
+        """
+        with pytest.raises(ValueError, match="not a number|NaN"):
+            wait(epoll, float("nan"))

@@ -1,3 +1,4 @@
+import inspect
 from typing import Protocol
 
 import pytest
@@ -78,9 +79,19 @@ class TestStub:
         """
         assert repr(math) == "<stub of service math>"
         assert repr(math.add) == "<method math.add>"
+        assert str(inspect.signature(math.add)) == "(*arguments, **keywords)"
         assert str(math.add) == "math.add"
         assert repr(math.aio) == "<stub of service math>.aio"
         assert repr(math.aio.add) == "<method math.add for coroutines>"
+
+    @pytest.mark.usefixtures("math")
+    def test_what_a_method_takes_is_known_of_one_that_was_asked_for(self, process: Process) -> None:
+        """
+        Help and editors show what its `Protocol` says.
+        """
+        typed = process.stub(options=Options(kind=Adds))
+
+        assert str(inspect.signature(typed.add)) == "(a: int, b: int) -> int"
 
 
 class TestOptions:
