@@ -79,8 +79,9 @@ endif
 # Without a C compiler it says so, and all goes on in plain Python.
 $(COMPILED): $(STAMP) setup.py $(wildcard $(HOT:=.pxd) $(HOT:=.pyx) $(HOT:=.py))
 	@echo "Compiling what every call passes (20 s the first time)"
+	@touch $@.begun
 	@$(BIN)/python setup.py --quiet build_ext --inplace
-	@touch $@
+	@mv $@.begun $@
 
 # What only the benchmarks need. Where it cannot be had they run without, and say so.
 $(RIVALS): $(STAMP)

@@ -7,6 +7,7 @@ or no header of Python's, all stay plain Python, which behaves alike and is slow
 import os
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,9 +48,12 @@ class Compile(build_ext):
         target = "." if self.inplace else self.build_lib
         self._remove_from(target)
         self.parallel = CPUS
+        begun = time.time()
         try:
             self._translate()
             super().run()
+            if self.inplace:
+                self._date(begun)
         except Exception as error:  # noqa: BLE001 - whatever it was: what is left runs without
             self._remove_from(target)
             self.extensions = []
@@ -77,9 +81,18 @@ class Compile(build_ext):
         for ours, theirs in zip(self.extensions, translated, strict=True):
             ours.sources = theirs.sources
 
+    def _date(self, begun: float) -> None:
+        """Have what was compiled be as old as what was read: who edits meanwhile is told."""
+        for compiled in self._compiled_in("."):
+            os.utime(compiled, (begun, begun))
+
     def _remove_from(self, folder: str) -> None:
-        for compiled in Path(folder, PACKAGE).glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+        for compiled in self._compiled_in(folder):
             compiled.unlink()
+
+    @staticmethod
+    def _compiled_in(folder: str) -> list[Path]:
+        return [*Path(folder, PACKAGE).glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}")]
 
 
 if __name__ == "__main__":  # processes that translate may import this file

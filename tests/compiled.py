@@ -26,9 +26,9 @@ def stale(protocol: Path) -> list[str]:
     return sorted(older | (declared ^ there.keys()))
 
 
-def _source_s(protocol: Path, name: str) -> int:
-    return max((_time_s(file) for file in protocol.glob(f"{name}.p*")), default=0)
+def _source_s(protocol: Path, name: str) -> float:
+    return max((_time_s(file) for file in protocol.glob(f"{name}.p*")), default=0.0)
 
 
-def _time_s(file: Path) -> int:
-    return int(file.stat().st_mtime)  # setuptools copies times to the second
+def _time_s(file: Path) -> float:
+    return file.stat().st_mtime

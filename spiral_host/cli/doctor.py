@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 PLAIN: Final = (
     "plain Python, which takes about one and a half times as long; "
-    "cure: a C compiler and Python's headers, then install again (in a clone: make setup)"
+    "cure: a C compiler and Python's headers, then install it again, with pip's --force-reinstall "
+    "and --no-cache-dir (in a clone: make setup)"
 )
 PROFILES: Final = ("standard", "strict")
 

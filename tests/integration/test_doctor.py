@@ -78,6 +78,7 @@ class TestDoctor:
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("calls: ")]
         assert "plain Python" in line
         assert "cure: a C compiler and Python's headers" in line
+        assert "--force-reinstall" in line  # or pip takes what it built before
         assert done.returncode == shell("doctor", "--json").returncode
         assert json.loads(shell("doctor", "--json").stdout)["compiled"] is False
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MISSING = [name for name in ("Cython", "setuptools") if not find_spec(name)]
 needs_tools = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+WORKED_WITH = sorted(
+    {
+        name
+        for declared in (ROOT / "protocol").glob("*.pxd")
+        for name in re.findall(r"^from protocol\.(\w+) cimport", declared.read_text(), re.MULTILINE)
+    }
+)
+"""Modules whose types or functions others are compiled for."""
 
 WHICH = "from protocol import small; print(small.__file__)"
 
@@ -55,7 +65,7 @@ def tests(tree: Path) -> Path:
 
 
 @pytest.fixture
-def compiler(tree: Path) -> None:
+def compiler(tree: Path) -> str:
     """A compiler that finds Python's headers; the test is skipped where there is none."""
     command = (os.environ.get("CC") or str(sysconfig.get_config_var("CC"))).split()
     program = tree / "program.c"
@@ -72,6 +82,7 @@ def compiler(tree: Path) -> None:
         pytest.skip(f"no C compiler: {error}")
     except subprocess.CalledProcessError as error:
         pytest.skip(f"the C compiler cannot use Python's headers: {error.stderr.strip()}")
+    return " ".join(command)
 
 
 def run(tree: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -129,6 +140,17 @@ class TestCompiling:
         assert run(tree, "-c", WHICH).stdout.endswith(f"small{SUFFIX}\n")
         assert stale(tree / "protocol") == []
 
+    def test_a_change_meanwhile_is_seen(self, tree: Path, compiler: str) -> None:
+        """Whoever edits while it is compiled does not test what was there before."""
+        script = tree / "cc"
+        script.write_text(f'#!/bin/sh\ntouch protocol/small.py\nexec {compiler} "$@"\n')
+        script.chmod(0o755)
+
+        done = compile_in(tree, CC=str(script))
+
+        assert done.returncode == 0, done.stdout
+        assert stale(tree / "protocol") == ["small"]
+
     @pytest.mark.usefixtures("compiler")
     def test_here_all_are_compiled(self) -> None:
         """A module that cannot be compiled is slow where nobody looks: this says so."""
@@ -178,6 +200,25 @@ class TestWithoutACompiler:
         names = zipfile.ZipFile(wheel).namelist()
         assert "protocol/small.py" in names
         assert not [name for name in names if name.endswith(".so")]
+
+
+class TestMixed:
+    @pytest.mark.skipif(not compiled(ROOT / "protocol"), reason="nothing is compiled here")
+    @pytest.mark.parametrize("module", WORKED_WITH)
+    def test_a_plain_module_is_not_taken_for_a_compiled_one(
+        self, tmp_path: Path, module: str
+    ) -> None:
+        """A build that is being copied, or lost a file: memory would be read as what it is not."""
+        protocol = tmp_path / "protocol"
+        protocol.mkdir()
+        for file in (ROOT / "protocol").glob("*.*"):
+            if file.name != f"{module}{SUFFIX}":
+                (protocol / file.name).symlink_to(file)
+
+        done = run(tmp_path, "-c", "import protocol.aio, protocol.caller, protocol.serving")
+
+        assert done.returncode == 1
+        assert "Error" in done.stdout.splitlines()[-1]
 
 
 class TestStale:
