@@ -126,7 +126,7 @@ async def exchange_async(
     if line.pending and not line.lane.is_gathering:
         awaited.gather(line)
     try:
-        number, has_left = begin(line, what, arguments, keywords, deadline, chain)
+        number, has_left = begin(line, what, arguments, keywords, deadline, chain, monotonic())
     except CalleeGone:
         awaited.give_up(line)  # it had them leave: they had become many
         raise

@@ -8,6 +8,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from protocol.calls import Call, error_parts
@@ -41,7 +42,15 @@ class Callback:
         current = CURRENT.get()
         what = "", str(self._number), "a callback", None
         try:
-            return exchange(self._line, what, arguments, keywords, current.deadline, current.chain)
+            return exchange(
+                self._line,
+                what,
+                arguments,
+                keywords,
+                current.deadline,
+                current.chain,
+                monotonic(),
+            )
         except CalleeGone:
             raise self._line.death(current.deadline) from None
 
@@ -117,4 +126,4 @@ def serve_callback(line: "Line", call: Call) -> None:
         error = UsageError("this function came with a call that is over; it held until then")
         line.say(*error_parts(number, error))
         return
-    run(line, call, target)
+    run(line, call, target, monotonic())

@@ -102,13 +102,18 @@ class Caller:
         if self.rate is not None:
             self.rate.take(str(method))
         current = CURRENT.get()
-        deadline = monotonic() + method.timeout
-        deadline = min(deadline, current.deadline)
+        now = monotonic()
+        deadline = min(now + method.timeout, current.deadline)
         attempts = 0
         while True:
-            line = self.lines.by_service.get(method.service) or self._open(method, deadline)
+            line = self.lines.by_service.get(method.service)
+            if line is None:
+                line = self._open(method, deadline)
+                now = monotonic()
             try:
-                value = exchange(line, method.what, arguments, keywords, deadline, current.chain)
+                value = exchange(
+                    line, method.what, arguments, keywords, deadline, current.chain, now
+                )
             except CalleeGone:
                 # The callee was gone before the call left, so nothing ran: try its successor.
                 line.lose()
@@ -123,6 +128,7 @@ class Caller:
                 if delay is None:
                     raise
                 _pause(monotonic() + delay)
+                now = monotonic()
                 continue
             if line.idempotent:
                 self.answered(line, method)
@@ -143,15 +149,19 @@ class Caller:
         if self.rate is not None:
             self.rate.take(str(method))
         current = CURRENT.get()
-        deadline = monotonic() + method.timeout
-        deadline = min(deadline, current.deadline)
+        now = monotonic()
+        deadline = min(now + method.timeout, current.deadline)
         while True:
-            line = self.lines.by_service.get(method.service) or self._open(method, deadline)
+            line = self.lines.by_service.get(method.service)
+            if line is None:
+                line = self._open(method, deadline)
+                now = monotonic()
             try:
                 if len(line.pending) >= CREDITS:
                     _wait_for_room(line, method, deadline)
+                    now = monotonic()
                 number, has_left = begin(
-                    line, method.what, arguments, keywords, deadline, current.chain
+                    line, method.what, arguments, keywords, deadline, current.chain, now
                 )
                 exported = take_exported(line) if line.exported else ()
                 future = line.pending[number] = Future(

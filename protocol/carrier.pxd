@@ -3,6 +3,8 @@ import cython
 
 from protocol.outgoing cimport Outgoing, size_of
 
+cdef Py_ssize_t LARGE, _CALL_PARTS
+
 cpdef bint are_plain(tuple values) except -1
 
 cdef class Carrier:

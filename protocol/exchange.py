@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import contains
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from protocol import failpoints
@@ -34,6 +33,7 @@ def begin(
     keywords: dict[str, object],
     deadline: float,
     chain: tuple[Link, ...],
+    now: float,
 ) -> tuple[int, bool]:
     """Send a call; give its number, and say whether all of it has left.
 
@@ -50,7 +50,7 @@ def begin(
     if line.is_sending:
         raise LocalProtocolError(f"{name}: an argument calls while it is being sent itself")
     number = next(NUMBERS)
-    line.used = monotonic()
+    line.used = now
     line.is_calling = True
     try:
         if ARMED:
@@ -88,12 +88,14 @@ def exchange(
     keywords: dict[str, object],
     deadline: float,
     chain: tuple[Link, ...],
+    now: float,
 ) -> Any:  # noqa: ANN401 - whatever the other side gives
     """Make a call and wait for its value; the value of a generator is a `Stream`.
 
     Args:
         deadline: When it is given up, `time.monotonic()` seconds.
         chain: The calls that have led to it.
+        now: What `time.monotonic()` says.
 
     Raises:
         RemoteError: The other side's code raised.
@@ -102,7 +104,7 @@ def exchange(
         Cancelled: Whoever waits for what this thread is doing waits no longer.
         CalleeGone, LocalProtocolError, ServiceUnavailable, RemoteProtocolError: As `begin`.
     """
-    number, has_left = begin(line, what, arguments, keywords, deadline, chain)
+    number, has_left = begin(line, what, arguments, keywords, deadline, chain, now)
     exported = take_exported(line) if line.exported else None
     waiting = line.waiting
     waiting[number] = line.peer
@@ -110,7 +112,7 @@ def exchange(
         if not has_left:
             _finish(line, number, what, deadline)
         # Nearly always the next thing that comes is the answer, and soon.
-        soon = line.used + PATIENCE_S
+        soon = now + PATIENCE_S
         word = next_word(line, number, min(deadline, soon))
         if word is not None and word[1] == VALUE and what[3] is None:
             return word[2]

@@ -5,6 +5,8 @@ from protocol.line cimport Line
 from protocol.reactor cimport Reactor
 from protocol.running cimport Target, run
 
+cdef int DOUBT
+
 cdef class Gathering:
     cdef public Line line
     cdef Reactor _reactor

@@ -60,11 +60,11 @@ class Gathering:
         if target.doubt:
             self.release()
             self._last = monotonic()
-            run(line, call, target)
+            run(line, call, target, self._last)
             target.doubt = DOUBT if monotonic() - self._last > QUICK_S else target.doubt - 1
             self.begin(line)
             return
-        run(line, call, target)
+        run(line, call, target, self._last)
         now = monotonic()
         if now - self._last > QUICK_S:
             target.doubt = DOUBT

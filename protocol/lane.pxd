@@ -3,6 +3,8 @@ import cython
 
 from protocol.kernel cimport cut, head_of, length_at, read, write, write_frame
 
+cdef Py_ssize_t MAX_MESSAGE
+
 cdef Py_ssize_t _HEAD, _FEW, _CHUNK, _FULL
 
 cdef class Lane:

@@ -6,6 +6,8 @@ from protocol.carrier cimport Carrier
 from protocol.lane cimport Lane
 from protocol.reactor cimport Reactor
 
+cdef Py_ssize_t LARGE
+
 cdef class Pending:
     cpdef bint feed(self, list parts) except -1
 

@@ -5,6 +5,8 @@ from protocol.arena cimport Arena
 from protocol.arrays cimport describe, is_array, is_numpy, new_extension
 from protocol.pool cimport Pool
 
+cdef Py_ssize_t LARGE
+
 cpdef Py_ssize_t size_of(object value) except -1
 
 cdef class Outgoing:

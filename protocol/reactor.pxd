@@ -3,6 +3,9 @@ import cython
 
 from protocol.kernel cimport wait
 
+cdef int _WRITABLE, _ANYTHING_ELSE
+cdef double _LONGEST_S
+
 cdef class Timer:
     cdef public double when
     cdef public object callback
@@ -16,8 +19,9 @@ cdef class Reactor:
     cdef public bint needs_asyncio
     cdef public object meanwhile, urgent, loop
     cdef public dict unsent
+    @cython.locals(happened=int)
     cpdef turn(self, object longest_s=*)
-    @cython.locals(left=double, happenings=list)
+    @cython.locals(left=double, happenings=list, ready=int, happened=int)
     cpdef bint wait_for(self, int fd, double deadline) except -1
     cpdef send_unsent(self)
     cdef object _wait_s(self, object longest_s)

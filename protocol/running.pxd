@@ -6,6 +6,8 @@ from protocol.line cimport Line
 from protocol.turn cimport Current
 from protocol.typed cimport Signature
 
+cdef Py_ssize_t CREDITS, MAX_CHAIN, CALL_PARTS
+
 cdef class Target:
     cdef public str name
     cdef public bytes label
@@ -16,7 +18,7 @@ cdef class Target:
     cdef public int doubt
 
 @cython.locals(current=Current, signature=Signature, running=dict, deadline=double)
-cpdef run(Line line, list call, Target target)
+cpdef run(Line line, list call, Target target, double now)
 cpdef finish(Line line, Current current, Target target, object value)
 cpdef fail(Line line, Current current, Target target, object error)
 cdef _over(Line line, Current current, Target target)

@@ -80,10 +80,14 @@ _LONGER: Final = {types.GeneratorType, types.CoroutineType, types.AsyncGenerator
 """What a method may return that is not its value yet."""
 
 
-def run(line: "Line", call: Call, target: Target) -> None:
-    """Carry out a call, or begin to; whatever it raises goes to its caller."""
+def run(line: "Line", call: Call, target: Target, now: float) -> None:
+    """Carry out a call, or begin to; whatever it raises goes to its caller.
+
+    Args:
+        now: What `time.monotonic()` says, or said when the last call of this thread was over.
+    """
     number, arguments, keywords, deadline = call[0], call[3], call[4], call[5]
-    if deadline < monotonic():
+    if deadline < now:
         _refuse(line, number, target, DeadlineExceeded(target.name, 0.0))
         return
     running = line.running

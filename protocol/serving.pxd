@@ -6,6 +6,8 @@ from protocol.lane cimport Lane
 from protocol.line cimport Line
 from protocol.running cimport Target, run
 
+cdef Py_ssize_t CREDITS
+
 cdef class LaneServer:
     cdef public bint is_reentrant
     cdef public Py_ssize_t served
@@ -19,5 +21,7 @@ cdef class LaneServer:
     cdef double _pace_s, _last_end
     @cython.locals(lane=Lane, frame=bytes)
     cpdef _read(self, Line line)
+    @cython.locals(lane=Lane, left=int, frame=bytes)
+    cdef _take_many(self, Line line, bytes first)
     @cython.locals(target=Target)
     cpdef _take(self, Line line, list call)

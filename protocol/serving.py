@@ -137,7 +137,7 @@ class LaneServer:
         try:
             left = _FAIR
             while frame is not None:
-                line.take(frame)
+                line.sort(line.unpack(frame), len(frame))
                 left -= 1
                 frame = lane.next() if left and not line.is_lost else None
         finally:
@@ -163,7 +163,7 @@ class LaneServer:
                 if self._gathering.line is line:
                     self._gathering.run(line, call, target)
                 else:
-                    run(line, call, target)
+                    run(line, call, target, monotonic())
 
     def _take_admitted(self, admission: Admission, line: Line, call: Call) -> None:
         """Do so with the call of somebody who may not call everything, or not that often."""
@@ -220,7 +220,7 @@ class LaneServer:
         elif TURN.waiting and not (self.is_reentrant and not target.is_async):
             self._refuse(line, call, self._no_reentry(line, call, target))
         elif not target.is_async:
-            run(line, call, target)
+            run(line, call, target, monotonic())
         elif self._reactor.loop is None:
             self._reactor.needs_asyncio = True
             line.held.appendleft((line.size, call))
@@ -241,7 +241,7 @@ class LaneServer:
     def _start(self, line: Line, call: Call, target: Target) -> None:
         self._running += 1
         line.loop = self._reactor.loop
-        run(line, call, target)
+        run(line, call, target, monotonic())
 
     def _ended(self) -> None:
         """Note that an `async def` is over; one that waited for its place may begin."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol import caller, exchange, future, gathering, line, lines, running, serving, waits
+from protocol import aio, callbacks, caller, future, gathering, line, lines, running, serving, waits
 from tests.clock import Clock
 from tests.unit.protocol.lines_parts import Callee, Process, Scripted, Wire
 
@@ -14,7 +14,7 @@ from tests.unit.protocol.lines_parts import Callee, Process, Scripted, Wire
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every module that reads one for its calls."""
     clock = Clock(time.monotonic())  # near the real one, which the loops' timers go by
-    for module in (caller, exchange, future, gathering, line, lines, running, serving, waits):
+    for module in (aio, callbacks, caller, future, gathering, line, lines, running, serving, waits):
         monkeypatch.setattr(module, "monotonic", clock.monotonic)
     return clock
 

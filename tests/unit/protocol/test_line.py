@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import caller, exchange, future, lines
+from protocol import caller, future, lines
 from protocol import line as line_module
 from protocol import waits as waits_module
 from protocol.calls import WINDOW
@@ -516,7 +516,7 @@ class TestInterleavings:
         """
         with pytest.MonkeyPatch.context() as patch:
             clock = Clock()
-            for module in (caller, exchange, future, line_module, lines, waits_module):
+            for module in (caller, future, line_module, lines, waits_module):
                 patch.setattr(module, "monotonic", clock.monotonic)
             five = Five(Scripted(clock))
             for what, which in words:

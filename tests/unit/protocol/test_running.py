@@ -197,7 +197,7 @@ class TestOutcome:
         What came by shared memory goes back with the answer.
         """
         call = [5, "math", "add", [object()], {"b": object()}, 1e12, None]
-        run(wire.line, call, Target("math.add", lambda *_, **__: None, Counter()))
+        run(wire.line, call, Target("math.add", lambda *_, **__: None, Counter()), 0.0)
 
         assert call[3] == []
         assert not call[4]
@@ -318,7 +318,7 @@ class TestTask:
         wire.peer.call(5, "x")
 
         def serve(line: Line, call: Dynamic) -> None:
-            run(line, call, Target("math.wait", lambda: asyncio.sleep(0), Counter()))
+            run(line, call, Target("math.wait", lambda: asyncio.sleep(0), Counter()), 0.0)
 
         wire.line.serve = serve
         read(wire.line, wire.clock.now + 1, NOBODY)
