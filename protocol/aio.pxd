@@ -16,3 +16,9 @@ cdef class Awaited:
     cdef object _loop, _sent
     cdef public double due
     cpdef gather(self, Line line)
+
+cdef class AioCall:
+    cdef object _method, _steps
+    cdef tuple _arguments
+    cdef dict _keywords
+    cdef _begin(self)

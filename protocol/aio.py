@@ -5,7 +5,7 @@ in a thread of the loop's own pool.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
@@ -257,7 +257,12 @@ class AsyncStream(AsyncIterator[Any]):
 
 
 class AioCall:
-    """One call that was not begun: `await` gives its value, `async for` the items of a stream."""
+    """One call that was not begun: `await` gives its value, `async for` the items of a stream.
+
+    It is a coroutine to asyncio, which makes a task of it as of any other.
+    """
+
+    __slots__ = ("_arguments", "_keywords", "_method", "_steps")
 
     def __init__(
         self, method: "Method", arguments: tuple[object, ...], keywords: dict[str, object]
@@ -265,10 +270,34 @@ class AioCall:
         self._method = method
         self._arguments = arguments
         self._keywords = keywords
+        self._steps: Coroutine[Any, Any, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<call of {self._method}>"
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self._begin().__await__()
+
+    def _begin(self) -> Coroutine[Any, Any, Any]:
         method = self._method
-        return method.caller.aio.call(method, self._arguments, self._keywords).__await__()
+        return method.caller.aio.call(method, self._arguments, self._keywords)
+
+    def send(self, value: object) -> Any:  # noqa: ANN401 - what its loop has to wait for
+        """Go on, as the loop says."""
+        if self._steps is None:
+            self._steps = self._begin()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as coroutines have it
+        """Go on with an error, as the loop says when its task was cancelled."""
+        if self._steps is None:
+            self._steps = self._begin()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """Give it up; harmless when it was not begun."""
+        if self._steps is not None:
+            self._steps.close()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         stream = await self

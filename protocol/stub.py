@@ -192,7 +192,7 @@ class AioMethod:
         self._method = method
 
     def __call__(self, *arguments: object, **keywords: Any) -> "AioCall":  # noqa: ANN401
-        """Begin nothing yet; to be awaited, or iterated over with `async for`."""
+        """Begin nothing yet; to be awaited, made a task of, or iterated over with `async for`."""
         from protocol.aio import AioCall  # noqa: PLC0415 - asyncio, for those who have it anyway
 
         method = self._method

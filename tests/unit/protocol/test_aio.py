@@ -113,6 +113,48 @@ class TestCall:
 
         assert wire.peer.hear_all() == []
 
+    def test_a_task_is_made_of_it_as_of_any_coroutine(self, math: Dynamic, wire: Wire) -> None:
+        """
+        Its value, its error and its end are the call's.
+        """
+
+        async def work() -> None:
+            call = math.aio.add(7)
+            assert repr(call) == "<call of math.add>"
+            async with asyncio.TaskGroup() as group:
+                value = group.create_task(call)
+                wire.peer.say((await heard(wire))[0], 0, "seven")
+            assert value.result() == "seven"
+            task = asyncio.create_task(math.aio.add())
+            number = (await heard(wire))[0]
+            wire.peer.fail(number, RemoteError("math.add", "ValueError", "no", "", "ValueError"))
+            with pytest.raises(RemoteError):
+                await task
+            task = asyncio.create_task(math.aio.add())
+            number = (await heard(wire))[0]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await heard(wire) == [number, 4]
+
+        run(work)
+
+    def test_a_task_that_is_cancelled_at_once_calls_nobody(self, math: Dynamic, wire: Wire) -> None:
+        """
+        It has not taken its first step.
+        """
+
+        async def work() -> None:
+            task = asyncio.create_task(math.aio.add())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            math.aio.add().close()
+            await asyncio.sleep(0)
+            assert wire.peer.hear_all() == []
+
+        run(work)
+
     def test_cancelling_the_coroutine_cancels_the_call(self, math: Dynamic, wire: Wire) -> None:
         """
         The callee is told once, and a late answer is not heard.
