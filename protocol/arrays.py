@@ -27,6 +27,9 @@ _ALIGNED: Final = 16
 _SHORT: Final = 128
 """Bytes of what is said of an array, as far as it is remembered from one arrival to the next."""
 
+_LONGEST: Final = 64
+"""Characters of a dtype that is one, not columns; numpy's own have a third of that."""
+
 _MAX_DIMENSIONS: Final = 32
 """numpy 1's own limit; numpy 2 allows 64, but both ends have to read it."""
 
@@ -61,7 +64,44 @@ def to_extension(value: "NDArray[Any] | np.generic") -> object:
     head = _head(value.dtype, value.shape)
     if not is_array(value) and value.dtype.names is None:
         return value.item()
-    return new_extension(ARRAY, head + value.tobytes())
+    return new_extension(ARRAY, head + _content(value))
+
+
+def _content(value: "NDArray[Any] | np.generic") -> bytes:
+    """Give the bytes of an array in C order; what lies between its columns is nobody's, and 0.
+
+    numpy copies columns alone: between them would stay what this process had there before.
+    """
+    gaps = None if value.dtype.names is None else _gaps(value.dtype)
+    if gaps is None:
+        return value.tobytes()
+    import numpy as np  # noqa: PLC0415 - it is there: somebody has an array
+
+    rows = np.frombuffer(bytearray(value.tobytes()), np.uint8).reshape(-1, value.dtype.itemsize)
+    rows[:, gaps] = 0
+    return rows.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _gaps(dtype: "np.dtype[Any]") -> "NDArray[np.bool_] | None":
+    """Say of each byte of a record whether it belongs to no column; None if each does."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    free = np.ones(dtype.itemsize, np.bool_)
+    _take_columns(free, dtype)
+    return free if free.any() else None
+
+
+def _take_columns(free: "NDArray[np.bool_]", dtype: "np.dtype[Any]") -> None:
+    if dtype.subdtype is not None:
+        base = dtype.subdtype[0]
+        for begin in range(0, dtype.itemsize, base.itemsize or 1):
+            _take_columns(free[begin : begin + base.itemsize], base)
+    elif dtype.names is None or dtype.fields is None:
+        free[:] = False
+    else:
+        for column, offset, *_ in dtype.fields.values():
+            _take_columns(free[offset : offset + column.itemsize], column)
 
 
 def new_extension(code: int, body: bytes) -> object:
@@ -160,7 +200,7 @@ def build(
     _, frombuffer, arrived = _numpy()
     try:
         dtype, width = _known(description) if type(description) is str else _new(description)
-        if type(shape) is not list or len(shape) > _MAX_DIMENSIONS or (shape and min(shape) < 0):
+        if type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not are_lengths(shape):
             raise RemoteProtocolError("an array arrived whose shape is none")
         if size % width:
             raise RemoteProtocolError("an array arrived that does not fit its bytes")
@@ -173,6 +213,14 @@ def build(
     except Exception as error:  # noqa: BLE001 - numpy has as many kinds as there are bad headers
         raise RemoteProtocolError(f"an array arrived that is none: {error}") from None
     return array
+
+
+def are_lengths(shape: list[Any]) -> bool:
+    """Say whether all are whole numbers, and none below 0."""
+    for length in shape:  # noqa: SIM110 - a generator for each array would take longer
+        if type(length) is not int or length < 0:
+            return False
+    return True
 
 
 def _new(description: object) -> "tuple[np.dtype[Any], int]":
@@ -197,7 +245,11 @@ def _numpy() -> tuple[Any, Any, Any]:
 
 def _understood(new: Any, description: Any, depth: int = 0) -> "np.dtype[Any]":  # noqa: ANN401 - numpy's class, and what the peer said
     if type(description) is str:
+        if len(description) > _LONGEST:
+            raise RemoteProtocolError("an array arrived whose type has too long a name")
         dtype: np.dtype[Any] = new(description)
+        if dtype.names is not None or dtype.subdtype is not None:  # those are not sent as text
+            raise RemoteProtocolError("an array arrived of columns that are no list")
         return dtype
     if depth > _MAX_NESTING:
         raise RemoteProtocolError("an array of too many columns within columns arrived")

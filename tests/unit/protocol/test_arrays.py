@@ -21,6 +21,16 @@ for _ in range(40):
     DEEP = [DEEP, [1]]
 
 
+def columns(dtype: np.dtype[np.void]) -> int:
+    """Count the bytes that belong to a column."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return columns(base) * int(np.prod(shape))
+    if dtype.fields is None:
+        return dtype.itemsize
+    return sum(columns(field[0]) for field in dtype.fields.values())
+
+
 class TestArrays:
     @pytest.mark.parametrize(
         "array",
@@ -52,6 +62,27 @@ class TestArrays:
         assert (arrived.dtype, arrived.shape) == (array.dtype, array.shape)
         assert np.array_equal(arrived, array)
         assert not arrived.flags.writeable
+
+    @pytest.mark.parametrize(
+        "dtype",
+        [
+            np.dtype([("a", "i1"), ("b", "f8")], align=True),
+            np.dtype({"names": ["a"], "formats": ["i1"], "offsets": [5], "itemsize": 16}),
+            np.dtype({"names": [], "formats": [], "offsets": [], "itemsize": 64}),
+            np.dtype([("a", np.dtype([("b", "i1"), ("c", "i4")], align=True), (3,))]),
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("step", [1, 2])
+    def test_nothing_travels_between_columns(self, dtype: np.dtype[np.void], step: int) -> None:
+        """
+        There lies whatever the process had there before: a password, an address.
+        """
+        array = np.frombuffer(b"s" * dtype.itemsize * 20, dtype)[::step]
+        body = pack_value(array)[-array.nbytes :]
+
+        assert body.count(b"s"[0]) == (20 // step) * columns(dtype)
+        assert set(body) <= {0, b"s"[0]}
 
     @pytest.mark.parametrize(
         ("scalar", "plain"), [(np.float32(1.5), 1.5), (np.int8(-3), -3), (np.bool_(1), True)]
@@ -128,6 +159,11 @@ class TestArrays:
             header(None, [1]) + bytes(8),
             header("V0", [1]),
             header("<f8", ["x"]) + bytes(8),
+            header("<f8", [True]) + bytes(8),
+            header("<f8", [1.0]) + bytes(8),
+            header("(2,)f4", [1]) + bytes(8),
+            header("i4,i4", [1]) + bytes(8),
+            header(" " * 100 + "<f8", [1]) + bytes(8),
             header("<f8", [2**62, 2**62]) + bytes(8),
         ],
         ids=lambda body: repr(body[:20]),
