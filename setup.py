@@ -50,7 +50,7 @@ class Compile(build_ext):
         self.parallel = CPUS
         begun = time.time()
         try:
-            self._translate()
+            self._translate(begun)
             super().run()
             if self.inplace:
                 self._date(begun)
@@ -64,7 +64,7 @@ class Compile(build_ext):
         self.build_extension(self.extensions[0])
         super().build_extensions()
 
-    def _translate(self) -> None:
+    def _translate(self, begun: float) -> None:
         from Cython.Build import cythonize  # noqa: PLC0415
 
         translated = cythonize(  # type: ignore[no-untyped-call]
@@ -80,6 +80,9 @@ class Compile(build_ext):
         )
         for ours, theirs in zip(self.extensions, translated, strict=True):
             ours.sources = theirs.sources
+            for file in map(Path, ours.sources):
+                if file.stat().st_mtime > begun:  # as for what is compiled of it, below
+                    os.utime(file, (begun, begun))
 
     def _date(self, begun: float) -> None:
         """Have what was compiled be as old as what was read: who edits meanwhile is told."""

@@ -150,6 +150,9 @@ class TestCompiling:
 
         assert done.returncode == 0, done.stdout
         assert stale(tree / "protocol") == ["small"]
+        (translated,) = (tree / "build").glob("**/small.c")  # which the next build goes by
+        (module,) = compiled(tree / "protocol").values()
+        assert translated.stat().st_mtime == module.stat().st_mtime
 
     @pytest.mark.usefixtures("compiler")
     def test_here_all_are_compiled(self) -> None:
