@@ -91,10 +91,10 @@ class Answer(Pending):
             return
         try:
             _set(self._future, self.made.value(value))
-        except RemoteProtocolError as error:
+        except Exception as error:  # noqa: BLE001 - what the constructor of a dataclass raises
             self.lose(error)
 
-    def lose(self, error: SpiralHostError | CalleeGone) -> None:
+    def lose(self, error: Exception) -> None:
         """Take in that nothing will come."""
         if not self._future.done():
             self._future.set_exception(error)

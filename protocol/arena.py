@@ -40,6 +40,13 @@ LIAR_S: Final = 0.02
 up the thread that serves others too, time after time."""
 
 
+_NOT_THERE: Final = "it names shared memory that it does not have"
+
+
+class Lie(RemoteProtocolError):
+    """A peer names again what is not there: each time costs a wait, so it loses its lane."""
+
+
 class NodeSide(Protocol):
     """How a process speaks with its node, from any thread."""
 
@@ -207,8 +214,10 @@ class Arena:
         deadline = time.monotonic() + (LIAR_S if peer in self._liars else SHARED_S)
         while number not in (known := self._incoming.get(lane, {})):
             if not self._node.wait_for_news(deadline):
+                if peer in self._liars:
+                    raise Lie(_NOT_THERE)
                 self._liars.add(peer)
-                raise RemoteProtocolError("it names shared memory that it does not have")
+                raise RemoteProtocolError(_NOT_THERE)
         return known
 
     # --- lanes ------------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ class Callback:
             )
         except CalleeGone:
             raise self._line.death(current.deadline) from None
+        finally:
+            if self._line.lane.rest:  # what came with the answer: a call, perhaps
+                self._line.unread(self._line)
 
     async def aio(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
         """Call it from an `async def` handler."""

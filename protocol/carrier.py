@@ -16,7 +16,7 @@ from protocol.codec import MAX_MESSAGE, default, extension, new_packer
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.incoming import Incoming
 from protocol.outgoing import BUFFERS, PLAIN, Outgoing, size_of
-from protocol.pool import LARGE
+from protocol.pool import LARGE, MAX_LEASES
 
 if TYPE_CHECKING:
     from protocol.arena import Arena
@@ -186,9 +186,10 @@ class Carrier:
             raise no_message(error) from None
 
     def take_freed(self) -> list[int]:
-        """Take the leases that the peer can have back, to tell it."""
+        """Take the leases that the peer can have back, to tell it; as many as fit in a word."""
         freed = self.freed
-        return [freed.popleft() for _ in range(len(freed))]  # one more may end meanwhile
+        count = min(len(freed), MAX_LEASES)  # one more may end meanwhile
+        return [freed.popleft() for _ in range(count)]
 
     def returned(self, leases: object) -> None:
         """Use again what the peer looks at no more.

@@ -277,7 +277,7 @@ class Future(Pending):
         self._started = line.used
         self._exported = exported
         self._value: Any = _UNKNOWN
-        self._error: SpiralHostError | None = None
+        self._error: Exception | None = None
         self._callbacks: list[Callable[[Future], object]] | None = None
 
     @property
@@ -300,7 +300,7 @@ class Future(Pending):
             raise error
         return self._value
 
-    def exception(self, timeout: float | None = None) -> SpiralHostError | None:
+    def exception(self, timeout: float | None = None) -> Exception | None:
         """Give the call's error, or None; waits as `result` does."""
         if self._value is _UNKNOWN:
             until = self._deadline if timeout is None else monotonic() + timeout
@@ -367,7 +367,7 @@ class Future(Pending):
     def _answer(self, value: object) -> None:
         try:
             value = self.made.value(value)
-        except RemoteProtocolError as error:
+        except Exception as error:  # noqa: BLE001 - what the constructor of a dataclass raises
             self._finish(None, error)
         else:
             self._finish(value, None)
@@ -376,7 +376,7 @@ class Future(Pending):
         """Take in that nothing will come."""
         self._finish(None, error)
 
-    def _finish(self, value: object, error: SpiralHostError | None) -> None:
+    def _finish(self, value: object, error: Exception | None) -> None:
         self._value, self._error = value, error
         self._line.in_flight.discard(self._number)
         for function in self._exported:

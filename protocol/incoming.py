@@ -11,6 +11,7 @@ import msgpack
 from protocol.arrays import ARRAY, build, from_extension
 from protocol.errors import RemoteProtocolError
 from protocol.outgoing import BUFFER, BYTES, IN_ARRAY, SEGMENT
+from protocol.pool import MAX_LEASES
 
 if TYPE_CHECKING:
     from protocol.arena import Arena
@@ -43,6 +44,8 @@ class Incoming:
         for value in (lease, number, offset, size):
             if type(value) is not int:
                 raise RemoteProtocolError("a reference to shared memory of the wrong types")
+        if len(self.freed) >= 2 * MAX_LEASES:  # an honest writer has had them back before
+            raise RemoteProtocolError("it lends more than it may")
         segment = self._arena.incoming(self._lane, number, self._peer)
         if not 0 <= offset <= offset + size <= segment.size:
             raise RemoteProtocolError("a reference beyond the end of its shared memory")

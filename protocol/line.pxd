@@ -17,7 +17,7 @@ cdef class Line:
     cdef public Carrier carrier
     cdef public Reactor reactor
     cdef public object number, peer, peer_name, home, owner, loop, awaited
-    cdef public object serve, blocked, lost, ended, unwanted
+    cdef public object serve, blocked, lost, unread, ended, unwanted
     cdef public set in_flight
     cdef public object held, abandoned
     cdef public dict functions, pending, early, running, waiting

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from protocol.arena import Lie
 from protocol.calls import (
     BEGIN,
     CANCEL,
@@ -144,6 +145,7 @@ class Line:
         "serve",
         "size",
         "told",
+        "unread",
         "unwanted",
         "used",
         "waiting",
@@ -160,9 +162,7 @@ class Line:
         wait: Callable[[float], bool] | None,
         home: "Home",
     ) -> None:
-        self.lane = lane
-        self.number = number
-        self.peer, self.peer_name = peer, peer_name
+        self.lane, self.number, self.peer, self.peer_name = lane, number, peer, peer_name
         self.reactor: Reactor | None = None
         """The loop that goes on while its thread waits, if it has one."""
         self._wait, self.home = wait, home
@@ -179,6 +179,8 @@ class Line:
         """Called when the peer has no room; whoever drives the line has it flushed later."""
         self.lost: Callable[[Line], object] = _nobody
         """Called once when the line has ended, whoever found out."""
+        self.unread: Callable[[Line], object] = _nobody
+        """Called when whole frames may be left here, which no poll will announce."""
         self.ended: Callable[[], object] = _nothing
         """Called when an `async def` that was served is over."""
         self.unwanted: Callable[[int], object] = _nobody
@@ -369,6 +371,8 @@ class Line:
         """Read a frame; `_DEALT_WITH` if only its call could be told, and has been ended."""
         try:
             return unpack(frame, ext_hook=self.carrier.extension, strict_map_key=False)
+        except Lie:
+            raise
         except Exception as error:  # noqa: BLE001 - msgpack has five kinds for bad input
             self._unreadable(frame, no_message(error))
             return _DEALT_WITH

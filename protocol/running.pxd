@@ -21,4 +21,6 @@ cdef class Target:
 cpdef run(Line line, list call, Target target, double now)
 cpdef finish(Line line, Current current, Target target, object value)
 cpdef fail(Line line, Current current, Target target, object error)
+@cython.locals(running=dict)
+cdef _objection(Line line, object number, Target target, double deadline, double now)
 cdef _over(Line line, Current current, Target target)

@@ -87,16 +87,10 @@ def run(line: "Line", call: Call, target: Target, now: float) -> None:
         now: What `time.monotonic()` says, or said when the last call of this thread was over.
     """
     number, arguments, keywords, deadline = call[0], call[3], call[4], call[5]
-    if deadline < now:
-        _refuse(line, number, target, DeadlineExceeded(target.name, 0.0))
-        return
     running = line.running
-    if len(running) >= CREDITS:  # an honest caller waits before
-        _refuse(line, number, target, Overloaded(target.name, 0.1))
-        return
-    if len(line.waiting) > MAX_CHAIN:  # and this one is refused before: each lies on the stack
-        why = f"its thread waits for more than {MAX_CHAIN} calls, each within the one before"
-        _refuse(line, number, target, ServiceUnavailable(target.name, why))
+    objection = _objection(line, number, target, deadline, now)
+    if objection is not None:
+        _refuse(line, number, target, objection)
         return
     running[number] = current = Current(call[6], deadline, line, number)
     if len(call) > CALL_PARTS:
@@ -123,6 +117,23 @@ def run(line: "Line", call: Call, target: Target, now: float) -> None:
         fail(line, current, target, error)
     finally:
         CURRENT.reset(token)
+
+
+def _objection(
+    line: "Line", number: int, target: Target, deadline: float, now: float
+) -> SpiralHostError | None:
+    """Say why a call does not run at all; for an honest caller only its time may be up."""
+    running = line.running
+    if deadline < now:
+        return DeadlineExceeded(target.name, 0.0)
+    if number in running:  # what was begun would be forgotten, and never end
+        return RemoteProtocolError("a call of the number of another that is under way")
+    if len(running) >= CREDITS:
+        return Overloaded(target.name, 0.1)
+    if len(line.waiting) > MAX_CHAIN:  # each of them lies on the stack
+        why = f"its thread waits for more than {MAX_CHAIN} calls, each within the one before"
+        return ServiceUnavailable(target.name, why)
+    return None
 
 
 def is_cancelled() -> bool:

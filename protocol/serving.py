@@ -84,6 +84,7 @@ class LaneServer:
         line.serve = self._take if admission is None else partial(self._take_admitted, admission)
         line.blocked = self._blocked
         line.lost = self._lost
+        line.unread = self._again
         line.ended = self._ended
         line.unwanted = partial(self._unwanted, line)
         self._lines.add(line)

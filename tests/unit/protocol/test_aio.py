@@ -4,6 +4,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import pytest
 
@@ -18,6 +20,7 @@ from protocol.errors import (
     WorkerLost,
 )
 from protocol.reactor import Reactor
+from protocol.stub import Options
 from protocol.turn import TURN
 from tests.clock import Clock
 from tests.only_plain import only_plain
@@ -25,6 +28,27 @@ from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
 
 PATIENCE_S = 20
 """How long a test waits for what must happen, seconds."""
+
+
+@dataclass
+class Positive:
+    """A result that not every number makes."""
+
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise ArithmeticError("negative")
+
+
+class Gives(Protocol):
+    """What a caller may want of a service."""
+
+    def give(self) -> Positive:
+        """Give one."""
+
+    def add(self) -> int:
+        """Add nothing."""
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
@@ -101,6 +125,25 @@ class TestCall:
                 await task
             assert not wire.line.is_lost
             assert wire.peer.hear_all() == []
+
+        run(work)
+
+    @pytest.mark.usefixtures("math")
+    def test_what_a_results_constructor_raises_is_its_own(
+        self, scripted: Scripted, wire: Wire
+    ) -> None:
+        """
+        The line goes on, and so do the calls of others.
+        """
+        stub = scripted.stub(Options(kind=Gives))
+
+        async def work() -> None:
+            gives, adds = asyncio.create_task(stub.aio.give()), asyncio.create_task(stub.aio.add())
+            for value in ({"value": -1}, 3):
+                wire.peer.say((await heard(wire))[0], 0, value)
+            assert await adds == 3
+            with pytest.raises(ArithmeticError, match="negative"):
+                await gives
 
         run(work)
 

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
+from protocol.arena import Lie
 from protocol.carrier import Carrier
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.outgoing import SEGMENT
-from protocol.pool import LANE_QUOTA, LARGE, MAX_SEGMENTS, Pool
+from protocol.pool import LANE_QUOTA, LARGE, MAX_LEASES, MAX_SEGMENTS, Pool
 from tests.arenas import LANE, READER, Machine
 
 BIG = LARGE * 2
@@ -120,6 +121,12 @@ class TestArrays:
         assert lane.segments < 8
         del arrived
         assert len(lane.free()) == 200
+
+    def test_nothing_travels_between_columns(self, lane: Lane) -> None:
+        """Its segment is this reader's alone, and numpy writes to columns only."""
+        dtype = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+        arrived = lane.send(np.frombuffer(b"s" * dtype.itemsize * BIG, dtype))
+        assert arrived.tobytes() == (b"s" + bytes(7) + b"s" * 8) * BIG
 
     def test_the_same_array_twice(self, lane: Lane) -> None:
         """Each arrival has a lease of its own."""
@@ -462,6 +469,18 @@ class TestLies:
         with pytest.raises(RemoteProtocolError, match="does not have"):
             lane.reader.unpack(refer(0, 1, 99, 0, 1))
         assert lane.machine.ends[READER].waited
+        with pytest.raises(Lie, match="does not have"):
+            lane.reader.unpack(refer(0, 1, 99, 0, 1))
+
+    def test_more_than_may_be_lent(self, lane: Lane) -> None:
+        """Whoever is given leases and has nothing to say would keep them for ever."""
+        lane.send(np.zeros(BIG))
+        lane.reader.freed.extend(range(2 * MAX_LEASES - 1))
+        with pytest.raises(RemoteProtocolError, match="lends more than it may"):
+            lane.reader.unpack(refer(1, 1, 1, 0, 0))
+        words = [lane.reader.pack((0, 6, lane.reader.take_freed())) for _ in range(2)]
+        assert max(map(len, words)) < MAX_MESSAGE
+        assert not lane.reader.freed
 
     def test_a_segment_of_another_lane(self) -> None:
         """What one peer sent is not there to be named by another."""

@@ -1,6 +1,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -234,6 +235,36 @@ class TestFuture:
         with pytest.raises(RemoteProtocolError):
             future.result()
         assert not wire.line.is_lost
+
+    def test_what_a_results_constructor_raises_is_its_own(self, scripted: Scripted) -> None:
+        """
+        The line goes on, and whoever waits for another call meanwhile hears nothing of it.
+        """
+
+        @dataclass
+        class Positive:
+            value: int
+
+            def __post_init__(self) -> None:
+                if self.value < 0:
+                    raise ArithmeticError("negative")
+
+        class Gives:
+            def give(self) -> Positive:
+                raise NotImplementedError
+
+            def add(self) -> int:
+                raise NotImplementedError
+
+        wire = scripted.wire()
+        stub = scripted.stub(Options(kind=Gives))
+        future = stub.give.submit()
+        wire.then(wire.answer({"value": -1}), wire.answer(3))
+
+        assert stub.add() == 3
+        assert future.done()
+        with pytest.raises(ArithmeticError, match="negative"):
+            future.result()
 
     def test_it_may_be_a_stream(self, math: Dynamic, wire: Wire) -> None:
         """

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protocol import caller, future, lines
 from protocol import line as line_module
 from protocol import waits as waits_module
+from protocol.arena import Lie
 from protocol.calls import WINDOW
 from protocol.errors import (
     Cancelled,
@@ -159,6 +160,22 @@ class TestHear:
         with pytest.raises(RemoteProtocolError):
             read_all(wire)
         assert wire.peer.is_left
+
+    def test_a_peer_that_lies_again_loses_its_lane(self, wire: Wire) -> None:
+        """
+        Each time costs the wait for what it names; other nonsense ends the one call.
+        """
+
+        def extension(code: int, _: bytes) -> object:
+            raise Lie if code else RemoteProtocolError
+
+        wire.line.carrier.extension = extension
+        wire.peer.say(7, 0, msgpack.ExtType(0, b""))
+        wire.line.came()
+        assert not wire.line.is_lost
+        wire.peer.say(7, 0, msgpack.ExtType(1, b""))
+        wire.line.came()
+        assert wire.line.is_lost
 
     def test_memory_that_was_not_lent_is_not_given_back(self, wire: Wire) -> None:
         """

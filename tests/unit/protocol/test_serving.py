@@ -2,9 +2,11 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
 
-from protocol.calls import CREDITS, FREE, VALUE
+from protocol.calls import CREDITS, ERROR, FREE, VALUE, error_of
+from protocol.carrier import FUNCTION
 from protocol.codec import MAX_MESSAGE
 from protocol.errors import (
     DeadlineExceeded,
@@ -19,7 +21,7 @@ from protocol.line import MAX_HELD
 from protocol.messages import Held, WaitOver
 from protocol.running import is_cancelled
 from protocol.serving import MAX_QUEUED, MAX_RUNNING
-from protocol.turn import CURRENT, MAX_CHAIN, TURN, Current
+from protocol.turn import CURRENT, MAX_CHAIN, NUMBERS, TURN, Current
 from tests.descriptors import count_open
 from tests.unit.protocol.lines_parts import FOREVER, OWN, THEIRS, Callee, Dynamic, Peer
 
@@ -570,6 +572,64 @@ class TestAsync:
 
         assert number == 5
         assert isinstance(error, Overloaded)
+
+    def test_a_number_is_used_once(self, callee: Callee, peer: Peer) -> None:
+        """
+        Else what was begun would be forgotten, and go on for ever.
+        """
+        closed: list[int] = []
+
+        class Rows:
+            def rows(self, number: int) -> Iterator[int]:
+                try:
+                    while True:
+                        yield number
+                finally:
+                    closed.append(number)
+
+        callee.servant.offer("rows", Rows())
+        for n in range(3):
+            peer.call(5, "rows", n, service="rows")
+        callee.turn()
+        refused = [parts for parts in peer.hear_all() if parts[1] == ERROR]
+        assert len(refused) == 2
+        assert "the number of another that is under way" in str(error_of(refused[0]))
+        peer.say(5, 4)
+        callee.turn()
+        assert closed == [0]
+        assert not callee.counter.running
+
+    def test_what_came_with_a_functions_answer_is_served(
+        self, callee: Callee, math: Math, peer: Peer
+    ) -> None:
+        """
+        A generator goes on when its thread waits no longer, and calls back. No poll announces what
+        came with the answer.
+        """
+        functions: list[Dynamic] = []
+
+        class Rows:
+            def rows(self, function: Dynamic) -> Iterator[int]:
+                functions.append(function)
+                yield from range(CREDITS)
+
+        callee.servant.offer("rows", Rows())
+        function = msgpack.ExtType(FUNCTION, msgpack.packb(55))
+        peer.say(5, "rows", "rows", [function], None, FOREVER, None)
+        callee.turn()
+        peer.hear_all()
+        given: list[object] = []
+        number = next(NUMBERS) + 1
+        call = (8, "math", "add", [1, 2], None, FOREVER, None)
+        peer.lane.send_both(msgpack.packb((number, VALUE, "back")), msgpack.packb(call))
+        with callee.runs():
+            TURN.later.append(lambda: given.append(functions[0](1)))
+            callee.server.go_on()
+        callee.turn()
+
+        assert given == ["back"]
+        assert (8, 3) in peer.outcomes()[1:]
+        assert math.seen == [1]
 
     @pytest.mark.parametrize(("waiting", "answered"), [(MAX_CHAIN, 3), (MAX_CHAIN + 1, None)])
     def test_calls_within_calls_are_bounded(
