@@ -72,36 +72,34 @@ def _content(value: "NDArray[Any] | np.generic") -> bytes:
 
     numpy copies columns alone: between them would stay what this process had there before.
     """
-    gaps = None if value.dtype.names is None else _gaps(value.dtype)
+    body = value.tobytes()
+    gaps = None if value.dtype.names is None or not body else _gaps(value.dtype)
     if gaps is None:
-        return value.tobytes()
+        return body
     import numpy as np  # noqa: PLC0415 - it is there: somebody has an array
 
-    rows = np.frombuffer(bytearray(value.tobytes()), np.uint8).reshape(-1, value.dtype.itemsize)
+    rows = np.frombuffer(bytearray(body), np.uint8).reshape(-1, value.dtype.itemsize)
     rows[:, gaps] = 0
     return rows.tobytes()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def _gaps(dtype: "np.dtype[Any]") -> "NDArray[np.bool_] | None":
     """Say of each byte of a record whether it belongs to no column; None if each does."""
+    gaps = _unused(dtype)
+    return gaps if gaps.any() else None
+
+
+def _unused(dtype: "np.dtype[Any]") -> "NDArray[np.bool_]":
     import numpy as np  # noqa: PLC0415 - as above
 
-    free = np.ones(dtype.itemsize, np.bool_)
-    _take_columns(free, dtype)
-    return free if free.any() else None
-
-
-def _take_columns(free: "NDArray[np.bool_]", dtype: "np.dtype[Any]") -> None:
-    if dtype.subdtype is not None:
-        base = dtype.subdtype[0]
-        for begin in range(0, dtype.itemsize, base.itemsize or 1):
-            _take_columns(free[begin : begin + base.itemsize], base)
-    elif dtype.names is None or dtype.fields is None:
-        free[:] = False
-    else:
-        for column, offset, *_ in dtype.fields.values():
-            _take_columns(free[offset : offset + column.itemsize], column)
+    if dtype.subdtype is not None and dtype.itemsize:
+        base, _ = dtype.subdtype
+        return np.tile(_unused(base), dtype.itemsize // base.itemsize)
+    unused = np.full(dtype.itemsize, fill_value=dtype.names is not None)
+    for column, offset, *_ in (dtype.fields or {}).values():
+        unused[offset : offset + column.itemsize] &= _unused(column)
+    return unused
 
 
 def new_extension(code: int, body: bytes) -> object:

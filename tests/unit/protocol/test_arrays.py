@@ -70,6 +70,7 @@ class TestArrays:
             np.dtype({"names": ["a"], "formats": ["i1"], "offsets": [5], "itemsize": 16}),
             np.dtype({"names": [], "formats": [], "offsets": [], "itemsize": 64}),
             np.dtype([("a", np.dtype([("b", "i1"), ("c", "i4")], align=True), (3,))]),
+            np.dtype([("a", [], (3,)), ("b", "i1", (0,)), ("c", "i2")]),
         ],
         ids=repr,
     )
