@@ -6,10 +6,11 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgpack
 
@@ -72,6 +73,27 @@ class Counter(flight.Counter):
 
     def leave(self, slot: int) -> None:
         self.running.remove(slot)
+
+
+@dataclass
+class Positive:
+    """A result that not every number makes."""
+
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise ArithmeticError("negative")
+
+
+class Gives(Protocol):
+    """What a caller may want of a service."""
+
+    def give(self) -> Positive:
+        """Give one."""
+
+    def add(self) -> int:
+        """Add nothing."""
 
 
 class Home:

@@ -4,8 +4,6 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import pytest
 
@@ -24,31 +22,10 @@ from protocol.stub import Options
 from protocol.turn import TURN
 from tests.clock import Clock
 from tests.only_plain import only_plain
-from tests.unit.protocol.lines_parts import Dynamic, Scripted, Wire
+from tests.unit.protocol.lines_parts import Dynamic, Gives, Scripted, Wire
 
 PATIENCE_S = 20
 """How long a test waits for what must happen, seconds."""
-
-
-@dataclass
-class Positive:
-    """A result that not every number makes."""
-
-    value: int
-
-    def __post_init__(self) -> None:
-        if self.value < 0:
-            raise ArithmeticError("negative")
-
-
-class Gives(Protocol):
-    """What a caller may want of a service."""
-
-    def give(self) -> Positive:
-        """Give one."""
-
-    def add(self) -> int:
-        """Add nothing."""
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:

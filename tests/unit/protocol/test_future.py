@@ -1,7 +1,6 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -17,7 +16,7 @@ from protocol.errors import (
 from protocol.future import Future, Stream
 from protocol.stub import Options
 from protocol.turn import TURN
-from tests.unit.protocol.lines_parts import Callee, Dynamic, Process, Scripted, Wire
+from tests.unit.protocol.lines_parts import Callee, Dynamic, Gives, Process, Scripted, Wire
 
 
 @pytest.fixture
@@ -240,21 +239,6 @@ class TestFuture:
         """
         The line goes on, and whoever waits for another call meanwhile hears nothing of it.
         """
-
-        @dataclass
-        class Positive:
-            value: int
-
-            def __post_init__(self) -> None:
-                if self.value < 0:
-                    raise ArithmeticError("negative")
-
-        class Gives:
-            def give(self) -> Positive:
-                raise NotImplementedError
-
-            def add(self) -> int:
-                raise NotImplementedError
 
         wire = scripted.wire()
         stub = scripted.stub(Options(kind=Gives))
