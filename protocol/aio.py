@@ -405,11 +405,11 @@ class LoopLines:
         key = (method.service, method.waits)
         while (known := self._by_service.get(method.service)) is None:
             task = self._opening.get(key)
-            is_mine = task is None
-            if task is None:
+            is_mine = task is None or task.done()  # one that is done is no longer waited for
+            if task is None or task.done():
                 # Whoever else needs the service meanwhile waits for the same line.
                 task = self._opening[key] = self._loop.create_task(self._open(method, deadline))
-                task.add_done_callback(lambda _: self._opening.pop(key))
+                task.add_done_callback(partial(self._opened, key))
             try:
                 async with asyncio.timeout_at(deadline):
                     line = await asyncio.shield(task)
@@ -422,6 +422,10 @@ class LoopLines:
             if line.lane.fd >= 0:  # else it has come and gone, before this task had its turn
                 self._keep(method.service, line)
         return known
+
+    def _opened(self, key: tuple[str, bool], task: "asyncio.Task[Line]") -> None:
+        if self._opening.get(key) is task:
+            del self._opening[key]
 
     async def _open(self, method: "Method", deadline: float) -> Line:
         open_line = partial(

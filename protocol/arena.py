@@ -47,6 +47,10 @@ class Lie(RemoteProtocolError):
     """A peer names again what is not there: each time costs a wait, so it loses its lane."""
 
 
+MOST: Final = 1 << 62
+"""Bytes that can be asked for; the node has room for far less, and says so."""
+
+
 class NodeSide(Protocol):
     """How a process speaks with its node, from any thread."""
 
@@ -146,6 +150,8 @@ class Arena:
             size *= length
         if size <= 0:
             return np.empty(lengths, kind)
+        if size > MOST:
+            raise LocalProtocolError(f"no room for {size} bytes")
         segment = self.allocate(0, size_class(size))
         segment.used = size
         return np.ndarray(lengths, kind, segment.own())

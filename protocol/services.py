@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from protocol.errors import ServiceUnavailable
+from protocol.errors import ServiceUnavailable, UsageError
 from protocol.stub import DEFAULT_TIMEOUT_S, Options
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Services(ABC):
                 restart, or fails at once.
 
         Raises:
-            UsageError: `kind` is no class with public methods, or the timeout no time.
+            UsageError: The name is no text, `kind` no class with public methods, or the timeout no
+                time.
         """
-        return self._provider.find_service(name, 0.0, Options(kind, timeout, wait))
+        return self._provider.find_service(_text(name), 0.0, Options(kind, timeout, wait))
 
     @overload
     def wait_service(self, name: str, timeout: float) -> Any: ...  # noqa: ANN401
@@ -106,7 +107,7 @@ class Services(ABC):
         Raises:
             ServiceUnavailable: Nobody did in time.
         """
-        stub = self._provider.find_service(name, timeout, Options(kind))
+        stub = self._provider.find_service(_text(name), timeout, Options(kind))
         if stub is None:
             raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
         return stub
@@ -121,3 +122,9 @@ class Services(ABC):
             LocalProtocolError: Its dtype cannot travel, or there is no room: 2 GiB a process.
         """
         return self._provider.arena.empty(shape, dtype)
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise UsageError(f"a service's name is text, not {type(name).__name__}")
+    return name

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from spiral_host import Host
+from spiral_host import Host, WorkerLost
 from tests.chaos.calls.ledger import Account, Life, balance
 from tests.chaos.calls.load import Load, Plan
 from tests.chaos.calls.records import Log
@@ -64,7 +64,10 @@ class Crowd:
 
     def least_made(self) -> int:
         """Say how many calls each thread has made at least in its process's present life."""
-        return min(int(load.made()) for load in (self._load, *self._loads))
+        try:
+            return min(int(load.made()) for load in (self._load, *self._loads))
+        except WorkerLost:  # killed just now
+            return 0
 
     def stop(self, killed: Collection[int]) -> Account:
         """End everything in order, and balance what was written.

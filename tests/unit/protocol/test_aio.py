@@ -433,6 +433,25 @@ class TestCall:
 
         run(work)
 
+    def test_nobody_offers_it_to_any_of_them(
+        self, scripted: Scripted, math: Dynamic, wire: Wire
+    ) -> None:
+        """
+        Those that wait for the same line are told, one after the other, and their loop goes on.
+        """
+
+        async def ask(again: int) -> None:
+            for _ in range(again):
+                with pytest.raises(ServiceUnavailable):
+                    await math.aio.add()
+                await asyncio.sleep(0)
+
+        async def work() -> None:
+            await asyncio.gather(*map(ask, range(20)))
+
+        scripted.wires.clear()
+        run(work)
+
     def test_calls_under_way_are_bounded(self, math: Dynamic, wire: Wire) -> None:
         """
         The others wait for an answer to one of them.
