@@ -89,7 +89,8 @@ class Services(ABC):
             UsageError: The name is no text, `kind` no class with public methods, or the timeout no
                 time.
         """
-        return self._provider.find_service(_text(name), 0.0, Options(kind, timeout, wait))
+        name = _text(name)
+        return self._provider.find_service(name, 0.0, Options(kind, timeout, wait))
 
     @overload
     def wait_service(self, name: str, timeout: float) -> Any: ...  # noqa: ANN401
@@ -107,7 +108,8 @@ class Services(ABC):
         Raises:
             ServiceUnavailable: Nobody did in time.
         """
-        stub = self._provider.find_service(_text(name), timeout, Options(kind))
+        name = _text(name)
+        stub = self._provider.find_service(name, timeout, Options(kind))
         if stub is None:
             raise ServiceUnavailable(name, f"nobody offered it within {timeout:g} s")
         return stub

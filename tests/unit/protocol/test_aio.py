@@ -433,21 +433,23 @@ class TestCall:
 
         run(work)
 
-    def test_nobody_offers_it_to_any_of_them(
+    def test_a_line_that_could_just_not_be_opened_is_asked_for_again(
         self, scripted: Scripted, math: Dynamic, wire: Wire
     ) -> None:
         """
-        Those that wait for the same line are told, one after the other, and their loop goes on.
+        Who comes before the loop has turned finds the failed attempt, and does not wait for it.
         """
 
-        async def ask(again: int) -> None:
-            for _ in range(again):
-                with pytest.raises(ServiceUnavailable):
-                    await math.aio.add()
-                await asyncio.sleep(0)
+        async def come_just_then() -> None:
+            lines = scripted.caller.aio._mine()
+            await until(lambda: any(task.done() for task in lines._opening.values()))
+            await math.aio.add()
 
         async def work() -> None:
-            await asyncio.gather(*map(ask, range(20)))
+            first = asyncio.create_task(math.aio.add())
+            second = asyncio.create_task(come_just_then())
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [ServiceUnavailable] * 2
 
         scripted.wires.clear()
         run(work)

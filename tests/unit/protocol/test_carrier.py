@@ -472,6 +472,12 @@ class TestLies:
         with pytest.raises(Lie, match="does not have"):
             lane.reader.unpack(refer(0, 1, 99, 0, 1))
 
+    @pytest.mark.parametrize("length", [2**61, 2**63, 2**80])
+    def test_more_than_can_be_said(self, length: int) -> None:
+        """The node would take it for nonsense, and end the connection."""
+        with pytest.raises(LocalProtocolError, match="no room"):
+            Machine().writer.empty((length,), "f8")
+
     def test_more_than_may_be_lent(self, lane: Lane) -> None:
         """Whoever is given leases and has nothing to say would keep them for ever."""
         lane.send(np.zeros(BIG))
