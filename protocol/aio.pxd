@@ -22,3 +22,4 @@ cdef class AioCall:
     cdef tuple _arguments
     cdef dict _keywords
     cdef _begin(self)
+    cdef _begun(self)

@@ -282,17 +282,18 @@ class AioCall:
         method = self._method
         return method.caller.aio.call(method, self._arguments, self._keywords)
 
-    def send(self, value: object) -> Any:  # noqa: ANN401 - what its loop has to wait for
-        """Go on, as the loop says."""
+    def _begun(self) -> Coroutine[Any, Any, Any]:
         if self._steps is None:
             self._steps = self._begin()
-        return self._steps.send(value)
+        return self._steps
+
+    def send(self, value: object) -> Any:  # noqa: ANN401 - what its loop has to wait for
+        """Go on, as the loop says."""
+        return self._begun().send(value)
 
     def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as coroutines have it
         """Go on with an error, as the loop says when its task was cancelled."""
-        if self._steps is None:
-            self._steps = self._begin()
-        return self._steps.throw(*error)
+        return self._begun().throw(*error)
 
     def close(self) -> None:
         """Give it up; harmless when it was not begun."""
@@ -404,9 +405,9 @@ class LoopLines:
         """
         key = (method.service, method.waits)
         while (known := self._by_service.get(method.service)) is None:
-            task = self._opening.get(key)
-            is_mine = task is None or task.done()  # one that is done is no longer waited for
-            if task is None or task.done():
+            task, is_mine = self._opening.get(key), False
+            if task is None or task.done():  # one that is done is no longer waited for
+                is_mine = True
                 # Whoever else needs the service meanwhile waits for the same line.
                 task = self._opening[key] = self._loop.create_task(self._open(method, deadline))
                 task.add_done_callback(partial(self._opened, key))

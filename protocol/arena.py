@@ -39,16 +39,12 @@ LIAR_S: Final = 0.02
 """The same for the segments of a peer that has once named one which was not there: it must not hold
 up the thread that serves others too, time after time."""
 
-
-_NOT_THERE: Final = "it names shared memory that it does not have"
+_MOST: Final = 1 << 62
+"""Bytes that can be asked for; the node has room for far less, and says so."""
 
 
 class Lie(RemoteProtocolError):
     """A peer names again what is not there: each time costs a wait, so it loses its lane."""
-
-
-MOST: Final = 1 << 62
-"""Bytes that can be asked for; the node has room for far less, and says so."""
 
 
 class NodeSide(Protocol):
@@ -150,7 +146,7 @@ class Arena:
             size *= length
         if size <= 0:
             return np.empty(lengths, kind)
-        if size > MOST:
+        if size > _MOST:
             raise LocalProtocolError(f"no room for {size} bytes")
         segment = self.allocate(0, size_class(size))
         segment.used = size
@@ -220,10 +216,9 @@ class Arena:
         deadline = time.monotonic() + (LIAR_S if peer in self._liars else SHARED_S)
         while number not in (known := self._incoming.get(lane, {})):
             if not self._node.wait_for_news(deadline):
-                if peer in self._liars:
-                    raise Lie(_NOT_THERE)
+                error = Lie if peer in self._liars else RemoteProtocolError
                 self._liars.add(peer)
-                raise RemoteProtocolError(_NOT_THERE)
+                raise error("it names shared memory that it does not have")
         return known
 
     # --- lanes ------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def is_numpy(value: object) -> bool:
 
 def is_array(value: object) -> bool:
     """Say whether a value of numpy's is an array, rather than a number, a dtype or a class."""
-    kind = type(value)  # as above
+    kind = type(value)  # the attribute of an array itself takes a microsecond to make
     return hasattr(kind, "__array_interface__") and hasattr(kind, "__setitem__")
 
 
@@ -58,7 +58,7 @@ def to_extension(value: "NDArray[Any] | np.generic") -> object:
     Raises:
         LocalProtocolError: It cannot be described, or holds Python objects.
     """
-    kind = type(value)  # the attribute of an array itself takes a microsecond to make
+    kind = type(value)  # as above
     if not (hasattr(kind, "__array_interface__") and hasattr(kind, "tobytes")):
         raise LocalProtocolError(f"cannot send a {kind.__name__}; send an array")
     head = _head(value.dtype, value.shape)
@@ -198,7 +198,7 @@ def build(
     _, frombuffer, arrived = _numpy()
     try:
         dtype, width = _known(description) if type(description) is str else _new(description)
-        if type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not are_lengths(shape):
+        if type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not _are_lengths(shape):
             raise RemoteProtocolError("an array arrived whose shape is none")
         if size % width:
             raise RemoteProtocolError("an array arrived that does not fit its bytes")
@@ -213,7 +213,7 @@ def build(
     return array
 
 
-def are_lengths(shape: list[Any]) -> bool:
+def _are_lengths(shape: list[Any]) -> bool:
     """Say whether all are whole numbers, and none below 0."""
     for length in shape:  # noqa: SIM110 - a generator for each array would take longer
         if type(length) is not int or length < 0:

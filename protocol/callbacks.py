@@ -39,23 +39,15 @@ class Callback:
             SpiralHostError: As for any call.
         """
         self._check()
-        current = CURRENT.get()
+        line, current, now = self._line, CURRENT.get(), monotonic()
         what = "", str(self._number), "a callback", None
         try:
-            return exchange(
-                self._line,
-                what,
-                arguments,
-                keywords,
-                current.deadline,
-                current.chain,
-                monotonic(),
-            )
+            return exchange(line, what, arguments, keywords, current.deadline, current.chain, now)
         except CalleeGone:
-            raise self._line.death(current.deadline) from None
+            raise line.death(current.deadline) from None
         finally:
-            if self._line.lane.rest:  # what came with the answer: a call, perhaps
-                self._line.unread(self._line)
+            if line.lane.rest:  # what came with the answer: a call, perhaps
+                line.unread(line)
 
     async def aio(self, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
         """Call it from an `async def` handler."""

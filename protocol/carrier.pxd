@@ -3,7 +3,7 @@ import cython
 
 from protocol.outgoing cimport Outgoing, size_of
 
-cdef Py_ssize_t LARGE, _CALL_PARTS
+cdef Py_ssize_t LARGE, CALL_PARTS
 
 cpdef bint are_plain(tuple values) except -1
 

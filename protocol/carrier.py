@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgpack
 
+from protocol.calls import CALL_PARTS
 from protocol.codec import MAX_MESSAGE, default, extension, new_packer
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.incoming import Incoming
@@ -21,7 +22,6 @@ from protocol.pool import LARGE, MAX_LEASES
 if TYPE_CHECKING:
     from protocol.arena import Arena
 
-_CALL_PARTS: Final = 7
 _ARGUMENTS: Final = 3
 _KEYWORDS: Final = 4
 
@@ -135,7 +135,7 @@ class Carrier:
         if out is None:
             return self.packer(value)
         try:
-            if len(value) == _CALL_PARTS:
+            if len(value) == CALL_PARTS:
                 for item in value[_ARGUMENTS]:
                     if type(item) in BUFFERS and size_of(item) >= LARGE:
                         value = out.lift_arguments(value)

@@ -326,8 +326,7 @@ class Line:
         if not has_left:
             return False
         waiting, self.when_flushed = self.when_flushed, []
-        for go_on in waiting:
-            go_on()
+        _go_on(waiting)
         return not self.lane.has_unsent
 
     def release(self) -> None:
@@ -431,13 +430,8 @@ class Line:
                 self.running[number].more(parts[2])
         else:
             self.carrier.returned(parts[2])
-            if self.when_room:
-                self._go_on()
-
-    def _go_on(self) -> None:
-        waiting, self.when_room = self.when_room, []
-        for go_on in waiting:
-            go_on()
+            waiting, self.when_room = self.when_room, []
+            _go_on(waiting)
 
     def _cancel(self, number: int) -> None:
         current = self.running.get(number)
@@ -551,6 +545,11 @@ def line_of(opened: LaneOpened, fd: int, wait: Callable[[float], bool], home: Ho
 def _refuse(line: Line, call: Call) -> None:
     number, *_ = call
     line.say(*error_parts(number, ServiceUnavailable(call[1], "nothing is offered on this lane")))
+
+
+def _go_on(waiting: list[Callable[[], object]]) -> None:
+    for go_on in waiting:
+        go_on()
 
 
 def _nothing() -> None:

@@ -249,14 +249,9 @@ class Outgoing:
         Raises:
             RemoteProtocolError: It names what it does not have.
         """
-        if type(leases) is not list:
+        if type(leases) is not list or not {int}.issuperset(map(type, leases)):
             raise RemoteProtocolError("it gives back what is no lease")
-        pooled = []
-        for lease in leases:
-            if type(lease) is not int:
-                raise RemoteProtocolError("it gives back what is no lease")
-            if self._own.pop(lease, None) is None:
-                pooled.append(lease)
+        pooled = [lease for lease in leases if self._own.pop(lease, None) is None]
         if pooled:
             self._drop(self._pool.returned(pooled))
 

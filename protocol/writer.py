@@ -1,8 +1,8 @@
 """Write the items of a plain generator, as fast as its reader reads them. Runs in the callee.
 
-Between two items the generator is suspended and its thread serves other calls. It goes on when
-its reader gives credit and the lane has room, and is closed, its `finally` run, when the reader
-has abandoned it, has died, or the deadline has passed.
+It runs as far as its reader's credit and the lane's room reach. Then it is suspended, and its
+thread serves other calls, until there is more of both; it is closed, its `finally` run, when the
+reader has abandoned it, has died, or the deadline has passed.
 """
 
 import traceback
